@@ -1,0 +1,87 @@
+"""A job: everything a user decides about a run. It is the flow's parameter, so it is also the form in Prefect's UI."""
+
+import os
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+DEFAULT_MODEL = "claude-haiku-5-5"
+JOB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
+
+
+def _text_or_file(value: Any) -> Any:
+    """`@FILE` stands for the file's text."""
+    if isinstance(value, str) and value.startswith("@"):
+        try:
+            return Path(value[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read {value[1:]}: {error}") from None
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text_or_file)]
+
+
+class Job(BaseModel):
+    """What to ask about every image, of whom, how fast, and for how much."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    name: str | None = Field(None, description="Names the job's folder in the output; the source's last part if empty.")
+    preset: str = Field("ocr", description="Use case: ocr, object_detection, classification, or one of your own.")
+    prompt: Text | None = Field(None, description="The question; the preset's if empty.")
+    system: Text | None = Field(None, description="System prompt, the same for every image.")
+    answer_schema: str | None = Field(
+        None, alias="schema", description="A ready schema's name, FILE.json, or package.module:Model."
+    )
+    labels: tuple[str, ...] = Field((), description="Classify into exactly these labels.")
+    model: str = Field(DEFAULT_MODEL, description="Model that answers.")
+    max_tokens: int | None = Field(None, ge=1, description="Room for the answer; the preset's if empty.")
+    effort: Literal["low", "medium", "high", "xhigh", "max"] = Field("low", description="How much the model thinks.")
+    fallback_prompt: tuple[Text, ...] = Field((), description="Asked in turn when an answer does not fit.")
+    fallback_model: tuple[str, ...] = Field((), description="Asked in turn after the fallback prompts.")
+    endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
+    concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
+    rps: float | None = Field(None, gt=0, description="Most calls a second.")
+    rpm: float | None = Field(None, gt=0, description="Most calls a minute.")
+    attempts: int = Field(5, ge=1, le=20, description="Calls for one image before it counts as unavailable.")
+    timeout: float = Field(180, gt=0, description="Seconds to wait for one answer.")
+    max_cost: Decimal | None = Field(None, ge=0, description="US dollars this run may spend.")
+    limit: int | None = Field(None, ge=1, description="Only the first so many images.")
+    include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
+    exclude: tuple[str, ...] = Field((), description="No file that matches one of these globs.")
+    mode: Literal["online", "batch"] = Field("online", description="Batch is not there yet.")
+    refresh: bool = Field(False, description="Ask again even where an answer is kept.")
+    unpriced: Literal["stop", "allow"] = Field("stop", description="What to do with a model that has no price.")
+    cny_per_usd: Decimal | None = Field(None, gt=0, description="Yuan for one dollar; the endpoint's if empty.")
+    global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
+
+    @field_validator("name")
+    @classmethod
+    def _named_like_a_folder(cls, name: str | None) -> str | None:
+        if name is not None and not JOB_NAME.fullmatch(name):
+            raise ValueError("must start with a letter and hold only letters, digits, '-' and '_'")
+        return name
+
+    @property
+    def endpoint_name(self) -> str:
+        """The endpoint to call: the job's, else ANTHROPIC_BASE_URL, else Anthropic."""
+        return self.endpoint or os.environ.get("ANTHROPIC_BASE_URL") or "anthropic"
+
+    @property
+    def calls_per_second(self) -> float | None:
+        """The lower of the job's two rates."""
+        rates = [rate for rate in (self.rps, self.rpm / 60 if self.rpm else None) if rate]
+        return min(rates, default=None)
+
+
+def job_name(source: str) -> str:
+    """A job's name from its source: the last part of the path, made fit for a folder."""
+    last = re.split(r"[/\\]", source.split("*")[0].rstrip("/\\"))[-1]
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(last).stem).strip("-")
+    if not slug:
+        return "images"
+    return (slug if slug[0].isalpha() else f"job-{slug}")[:100]

@@ -1,0 +1,1 @@
+"""The flows: the order in which the steps happen."""

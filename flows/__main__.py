@@ -1,0 +1,30 @@
+"""The command line: `visionflow`, or `python -m flows` from a bare clone.
+
+Nothing heavy is imported before a command needs it, so that --help and mistakes answer at once.
+"""
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1, 2, 3, 4 or 130 (README: exit status)."""
+    from flows.arguments import parser
+    from tasks.errors import StopRun, UsageError
+
+    arguments = parser().parse_args(argv)
+    try:
+        from flows import commands
+
+        return int(getattr(commands, arguments.command)(arguments))
+    except UsageError as error:
+        print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except StopRun as error:
+        print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""The main job: list images, prepare them, ask Claude about each, record the answers, report the bill."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.job import Job
+from flows.opening import list_images, open_run
+from tasks.batches import batches
+from tasks.steps import ask_for, prepare, report
+from tasks.window import Window
+
+# Threads that only wait: the calls run on one event loop and decoding in child processes, each with limits of its own.
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)
+DEFAULT_JOB = Job()
+
+
+@flow(name="analyze-images", task_runner=RUNNER)
+def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str, Any]:
+    """Ask about every image under `source` and write answers, calls and costs under `output`.
+
+    Args:
+        source: Local folder, file, glob, manifest (.csv, .parquet, .txt) or s3://bucket/prefix
+        output: Local folder or s3://bucket/prefix for the Parquet tables
+        job: What to ask, of which model, how fast, and for how much at most
+    """
+    with open_run(source, output, job) as run:
+        images = list_images(run)
+        window = Window(run, batches(run, images))
+        ask = ask_for(run)
+        for wave in window.waves():
+            prepared = prepare.map(wave)
+            window.watch(wave, ask.map(prepared))
+    summary = report(run)
+    if run.engine.halt and run.engine.halt.error:
+        raise run.engine.halt.error
+    return summary

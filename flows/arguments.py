@@ -1,0 +1,98 @@
+"""Commands and options, as argparse has them."""
+
+import argparse
+from importlib.metadata import PackageNotFoundError, version
+
+EPILOG = "Keys come from the environment (ANTHROPIC_API_KEY), never from an option. Docs: README.md"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    top = argparse.ArgumentParser(
+        prog="visionflow",
+        description="Ask Claude about whole collections of images: typed Parquet and an exact bill.",
+        epilog=EPILOG,
+    )
+    top.add_argument("--version", action="version", version=_version())
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the whole thing, offline and without a key, over the sample images")
+    demo.add_argument("--output", default="out/demo", help="folder for the results (default: %(default)s)")
+    _add_output_options(demo)
+
+    run = commands.add_parser("run", help="ask about every image of SOURCE")
+    _add_source(run)
+    run.add_argument("--output", metavar="URI", help="local folder or s3://bucket/prefix for the tables")
+    _add_job_options(run)
+    _add_output_options(run)
+
+    estimate = commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call")
+    _add_source(estimate)
+    estimate.add_argument("--output", metavar="URI", help="the run's output, to count what is kept already")
+    _add_job_options(estimate)
+    estimate.add_argument("--json", action="store_true", help="print the estimate as one JSON object")
+
+    report = commands.add_parser("report", help="write the HTML report of a run and print its summary")
+    report.add_argument("output", metavar="OUTPUT", help="the run's output")
+    report.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
+    report.add_argument("--json", action="store_true", help="print the run's row as one JSON object")
+
+    simulate = commands.add_parser("simulate", help="a simulator of the API on this machine")
+    simulate.add_argument("--port", type=int, default=8765, help="port, 0 for any free one (default: %(default)s)")
+    simulate.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before an answer")
+    simulate.add_argument("--faults", default="", metavar="KIND=SHARE,...", help="such as 429=0.05,529=0.02,drop=0.01")
+    simulate.add_argument("--seed", type=int, default=0, help="of the faults")
+    simulate.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
+
+    prices = commands.add_parser("prices", help="the price table")
+    prices.add_argument("--json", action="store_true", help="print it as JSON")
+
+    commands.add_parser("serve", help="serve the deployments from this machine: schedules and ad-hoc runs")
+    return top
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "source", metavar="SOURCE", nargs="?", help="folder, file, glob, manifest or s3://bucket/prefix"
+    )
+
+
+def _add_output_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="end with the run's summary as one JSON object")
+    command.add_argument("--no-progress", action="store_true", help="no progress bars")
+
+
+def _add_job_options(command: argparse.ArgumentParser) -> None:
+    """Every option's destination is the job's field of the same name; what is not given stays out."""
+    add = command.add_argument_group("the job (all may stand in a job file; an option overrides it)").add_argument
+    add("--job", dest="job_file", metavar="FILE.yaml", help="job file")
+    add("--name", metavar="JOB", help="names the job's folder in the output (default: SOURCE's last part)")
+    add("--preset", metavar="NAME", help="ocr, object_detection, classification or your own (default: ocr)")
+    add("--prompt", metavar="TEXT|@FILE", help="the question (default: the preset's)")
+    add("--system", metavar="TEXT|@FILE", help="system prompt")
+    add("--schema", metavar="FILE|MODEL|NAME", help="FILE.json, package.module:Model or a ready schema's name")
+    add("--label", dest="labels", action="append", metavar="LABEL", help="classify into these labels (repeatable)")
+    add("--model", metavar="ID", help="model that answers (default: claude-haiku-5-5)")
+    add("--max-tokens", type=int, metavar="N", help="room for an answer (default: the preset's)")
+    add("--effort", metavar="LEVEL", help="low, medium, high, xhigh or max (default: low)")
+    add("--fallback-prompt", action="append", metavar="TEXT|@FILE", help="asked when an answer fails (repeatable)")
+    add("--fallback-model", action="append", metavar="ID", help="asked after the fallback prompts (repeatable)")
+    add("--endpoint", metavar="NAME|URL", help="whom to ask (default: ANTHROPIC_BASE_URL, else anthropic)")
+    add("--concurrency", type=int, metavar="N", help="calls in flight (default: 50)")
+    add("--rps", type=float, metavar="X", help="most calls a second")
+    add("--rpm", type=float, metavar="N", help="most calls a minute")
+    add("--attempts", type=int, metavar="N", help="calls for one image before giving up (default: 5)")
+    add("--timeout", type=float, metavar="S", help="seconds to wait for one answer (default: 180)")
+    add("--max-cost", metavar="USD", help="pause before more than this could be spent")
+    add("--limit", type=int, metavar="N", help="only the first N images")
+    add("--include", action="append", metavar="GLOB", help="only files that match (repeatable)")
+    add("--exclude", action="append", metavar="GLOB", help="no files that match (repeatable)")
+    add("--mode", metavar="online|batch", help="batch is not there yet (default: online)")
+    add("--refresh", action="store_const", const=True, help="ask again even where an answer is kept")
+
+
+def _version() -> str:
+    try:
+        return f"visionflow {version('visionflow')}"
+    except PackageNotFoundError:
+        return "visionflow, from a clone that is not installed"

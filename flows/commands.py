@@ -1,0 +1,120 @@
+"""One function a command: it does the work by the modules it imports, prints, and returns the exit status."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UsageError
+
+EXIT_STATUS = {"completed": 0, "completed_with_failures": 3, "paused": 4, "stopped": 1, "interrupted": 130}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask about every image of the source."""
+    from flows.server import find_or_start
+
+    server = find_or_start()  # before anything heavy is imported: it takes longest
+    from flows.conduct import conduct
+    from flows.jobs import load_job
+    from flows.terminal import Terminal
+
+    source, output, job = load_job(arguments)
+    if output is None:
+        raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
+    terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
+    conducted = conduct(source, output, job, server=server, terminal=terminal)
+    return _end(conducted.summary, as_json=arguments.json)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the samples against the simulator."""
+    from flows.server import find_or_start
+
+    server = find_or_start()
+    from flows.demo import demonstrate
+    from flows.terminal import Terminal
+
+    terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
+    conducted = demonstrate(arguments.output, server=server, terminal=terminal)
+    _end(conducted.summary, as_json=arguments.json)
+    return 0 if conducted.as_expected else 1
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Say what a run would cost."""
+    from flows.estimate import print_estimate
+    from flows.jobs import load_job
+
+    source, output, job = load_job(arguments)
+    print_estimate(source, output, job, as_json=arguments.json)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the report of a run and print its summary."""
+    from flows.report import print_report
+
+    print_report(arguments.output, arguments.run, as_json=arguments.json)
+    return 0
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Serve the simulator until interrupted."""
+    from tasks.simulator.ocr import model_folder
+    from tasks.simulator.server import serve
+    from tasks.simulator.settings import Settings
+
+    try:
+        settings = Settings(
+            port=arguments.port,
+            latency=arguments.latency,
+            faults=arguments.faults,
+            seed=arguments.seed,
+            ocr=not arguments.no_ocr and model_folder() is not None,
+        )
+        serve(settings, _simulator_ready)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"Cannot listen on port {arguments.port}: {error.strerror}. Take another --port.") from None
+    return 0
+
+
+def prices(arguments: argparse.Namespace) -> int:
+    """Print the price table."""
+    from flows.prices import print_prices
+
+    print_prices(as_json=arguments.json)
+    return 0
+
+
+def serve(_: argparse.Namespace) -> int:
+    """Serve the deployments."""
+    from flows.serving import serve_deployments
+
+    serve_deployments()
+    return 0
+
+
+def _simulator_ready(url: str) -> None:
+    lines = [
+        url,
+        "Simulates the Messages API: its answers are marked as simulated and cost nothing. Ctrl-C ends it.",
+        f"Use it:  visionflow run FOLDER --output OUT --endpoint {url}   (with any ANTHROPIC_API_KEY)",
+        f"Ledger:  {url}/simulator/ledger",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _end(summary: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return EXIT_STATUS[summary["status"]]
+
+
+def samples() -> Path:
+    """The sample images of a clone."""
+    return Path(__file__).parent.parent / "data" / "samples"

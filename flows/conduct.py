@@ -1,0 +1,85 @@
+"""Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from config.job import Job
+from flows.server import Server
+from flows.terminal import Terminal
+from tasks.errors import StopRun
+from tasks.planning import Plan, make_plan
+
+# Ours say what a person needs; Prefect's own lines go to its API, for the UI, and not over the progress bars.
+ENVIRONMENT = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """A run that came to its end, and how."""
+
+    summary: dict[str, Any]
+    as_expected: bool = True
+
+
+class Stopped(StopRun):
+    """The run was stopped; what it did before is in its tables."""
+
+
+def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> Conducted:
+    """Plan, run and sum up; StopRun when the run could not start or had to stop."""
+    plan = make_plan(source, output, job)
+    announce(plan, terminal)
+    _import_prefect(server)
+    terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    from flows import opening
+    from flows.analyze_images import analyze_images
+
+    opening.plans[opening.plan_key(source, output, job)] = plan
+    opening.watchers.append(terminal.watch)
+    try:
+        analyze_images(source, output, job)
+    except StopRun:
+        if terminal.run is None or terminal.run.summary is None:
+            raise  # before the first row
+    finally:
+        opening.watchers.remove(terminal.watch)
+    assert terminal.run is not None
+    assert terminal.run.summary is not None
+    terminal.failures(terminal.run.failures)
+    terminal.summary(terminal.run.summary)
+    return Conducted(terminal.run.summary)
+
+
+def announce(plan: Plan, terminal: Terminal) -> None:
+    """What was found, before anything is asked."""
+    listing = plan.listing
+    terminal.say("Listed", f"{len(listing.images):,} images ({size(listing.total_bytes)}) in {listing.source}")
+    if listing.passed_over:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(listing.passed_over.items()))
+        terminal.say("", f"passed over what is no image: {kinds}")
+    for notice in plan.notices:
+        terminal.say("Note", notice)
+    if plan.simulated:
+        terminal.say("Note", f"{plan.endpoint.base_url} is the simulator: answers are simulated, nothing is spent.")
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _import_prefect(server: Server) -> None:
+    os.environ["PREFECT_API_URL"] = server.url
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import prefect  # noqa: F401

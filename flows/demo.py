@@ -1,0 +1,67 @@
+"""`visionflow demo`: the samples through the real flow, against the simulator, without a key."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from config.job import Job
+from flows.commands import samples
+from flows.conduct import Conducted, conduct
+from flows.server import Server
+from flows.terminal import Terminal
+from tasks.errors import StopRun
+from tasks.storage import open_output
+
+# The samples hold one damaged file, so that one row shows what becomes of such a file.
+DAMAGED = 1
+
+
+def demonstrate(output: str, *, server: Server, terminal: Terminal) -> Conducted:
+    """Run the samples, then show some of the text that was read and what to do next."""
+    if not samples().is_dir():
+        raise StopRun("The demo needs the sample images of a clone: run it there (make demo).")
+    terminal.say("Demo", "offline: a simulator answers instead of Claude. It reads text with a local OCR engine.")
+    with _simulator() as url:
+        os.environ["ANTHROPIC_API_KEY"] = "simulated"  # of this process alone; the simulator takes any
+        job = Job(name="demo", preset="ocr", answer_schema="document", endpoint=url)
+        conducted = conduct(str(samples()), output, job, server=server, terminal=terminal)
+    summary = conducted.summary
+    _show_answers(terminal, output, summary)
+    terminal.say("Report", summary["report"])
+    terminal.say("Next", f"python -c \"import pandas; print(pandas.read_parquet('{output}/results'))\"")
+    terminal.say("", "make demo   again: every answer is kept, so no call is made")
+    terminal.say(
+        "", "export ANTHROPIC_API_KEY=...   then: visionflow estimate FOLDER, visionflow run FOLDER --output OUT"
+    )
+    return Conducted(summary, as_expected=summary["failed"] == DAMAGED)
+
+
+@contextmanager
+def _simulator() -> Iterator[str]:
+    """The simulator as a process of its own, as an API would be."""
+    command = [sys.executable, "-m", "tasks.simulator", "--port", "0", "--latency", "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().decode().strip()
+            if not url:
+                raise StopRun("The simulator did not start. Try `visionflow simulate` to see why.")
+            yield url
+        finally:
+            process.terminate()
+
+
+def _show_answers(terminal: Terminal, output: str, summary: dict[str, Any]) -> None:
+    """The first words that were read in some of the images."""
+    folder = f"results/job={summary['job']}/run={summary['run_id']}"
+    rows = open_output(output).read_table(folder, columns=["name", "page", "status", "answer"]).to_pylist()
+    shown = 0
+    for row in rows:
+        words = " ".join(json.loads(row["answer"]).get("text", "").split()) if row["status"] == "ok" else ""
+        if words and shown < 4:
+            terminal.say("Read" if not shown else "", f"{row['name']}: {words[:52]}...")
+            shown += 1

@@ -1,0 +1,47 @@
+"""Opening a run: the plan, the place where answers are kept, and whoever watches."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from config.job import Job
+from tasks.artifacts import progress_artifact
+from tasks.batches import split_kept
+from tasks.keeping import PrefectKeep, result_storage
+from tasks.planning import Plan, make_plan
+from tasks.records import Source
+from tasks.running import Run
+
+Watcher = Callable[[Run], AbstractContextManager[object]]
+
+# Who shows a run of this process while it goes on, such as the terminal.
+watchers: list[Watcher] = [progress_artifact]
+# Plans that the command line has made already, while Prefect's server was starting; each serves one run.
+plans: dict[tuple[str, str, str], Plan] = {}
+
+
+@contextmanager
+def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
+    """Check everything, then start the engine; on the way out keep what was received and write what is left."""
+    plan = plans.pop(plan_key(source, output, job), None) or make_plan(source, output, job)
+    storage = result_storage(plan.output.uri)
+    run = Run(plan, PrefectKeep(storage), storage)
+    with run.open(), ExitStack() as stack:
+        for watch in watchers:
+            stack.enter_context(watch(run))
+        yield run
+
+
+def list_images(run: Run) -> list[Source]:
+    """The images that are left to ask about; those answered before and unchanged since are recorded at once."""
+    plan = run.plan
+    finished = [] if plan.job.refresh else run.keep.finished(plan.batch_prefix)
+    kept, left = split_kept(plan.listing.images, finished)
+    run.record(kept)
+    run.to_ask = len(left)
+    run.listed.set()
+    return left
+
+
+def plan_key(source: str, output: str, job: Job) -> tuple[str, str, str]:
+    """What a plan made beforehand is found by."""
+    return source, output, job.model_dump_json()

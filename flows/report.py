@@ -1,0 +1,52 @@
+"""`visionflow report`: the HTML report and the summary of a run that has ended."""
+
+import json
+import re
+import sys
+from pathlib import PurePosixPath
+from typing import Any
+
+from flows.terminal import Terminal, cost_line, done_line
+from tasks.errors import OutputError, UsageError
+from tasks.reporting.writing import write_report
+from tasks.storage import Output, open_output
+from tasks.tables import STATUSES
+
+RUN_FILE = re.compile(r"runs/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/run\.parquet")
+
+
+def print_report(uri: str, run_id: str | None, *, as_json: bool) -> None:
+    """Write the report of the run, or of the newest one, and say how it went."""
+    output = open_output(uri)
+    job, run = _find(output, run_id)
+    row = output.read_table(f"runs/job={job}/run={run}/run.parquet").to_pylist()[0]
+    where = write_report(output, job, run)
+    if as_json:
+        sys.stdout.write(json.dumps({**row, "report": where}, default=str) + "\n")
+        return
+    terminal = Terminal()
+    terminal.say("Run", f"{run} of {job}: {row['images']:,} images from {row['source']}")
+    terminal.say("Ended", f"{row['status']} {done_line(_summary(row))}")
+    terminal.say("Cost", cost_line(_summary(row)))
+    terminal.say("Report", where)
+
+
+def _find(output: Output, run_id: str | None) -> tuple[str, str]:
+    try:
+        found = [match for name in output.list("runs") if (match := RUN_FILE.fullmatch(str(PurePosixPath(name))))]
+    except OutputError:
+        found = []
+    chosen = [match for match in found if run_id in (None, match["run"])]
+    if not chosen:
+        known = ", ".join(sorted(match["run"] for match in found)[-5:])
+        wanted = f"run {run_id}" if run_id else "run"
+        raise UsageError(
+            f"No finished {wanted} in {output.uri}. " + (f"There are: {known}." if known else "Check OUTPUT.")
+        )
+    newest = max(chosen, key=lambda match: match["run"])
+    return newest["job"], newest["run"]
+
+
+def _summary(row: dict[str, Any]) -> dict[str, Any]:
+    statuses = {status: row[status] for status in STATUSES if row[status]}
+    return {**row, "statuses": statuses, "saved_usd": 0, "calls_maybe_paid": 0}

@@ -1,0 +1,104 @@
+"""Reading an answer: its text, its usage, and whether it is what was asked for."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from tasks.errors import EndpointError
+from tasks.pricing import Usage, usage_of
+
+TRUNCATED = ("max_tokens", "model_context_window_exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the endpoint answered and what that cost; kept for ever under the question and the image's digest."""
+
+    text: str
+    stop_reason: str | None
+    model: str
+    request_id: str | None
+    usage: Usage
+    cost_usd: Decimal
+    max_tokens: int
+    latency_ms: int
+    answered_at: datetime
+    run_id: str
+    image: str
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON for the result store."""
+        record = asdict(self)
+        return {**record, "cost_usd": str(self.cost_usd), "answered_at": self.answered_at.isoformat()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Answer":
+        """From the result store; KeyError, TypeError or ValueError for a record that is none of ours."""
+        return cls(
+            **{
+                **record,
+                "usage": Usage(**record["usage"]),
+                "cost_usd": Decimal(record["cost_usd"]),
+                "answered_at": datetime.fromisoformat(record["answered_at"]),
+            }
+        )
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut off by max_tokens or the context window."""
+        return self.stop_reason in TRUNCATED
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One answer off the wire, not priced yet."""
+
+    text: str
+    stop_reason: str | None
+    model: str
+    usage: Usage
+
+
+class ForeignAnswer(EndpointError):
+    """A 200 whose body is no answer of the Messages API."""
+
+
+def read_message(message: Any, base_url: str) -> Received:
+    """Text, stop reason, model and usage; ForeignAnswer for HTML or another API's JSON under a 200."""
+    if isinstance(message, str):
+        start = " ".join(message.split())[:60]
+        raise ForeignAnswer(
+            f"{base_url} answers with a page, not with JSON ({start!r}). Check the endpoint's address and any login."
+        )
+    if getattr(message, "content", None) is None or getattr(message, "usage", None) is None:
+        raise ForeignAnswer(
+            f"{base_url} answers with JSON that is not the Messages API's. Check that it is Anthropic-compatible."
+        )
+    text = "".join(block.text for block in message.content if block.type == "text")  # thinking blocks may come first
+    return Received(text, message.stop_reason, message.model or "", usage_of(message.usage))
+
+
+class FitsSchema(Protocol):
+    """What judging needs of a schema."""
+
+    def fit(self, text: str) -> Any:
+        """The fitted value and the reasons why it does not fit."""
+
+
+def judge(answer: Answer, schema: FitsSchema | None) -> tuple[str, str | None, str | None]:
+    """(status, error code, reason): `ok`, `refused`, `truncated` or `invalid`."""
+    if answer.stop_reason == "refusal":
+        return "refused", "refusal", "The model declined to answer."
+    if answer.truncated:
+        return "truncated", answer.stop_reason, f"The answer was cut off at {answer.usage.output:,} tokens."
+    if schema is not None:
+        fitted = schema.fit(answer.text)
+        if fitted.errors:
+            return "invalid", "schema", "; ".join(fitted.errors)[:1000]
+    return "ok", None, None
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)

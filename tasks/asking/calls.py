@@ -1,0 +1,111 @@
+"""The ledger: one row for every call, written before it leaves and completed when it has ended."""
+
+import itertools
+import threading
+from decimal import Decimal
+from time import monotonic
+from typing import Any
+
+from tasks.asking.answer import Answer, utc_now
+from tasks.asking.failures import Failure
+from tasks.asking.journal import Journal
+from tasks.asking.question import Question
+from tasks.records import PreparedImage
+
+
+class CallLedger:
+    """Rows of the `calls` table as calls end; filled on the engine's thread, drained by another."""
+
+    def __init__(self, journal: Journal, *, endpoint: str, preset: str) -> None:
+        self.total_usd = Decimal(0)
+        self.count = 0
+        self._journal = journal
+        self._fixed = {"endpoint": endpoint, "preset": preset, "tier": "standard"}
+        self._numbers = itertools.count(1)
+        self._rows: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
+        """Note that a call is about to leave."""
+        row = {
+            "call": next(self._numbers),
+            "image": uri,
+            "page": image.page,
+            "sent_sha256": image.sha256,
+            "attempt": attempt,
+            "step": step,
+            "model": question.model,
+            "max_tokens": question.max_tokens,
+            "started_at": utc_now(),
+            **self._fixed,
+        }
+        self._journal.sent(row)
+        return OpenCall(self, row)
+
+    def end(self, row: dict[str, Any]) -> None:
+        """Note how a call ended."""
+        self._journal.ended(row)
+        with self._lock:
+            self._rows.append(row)
+            self.count += 1
+            self.total_usd += row["cost_usd"]
+
+    def drain(self) -> list[dict[str, Any]]:
+        """Rows since the last drain."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+        return rows
+
+
+class OpenCall:
+    """A call under way."""
+
+    def __init__(self, ledger: CallLedger, row: dict[str, Any]) -> None:
+        self._ledger = ledger
+        self._row = row
+        self._started = monotonic()
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the call left."""
+        return round((monotonic() - self._started) * 1000)
+
+    def answered(self, answer: Answer) -> None:
+        """The endpoint answered, and was paid."""
+        usage = answer.usage
+        refused = answer.stop_reason == "refusal"
+        self._end(
+            outcome="refused" if refused else "truncated" if answer.truncated else "answered",
+            paid="yes",
+            http_status=200,
+            model_answered=answer.model,
+            stop_reason=answer.stop_reason,
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            thinking_tokens=usage.thinking,
+            cache_read_tokens=usage.cache_read,
+            cache_write_tokens=usage.cache_write,
+            cache_write_5m_tokens=usage.cache_write_5m,
+            cache_write_1h_tokens=usage.cache_write_1h,
+            inference_geo=usage.geo,
+            cost_usd=answer.cost_usd,
+            latency_ms=answer.latency_ms,
+            request_id=answer.request_id,
+        )
+
+    def failed(self, failure: Failure) -> None:
+        """No answer, or none that could be read."""
+        self._end(
+            outcome=failure.outcome,
+            paid=failure.paid,
+            http_status=failure.status,
+            error_type=failure.error_type,
+            error=failure.message,
+            retry_after_s=failure.retry_after,
+            cost_usd=Decimal(0),
+            latency_ms=self.elapsed_ms,
+            request_id=failure.request_id,
+        )
+
+    def _end(self, **columns: Any) -> None:
+        self._ledger.end({**self._row, **columns})

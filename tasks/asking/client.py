@@ -1,0 +1,104 @@
+"""The SDK's client for an endpoint, and the free questions asked of it before the first paid call."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from config.endpoints import Endpoint
+from tasks.errors import EndpointError
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+SIMULATED_HEADER = "visionflow-simulated"
+
+
+def api_key(endpoint: Endpoint) -> str:
+    """The endpoint's key from its environment variable; EndpointError if there is none."""
+    if not endpoint.key:
+        return "simulated"
+    key = os.environ.get(endpoint.key, "").strip()
+    if not key:
+        raise EndpointError(
+            f"No key for {endpoint.name}: the environment variable {endpoint.key} is empty. "
+            f"Set it (export {endpoint.key}=...), or try `visionflow demo`, which needs none."
+        )
+    return key
+
+
+def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "AsyncAnthropic":
+    """A client whose retries are off (the engine decides) and which sends the key as the endpoint reads it."""
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, Timeout, omit
+    from httpx2 import Limits
+
+    key = api_key(endpoint)
+    headers: dict[str, Any] = {}
+    if endpoint.auth in ("x-api-key", "both"):
+        headers["x-api-key"] = key
+    if endpoint.auth == "x-api-key":
+        headers["Authorization"] = omit
+    limits = Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
+    return AsyncAnthropic(
+        api_key=key,
+        base_url=endpoint.base_url,
+        max_retries=0,
+        timeout=Timeout(timeout, connect=min(timeout, 10.0)),
+        default_headers=headers,
+        http_client=DefaultAsyncHttpxClient(limits=limits),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the endpoint said of itself and the model before anything was paid."""
+
+    endpoint: Endpoint
+    simulated: bool
+    model_known: bool
+
+
+async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: str) -> Checked:
+    """Ask for the model, which is free: EndpointError for a wrong key, address or model.
+
+    An endpoint without the models resource leaves the model unknown; the first call then goes alone.
+    """
+    import anthropic
+
+    try:
+        raw = await client.models.with_raw_response.retrieve(model)
+    except anthropic.AuthenticationError as error:
+        raise EndpointError(_refused_key(endpoint, error)) from None
+    except anthropic.PermissionDeniedError as error:
+        raise EndpointError(f"{endpoint.base_url} forbids this key the model {model} ({error.api_message}).") from None
+    except anthropic.NotFoundError as error:
+        if getattr(error, "type", None) == "not_found_error":
+            simulated = error.response.headers.get(SIMULATED_HEADER) == "true"
+            if simulated or endpoint.models:
+                raise EndpointError(_unknown_model(endpoint, model)) from None
+        return Checked(endpoint, simulated=False, model_known=False)
+    except anthropic.APIConnectionError as error:
+        reason = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
+        raise EndpointError(
+            f"Cannot reach {endpoint.base_url} ({reason}). Check the address (--endpoint or ANTHROPIC_BASE_URL) "
+            "and the network."
+        ) from None
+    except anthropic.APIStatusError:
+        return Checked(endpoint, simulated=False, model_known=False)
+    if raw.headers.get(SIMULATED_HEADER) == "true":
+        return Checked(replace(endpoint, name="simulator"), simulated=True, model_known=True)
+    return Checked(endpoint, simulated=False, model_known="json" in raw.headers.get("content-type", ""))
+
+
+def _refused_key(endpoint: Endpoint, error: Any) -> str:
+    sent = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "both": "both headers"}[endpoint.auth]
+    return (
+        f"{endpoint.base_url} refuses the key ({error.status_code} {error.api_message}). "
+        f"Check {endpoint.key or 'the key'}; it was sent as {sent}."
+    )
+
+
+def _unknown_model(endpoint: Endpoint, model: str) -> str:
+    return (
+        f"{endpoint.base_url} does not know the model {model!r} (404). "
+        "Check --model; `visionflow prices` lists those with a price."
+    )

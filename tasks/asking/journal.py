@@ -1,0 +1,94 @@
+"""The write-ahead journal: every call is noted before it leaves and again when it has ended.
+
+A run that dies leaves its journal behind. The next run of the job finds it, completes the dead run's `calls` with the
+calls that had ended, and lists those that had not as `maybe` paid. A journal lives on the disk of the machine that
+made the calls, whatever the output is; it holds no key and no image.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from config.settings import home
+
+
+class Journal:
+    """Appends one line a call; each line reaches the operating system before the method returns."""
+
+    def __init__(self, output: str, job: str, run_id: str) -> None:
+        folder = journal_folder(output, job)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{run_id}.jsonl"
+        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
+
+    def sent(self, call: dict[str, Any]) -> None:
+        """A call is about to leave."""
+        self._write({"sent": call})
+
+    def ended(self, call: dict[str, Any]) -> None:
+        """The call ended, well or badly, and this is its row."""
+        self._write({"ended": call})
+
+    def forget(self) -> None:
+        """Every call is in the `calls` table: the journal has served."""
+        self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    def close(self) -> None:
+        """Keep the journal for the next run, since not every call was recorded."""
+        self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, default=str) + "\n")
+        self._file.flush()
+
+
+@dataclass
+class Leftover:
+    """What a dead run's journal says: calls that ended, and calls that were in flight when it died."""
+
+    run_id: str
+    path: Path
+    ended: list[dict[str, Any]] = field(default_factory=list)
+    in_flight: list[dict[str, Any]] = field(default_factory=list)
+
+
+def leftovers(output: str, job: str) -> Iterator[Leftover]:
+    """Journals of dead runs of this job and output."""
+    folder = journal_folder(output, job)
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
+        with path.open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its run is alive
+            yield _read(path, file)
+
+
+def _read(path: Path, lines: IO[str]) -> Leftover:
+    left = Leftover(path.stem, path)
+    in_flight: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the last line of a run killed while it wrote
+            continue
+        if "sent" in entry:
+            in_flight[entry["sent"]["call"]] = entry["sent"]
+        elif "ended" in entry:
+            in_flight.pop(entry["ended"]["call"], None)
+            left.ended.append(entry["ended"])
+    left.in_flight = list(in_flight.values())
+    return left
+
+
+def journal_folder(output: str, job: str) -> Path:
+    """Where the journals of one job with one output lie on this machine."""
+    where = output if "://" in output else os.path.abspath(output)
+    return home() / "journal" / f"{job}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"

@@ -1,0 +1,103 @@
+"""What is asked about an image: the question, its fallbacks, and the request they become."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from config.models import ModelFacts
+from tasks.records import PreparedImage
+
+# A model that thinks spends part of max_tokens on it; without room on top, a short answer may come back empty.
+THINKING_ROOM = {"low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
+# After a truncated answer the same question gets this many times the room, once.
+MORE_ROOM = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything but the image that decides an answer.
+
+    `room` is for the answer alone; `max_tokens`, which is sent, adds room for thinking on models that think.
+    """
+
+    endpoint: str
+    facts: ModelFacts
+    model: str
+    prompt: str
+    system: str | None = None
+    schema: dict[str, Any] | None = None
+    schema_in_prompt: bool = False
+    room: int = 4096
+    effort: str | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens the answer may take, thinking included."""
+        thinking = THINKING_ROOM[self.effort or "high"] if self.facts.thinking else 0
+        return min(self.room + thinking, self.facts.max_output)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the question in cache keys; the room is left out, since a complete answer stays right with more."""
+        parts = [self.endpoint, self.model, self.prompt, self.system, self.schema, self.schema_in_prompt, self.effort]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def prompt_sha256(self) -> str:
+        """Digest of the prompt text alone, for grouping rows by prompt."""
+        return hashlib.sha256(self.prompt.encode()).hexdigest()
+
+    def roomier(self) -> "Question | None":
+        """The same question with more room for its answer, or None where the model allows no more."""
+        more = replace(self, room=self.room * MORE_ROOM)
+        return more if more.max_tokens > self.max_tokens else None
+
+    @cached_property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of all text sent: never fewer than its tokens."""
+        schema = json.dumps(self.schema) if self.schema else ""
+        return len((self.prompt + (self.system or "") + schema).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung of the ladder: 0 is the first prompt, then the fallback prompts, then the fallback models."""
+
+    number: int
+    question: Question
+
+
+def answer_key(question: Question, sent_sha256: str) -> str:
+    """Where the answer is kept: the question and the bytes, whatever folder the image lies in."""
+    digest = hashlib.sha256(f"{question.digest}:{sent_sha256}".encode()).hexdigest()
+    return f"answers/{digest[:2]}/{digest[2:]}"
+
+
+def request(question: Question, image: PreparedImage) -> dict[str, Any]:
+    """Parameters of `messages.create`: the image first, then the prompt, as the API's guide advises."""
+    source = {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode("ascii")}
+    prompt = question.prompt
+    if question.schema and question.schema_in_prompt:
+        prompt += "\n\nAnswer with one JSON object that fits this JSON Schema, and with nothing else:\n" + json.dumps(
+            question.schema, ensure_ascii=False
+        )
+    params: dict[str, Any] = {
+        "model": question.model,
+        "max_tokens": question.max_tokens,
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "source": source}, {"type": "text", "text": prompt}]}
+        ],
+    }
+    if question.system:
+        params["system"] = question.system
+    output_config: dict[str, Any] = {}
+    if question.effort and question.facts.effort:
+        output_config["effort"] = question.effort
+    if question.schema and not question.schema_in_prompt:
+        output_config["format"] = {"type": "json_schema", "schema": question.schema}
+    if output_config:
+        params["output_config"] = output_config
+    return params

@@ -1,0 +1,86 @@
+"""Batches: how images are shared out over task runs, and which of them were finished before."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tasks.asking.engine import Outcome, Page
+from tasks.records import Source
+from tasks.rows import Row, renewed
+
+if TYPE_CHECKING:
+    from tasks.running import Run
+
+# Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
+IMAGE_BY_IMAGE = 200
+LARGEST = 200
+PER_RUN = 50  # a larger run is cut into about so many batches until they reach the largest size
+
+
+class Batch:
+    """Images of one task run. A plain object, so that Prefect passes it by reference."""
+
+    def __init__(self, run: "Run", number: int, sources: list[Source]) -> None:
+        self.run = run
+        self.number = number
+        self.sources = sources
+        self.pages: list[tuple[Source, Page]] = []
+        self.outcomes: dict[int, Outcome] = {}  # by the page's id
+        self.unprepared: list[Row] = []
+        self.rows: list[Row] | None = None
+
+    @property
+    def label(self) -> str:
+        """For the task run's name."""
+        first = self.sources[0].name
+        return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more"
+
+    @property
+    def key(self) -> str:
+        """Under which the finished batch is kept: the questions and the unchanged files."""
+        names = "\n".join(identity(source) for source in self.sources)
+        return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode()).hexdigest()}"
+
+
+def identity(source: Source) -> str:
+    """An unchanged file: its URI, size, and ETag or time of change."""
+    state = source.etag or (source.modified.isoformat() if source.modified else "")
+    return f"{source.uri}\t{source.size}\t{state}"
+
+
+def row_identity(row: Row) -> str:
+    """The same, from a row of that file."""
+    state = row.get("source_etag") or row.get("source_modified") or ""
+    return f"{row['image']}\t{row['source_bytes']}\t{state}"
+
+
+def split_kept(sources: list[Source], finished: Iterable[list[Row]]) -> tuple[list[Row], list[Source]]:
+    """Rows of files that were finished before and have not changed since, and the files that are left."""
+    by_file: dict[str, dict[int, Row]] = {}
+    for rows in finished:
+        for row in rows:
+            by_file.setdefault(row_identity(row), {})[row["page"]] = row
+    kept: list[Row] = []
+    left: list[Source] = []
+    for source in sources:
+        pages = by_file.get(identity(source))
+        if pages is None:
+            left.append(source)
+        else:
+            kept += [renewed(pages[page], source) for page in sorted(pages)]
+    return kept, left
+
+
+def batch_size(images: int) -> int:
+    """Images a batch: a task run costs Prefect some 60 ms of CPU, server included, so large runs share them."""
+    if images <= IMAGE_BY_IMAGE:
+        return 1
+    return min(LARGEST, -(-images // PER_RUN))
+
+
+def batches(run: Any, sources: list[Source]) -> Iterator[Batch]:
+    """Batches in order; the first ones are small, so that calls start before many images are prepared."""
+    most, size, start, number = batch_size(len(sources)), 1, 0, 1
+    while start < len(sources):
+        yield Batch(run, number, sources[start : start + size])
+        start, number, size = start + size, number + 1, min(most, size * 2)

@@ -1,0 +1,62 @@
+"""What can go wrong, named by what the caller does next.
+
+VisionflowError
+├── UsageError        the command or job file cannot be understood: exit status 2
+├── StopRun           nothing more can be asked: exit status 1; answers received so far are kept
+│   ├── SourceError   the images cannot be listed
+│   ├── OutputError   the results cannot be written
+│   ├── SchemaError   the answers' schema cannot be used
+│   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
+│   └── PriceError    no price is known, so no bill could be exact
+├── ImageError        one image cannot be sent; it becomes a row with this reason
+└── CallError         one call failed; says whether asking again can help
+
+Every message is one line for a person: what happened, to what, and what to do.
+"""
+
+
+class VisionflowError(Exception):
+    """Root of every error raised on purpose."""
+
+
+class UsageError(VisionflowError):
+    """The command line or job file asks for something that does not exist."""
+
+
+class StopRun(VisionflowError):
+    """The run cannot go on; what was answered before is kept."""
+
+
+class SourceError(StopRun):
+    """The source cannot be listed or read as a whole."""
+
+
+class OutputError(StopRun):
+    """The output cannot be written."""
+
+
+class SchemaError(StopRun):
+    """The answer schema is invalid or cannot be expressed within the API's limits."""
+
+
+class EndpointError(StopRun):
+    """The endpoint refuses every call: key, model, address, spend limit."""
+
+
+class PriceError(StopRun):
+    """A model or a class of tokens has no price."""
+
+
+class ImageError(VisionflowError):
+    """One image cannot be prepared; the run goes on.
+
+    `code` is a short, stable word for analytics (`empty`, `truncated`, `too_many_pixels`, ...);
+    the message tells a person what is wrong with the file.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.code, str(self))

@@ -1,0 +1,74 @@
+"""Prefect's result store as the place where answers and finished batches are kept.
+
+The store's transactions commit only when the outermost task ends, so a kill would lose everything a task had paid
+for: records are written straight to the store, one by one, the moment they arrive. Records are JSON. With a local
+output they lie under VISIONFLOW_HOME, whatever folder the images are in; with an output on S3 beside it, so that any
+worker can resume any run.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from prefect.results import ResultStore
+from prefect.serializers import JSONSerializer
+
+from config.settings import home
+from tasks.s3 import is_s3, s3_filesystem
+
+FOLDER = ".visionflow"
+
+
+def result_storage(output: str) -> Path | RemoteFileSystem:
+    """Where Prefect keeps results for this output, as a task's `result_storage` takes it."""
+    if not is_s3(output):
+        return home() / "results"
+    base = f"{output.rstrip('/')}/{FOLDER}"
+    storage = RemoteFileSystem(basepath=base, settings={"use_listings_cache": False})  # credentials: AWS variables
+    storage.save(f"visionflow-{hashlib.sha256(base.encode()).hexdigest()[:16]}", overwrite=True)
+    return storage
+
+
+class PrefectKeep:
+    """Answers and finished batches in a Prefect result store."""
+
+    def __init__(self, storage: Path | RemoteFileSystem) -> None:
+        block = LocalFileSystem(basepath=str(storage)) if isinstance(storage, Path) else storage
+        self._root = storage
+        self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        """The record, or None if there is none or it is torn; the storage's own error if it is in trouble."""
+        try:
+            record = await self.store.aread(key)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:  # LocalFileSystem's word for a missing file, and JSON's for a torn record
+            if isinstance(self._root, Path) or "validation error" in str(error):
+                return None
+            raise
+        return record.result if isinstance(record.result, dict) else None
+
+    async def put(self, key: str, record: dict[str, Any]) -> None:
+        """Keep the record at once."""
+        await self.store.awrite(record, key=key)
+
+    def finished(self, prefix: str) -> list[list[dict[str, Any]]]:
+        """Rows of every finished batch under the prefix."""
+        batches = []
+        for key in self._keys(prefix):
+            try:
+                rows = self.store.read(key).result
+            except (ValueError, FileNotFoundError):  # torn, or tidied away meanwhile
+                continue
+            if isinstance(rows, list):
+                batches.append(rows)
+        return batches
+
+    def _keys(self, prefix: str) -> list[str]:
+        if isinstance(self._root, Path):
+            folder = self._root / prefix
+            return sorted(f"{prefix}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
+        base = self._root.basepath.removeprefix("s3://")
+        return sorted(path.removeprefix(f"{base}/") for path in s3_filesystem().find(f"{base}/{prefix}/"))

@@ -1,0 +1,23 @@
+"""Prepare: any image file becomes one request-sized image per page, or one typed reason why not.
+
+The parent process only reads headers and edits containers. Whatever has to be decoded is decoded in a child process
+with a limit on memory and time (`pool`, `worker`), so that a hostile file costs one image and not the run.
+"""
+
+from tasks.preparing.formats import is_image_name, sniff_format
+from tasks.preparing.headers import ImageHeader, image_header
+from tasks.preparing.prepare import prepare_image
+from tasks.preparing.sizes import planned_size
+
+# Part of every key under which an answer is kept: raise it whenever the bytes sent for a file could change.
+PREPARATION_VERSION = 1
+
+__all__ = [
+    "PREPARATION_VERSION",
+    "ImageHeader",
+    "image_header",
+    "is_image_name",
+    "planned_size",
+    "prepare_image",
+    "sniff_format",
+]

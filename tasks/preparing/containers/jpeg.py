@@ -1,0 +1,81 @@
+"""JPEG: segments up to the end of the image (ITU T.81, annex B)."""
+
+import re
+from collections.abc import Iterator
+
+from tasks.preparing.containers.container import Container, damaged, truncated, xmp_orientation
+from tasks.preparing.containers.icc import is_srgb
+from tasks.preparing.containers.tiff import exif_orientation
+
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WIDELY_DECODED = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding; arithmetic is not
+_APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_SOS, _EOI, _PADDING = 0xDA, 0xD9, 0xFF
+# In coded data 0xFF is followed by 0x00 or a restart marker; anything else is the next segment.
+_NEXT_SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+def read_jpeg(data: bytes) -> Container:
+    """The container of a JPEG file, or of its beginning."""
+    image = Container(pieces=[data[:2]])
+    profile: dict[int, bytes] = {}
+    for kind, segment in _segments(data):
+        if kind in _SOF:
+            _read_frame(image, kind, bytes(segment[4:]))
+        if _APP0 <= kind <= _APP15 or kind == _COMMENT:
+            _read_metadata(image, profile, kind, bytes(segment[4:]))
+        else:
+            image.pieces.append(segment)
+        image.complete = kind == _EOI and image.width > 0
+    if not image.width:
+        raise truncated("JPEG")
+    if profile and not is_srgb(b"".join(profile[number] for number in sorted(profile))):
+        image.plain = False
+    return image
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
+    """Each whole segment after the first, coded data with the scan header it follows, up to the end of the image."""
+    view, at = memoryview(data), 2
+    while at + 1 < len(data):
+        if data[at] != 0xFF:  # garbage, which the decoder may know how to skip
+            return
+        kind = data[at + 1]
+        if kind == _EOI:
+            yield kind, view[at : at + 2]
+            return
+        end = at + 1 if kind == _PADDING else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if end > len(data) or end == at + 2:
+            return
+        if kind == _SOS:
+            following = _NEXT_SEGMENT.search(data, end)
+            end = following.start() if following else len(data)
+        if kind != _PADDING:
+            yield kind, view[at:end]
+        at = end
+
+
+def _read_frame(image: Container, kind: int, body: bytes) -> None:
+    if len(body) < 6:
+        raise damaged("JPEG", "its frame header is too short")
+    if image.width:  # a second frame header: hierarchical, or nonsense
+        image.plain = False
+        return
+    image.height, image.width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    if not image.height or not image.width:
+        raise damaged("JPEG", f"it claims to be {image.width} x {image.height} pixels")
+    image.plain = image.plain and kind in _WIDELY_DECODED and body[0] == 8 and body[5] in (1, 3)
+
+
+def _read_metadata(image: Container, profile: dict[int, bytes], kind: int, body: bytes) -> None:
+    """Take note of what an application segment says; of those, only what decoding needs is kept."""
+    if kind == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+        image.pieces.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")  # without its thumbnail
+    elif kind == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+        image.pieces.append(b"\xff\xee\x00\x0e" + body[:12])
+    elif kind == _APP1 and body.startswith(b"Exif\0\0"):
+        image.orientation = exif_orientation(body)
+    elif kind == _APP1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0") and image.orientation == 1:
+        image.orientation = xmp_orientation(body)
+    elif kind == _APP2 and body.startswith(b"ICC_PROFILE\0"):
+        profile[body[12] if len(body) > 12 else 0] = body[14:]

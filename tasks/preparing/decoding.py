@@ -1,0 +1,150 @@
+"""Decode: any image file to pages of plain sRGB at the size that is sent. Runs in the child process only."""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+from tasks.errors import ImageError
+from tasks.preparing.colours import is_opaque, on_white, resizable, to_srgb
+from tasks.preparing.containers.container import Container
+from tasks.preparing.containers.tiff import is_own_page, tiff_pages
+from tasks.preparing.drawing import draw_svg
+from tasks.preparing.encoding import Raster, encode
+from tasks.preparing.headers import CONTAINERS, oriented
+from tasks.preparing.pool import MEMORY_BYTES
+from tasks.preparing.prepare import as_it_is, check_pixels, is_ready
+from tasks.preparing.sizes import planned_size
+from tasks.records import ImageRules, PreparedImage
+
+Image.MAX_IMAGE_PIXELS = None  # ours is checked first, and is the user's to set
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 100_000_000  # editors leave histories of many MB
+warnings.simplefilter("ignore")
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SUBFILE_TYPE = 254
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in memory; every other mode takes 4
+
+Box = tuple[float, float, float, float]
+
+
+def decode(data: bytes, source_format: str, rules: ImageRules) -> list[PreparedImage]:
+    """The pages of a file; ImageError for whatever its decoder trips over, MemoryError for too large an image."""
+    container = CONTAINERS[source_format](data) if source_format in CONTAINERS else None
+    try:
+        if source_format == "SVG":
+            return [encode(draw_svg(data, rules), rules, page=1)]
+        if source_format == "TIFF":
+            return list(_tiff_pages(data, rules))
+        return [_first_frame(data, source_format, container, rules)]
+    except (ImageError, MemoryError):
+        raise
+    except NotImplementedError as error:
+        raise ImageError("unsupported", f"This kind of {source_format} cannot be decoded: {_reason(error)}") from error
+    except Exception as error:  # decoders raise nearly every type there is on damaged files
+        cut = container is not None and not container.complete
+        verdict = "is cut short" if cut else "is damaged"
+        message = f"The {source_format} file {verdict}: {_reason(error)}"
+        raise ImageError("truncated" if cut else "damaged", message) from error
+
+
+def _first_frame(data: bytes, source_format: str, container: Container | None, rules: ImageRules) -> PreparedImage:
+    image = _open(data, source_format)
+    check_pixels(*image.size, rules)
+    frames, orientation = (container.frames, container.orientation) if container else (1, 1)
+    if source_format in ("AVIF", "HEIF"):
+        frames = getattr(image, "n_frames", 1)
+    if source_format == "AVIF":  # Pillow reports how the container turns the image as an EXIF orientation
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if source_format == "HEIF":  # turned by its decoder, which knows the size only then
+        image.load()
+    if container and container.alpha and is_ready(container, rules) and is_opaque(image):
+        return as_it_is(container, source_format)
+    raster = _shrink(image, source_format, orientation, rules)
+    if frames > 1:
+        raster.notes.append(f"primary of {frames} images" if source_format == "HEIF" else f"first of {frames} frames")
+    return encode(raster, rules, page=1)
+
+
+def _tiff_pages(data: bytes, rules: ImageRules) -> Iterator[PreparedImage]:
+    """Each page of a TIFF; one that is damaged costs the file, so that no page is missing without a word."""
+    total = len(tiff_pages(data))
+    image = _open(data, "TIFF")
+    frames = _own_frames(image) if total > 1 else [0]
+    for page, frame in enumerate(frames[: rules.max_pages], start=1):
+        image.seek(frame)
+        check_pixels(*image.size, rules)
+        raster = _shrink(image, "TIFF", 1, rules)  # Pillow gives the turned size, and turns while loading
+        if page == rules.max_pages < total:
+            raster.notes.append(f"page {page} of {total}; later pages were left out")
+        yield encode(raster, rules, page=page)
+
+
+def _own_frames(image: Image.Image) -> list[int]:
+    frames, own = range(getattr(image, "n_frames", 1)), []
+    for frame in frames:
+        image.seek(frame)
+        if is_own_page(int(image.tag_v2.get(_SUBFILE_TYPE, 0))):  # type: ignore[attr-defined]
+            own.append(frame)
+    return own or list(frames)
+
+
+def _open(data: bytes, source_format: str) -> Image.Image:
+    """The image, not yet decoded, by the one decoder its first bytes call for."""
+    if source_format == "HEIF":
+        import pi_heif
+
+        pi_heif.register_heif_opener()
+    try:
+        return Image.open(io.BytesIO(data), formats=[source_format])
+    except UnidentifiedImageError as error:
+        raise ImageError("damaged", f"The file begins like {source_format} but cannot be read as one") from error
+
+
+def _shrink(image: Image.Image, source_format: str, orientation: int, rules: ImageRules) -> Raster:
+    """Decode at little more than the size that is sent, shrink, turn, and make it plain sRGB on white."""
+    source = oriented(*image.size, orientation)
+    stored_target = oriented(*planned_size(*source, rules), orientation)
+    box = _decode_small(image, source_format, stored_target)
+    if image.width * image.height * _PIXEL_BYTES.get(image.mode, 4) > MEMORY_BYTES:
+        raise MemoryError  # at once, rather than when all of it is filled
+    image.load()
+    flat_source = image.mode in ("1", "P", "PA")
+    small = resizable(image, source_format)
+    if small.size != stored_target:
+        small = small.resize(stored_target, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
+    if orientation in _TURN:
+        small = small.transpose(_TURN[orientation])
+    profile = image.info.get("icc_profile")
+    plain = on_white(to_srgb(small, profile if isinstance(profile, bytes) else None))
+    return Raster(plain, source_format, source, drawn=flat_source)
+
+
+def _decode_small(image: Image.Image, source_format: str, target: tuple[int, int]) -> Box | None:
+    """Ask the decoder for about twice the target, which Lanczos then shrinks without loss; the part that counts."""
+    wanted = target[0] * 2, target[1] * 2
+    if source_format == "JPEG":
+        drafted = image.draft(None, wanted)
+        return drafted[1] if drafted else None
+    if source_format == "JPEG2000":
+        steps = min(image.width // wanted[0], image.height // wanted[1]).bit_length() - 1
+        if steps > 0:
+            image.reduce = min(steps, 3)  # type: ignore[method-assign, assignment]
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """The decoder's own words, on one line."""
+    if isinstance(error, struct.error | EOFError | IndexError):
+        return "it ends too early"
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,191 @@
+"""Child processes that decode, one for each core, kept warm and replaced when a file kills or hangs one."""
+
+import atexit
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from queue import LifoQueue
+from time import monotonic
+from typing import Any
+
+import tasks
+from tasks.errors import ImageError, StopRun
+from tasks.records import ImageRules, PreparedImage
+
+FRAME = struct.Struct(">IQ")  # lengths of the JSON and of the bytes that follow
+MAX_IMAGES = 1000  # a child is replaced after so many, so that what decoders leak cannot add up
+MEMORY_BYTES = 3 * 2**30  # address space of one child: what preparing one image may take at most
+START_SECONDS = 60.0  # for a child to start on a busy machine; not part of an image's own time
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_CACHE_HOME")
+
+
+class ChildLostError(Exception):
+    """The child ended before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a child says of a file: pages and their bytes, or an error; and whether it can take another file."""
+
+    head: dict[str, Any]
+    body: bytes
+
+    @property
+    def fit(self) -> bool:
+        """A child that ran out of memory may have none left for the next file."""
+        return not self.head.get("exhausted")
+
+
+class Child:
+    """One decoding process at the other end of a socket, which ends when the socket closes."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        root = Path(next(iter(tasks.__path__))).resolve().parent
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: a folder named `tasks` where the user happens to stand must not be imported
+                [sys.executable, "-P", "-m", "tasks.preparing.worker"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_child_environment(root),
+                process_group=0,  # Ctrl-C is for the parent, which finishes what is under way
+            )
+        self._socket = ours
+        self.images = 0
+        try:
+            self._receive(1, monotonic() + START_SECONDS)
+        except (OSError, ChildLostError) as error:
+            self.end()
+            raise StopRun(
+                f"Images cannot be decoded: the decoder does not start (exit status {self._process.returncode}). "
+                "Check the installation with `python -m tasks.preparing.worker`"
+            ) from error
+
+    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Answer:
+        """The child's answer; TimeoutError when it takes too long, ChildLostError when it ended."""
+        self.images += 1
+        deadline = monotonic() + seconds
+        text = json.dumps(head).encode()
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.sendall(FRAME.pack(len(text), len(data)) + text)
+            self._socket.sendall(data)
+            text_length, data_length = FRAME.unpack(self._receive(FRAME.size, deadline))
+            answer = json.loads(self._receive(text_length, deadline))
+            return Answer(answer, bytes(self._receive(data_length, deadline)))
+        except TimeoutError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ChildLostError from error
+
+    def end(self) -> None:
+        """Kill the process; nothing it holds is worth keeping."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _receive(self, size: int, deadline: float) -> bytearray:
+        buffer, done = bytearray(size), 0
+        view = memoryview(buffer)
+        while done < size:
+            remaining = deadline - monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            self._socket.settimeout(remaining)
+            received = self._socket.recv_into(view[done:])
+            if not received:
+                raise ChildLostError
+            done += received
+        return buffer
+
+
+class Pool:
+    """As many children as there are cores; a thread that finds none free waits for one."""
+
+    def __init__(self, size: int) -> None:
+        # Last in, first out: a machine that decodes now and then keeps one warm child, not all of them.
+        self._slots: LifoQueue[Child | None] = LifoQueue()
+        for _ in range(size):
+            self._slots.put(None)
+
+    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Answer:
+        """An answer from any child. A file that lost its child gets a second one: it may not be the file's fault."""
+        child, fit = self._slots.get(), None
+        try:
+            try:
+                answer, fit = _ask(child or Child(), head, data, seconds)
+            except ChildLostError:
+                answer, fit = _ask(Child(), head, data, seconds)
+            return answer
+        finally:
+            self._slots.put(fit)
+
+    def close(self) -> None:
+        """End the children that are idle."""
+        for _ in range(self._slots.qsize()):
+            child = self._slots.get_nowait()
+            if child:
+                child.end()
+
+
+def _ask(child: Child, head: dict[str, Any], data: bytes, seconds: float) -> tuple[Answer, Child | None]:
+    """The child's answer, and the child if it can take another file."""
+    try:
+        answer = child.request(head, data, seconds)
+    except BaseException:
+        child.end()
+        raise
+    if answer.fit and child.images < MAX_IMAGES:
+        return answer, child
+    child.end()
+    return answer, None
+
+
+def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[PreparedImage]:
+    """The pages of a file decoded where a crash, a hang or a flood of memory costs this one file."""
+    try:
+        answer = _pool.request({"format": source_format, "rules": asdict(rules)}, data, rules.seconds)
+    except TimeoutError:
+        raise ImageError("too_slow", f"Decoding took longer than {rules.seconds:g} seconds and was stopped") from None
+    except ChildLostError:
+        raise ImageError("unsafe", f"The {source_format} decoder crashed on this file, twice") from None
+    if "error" in answer.head:
+        code, message = answer.head["error"]
+        raise ImageError(code, message)
+    pages, at = [], 0
+    for page in answer.head["pages"]:
+        sent = answer.body[at : at + page.pop("size")]
+        at += len(sent)
+        pages.append(PreparedImage(**page, data=sent, sha256=sha256(sent).hexdigest()))
+    return pages
+
+
+def _child_environment(root: Path) -> dict[str, str]:
+    """No key, no address, no credential: a decoder that is taken over finds none in its environment."""
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return kept | {"PYTHONPATH": str(root), "VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _reset() -> None:
+    """A forked process must not speak through its parent's sockets."""
+    global _pool
+    _pool = Pool(_cores())
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+_pool = Pool(_cores())
+atexit.register(lambda: _pool.close())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)

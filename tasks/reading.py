@@ -1,0 +1,36 @@
+"""Reading a source's bytes from disk or S3."""
+
+from pathlib import Path
+
+from tasks.errors import ImageError
+from tasks.records import Source
+from tasks.s3 import explain_s3, is_s3, s3_filesystem
+
+
+class SourceUnavailable(Exception):
+    """The storage failed for a moment; reading again may help."""
+
+
+def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | None = None) -> bytes:
+    """The file's bytes, or the range [start, end) of them.
+
+    ImageError: the file is gone, forbidden or larger than `most_bytes`. SourceUnavailable: the storage is in trouble.
+    """
+    if end is None and source.size > most_bytes:
+        raise ImageError("too_large", f"{source.name} has {source.size:,} bytes; the limit is {most_bytes:,}.")
+    try:
+        if is_s3(source.uri):
+            return bytes(s3_filesystem().cat_file(source.uri, start=start or None, end=end))
+        with Path(source.uri).open("rb") as file:
+            file.seek(start)
+            return file.read() if end is None else file.read(end - start)
+    except FileNotFoundError:
+        raise ImageError("missing", f"{source.uri} is not there any more.") from None
+    except PermissionError as error:
+        reason = explain_s3(error, source.uri) if is_s3(source.uri) else f"No permission to read {source.uri}."
+        raise ImageError("forbidden", reason) from None
+    except IsADirectoryError:
+        raise ImageError("not_a_file", f"{source.uri} is a folder.") from None
+    except Exception as error:  # noqa: BLE001  # s3fs lets botocore's and aiohttp's many transport errors through
+        reason = explain_s3(error, source.uri) if is_s3(source.uri) else f"Cannot read {source.uri}: {error}."
+        raise SourceUnavailable(reason) from None

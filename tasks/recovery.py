@@ -1,0 +1,53 @@
+"""Taking in the journals of dead runs, so that no paid call is missing from the ledger."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from tasks.asking.journal import Leftover, leftovers
+from tasks.errors import OutputError
+from tasks.recording import TableFile, run_folder, write_table_file
+from tasks.storage import Output
+
+
+def recover(output: Output, job: str) -> list[dict[str, Any]]:
+    """Complete the `calls` of every dead run of this job, and return the calls that were in flight when it died.
+
+    Those are listed by the run that finds them, as `maybe` paid, with the time they were sent.
+    """
+    maybe: list[dict[str, Any]] = []
+    for left in leftovers(output.uri, job):
+        _complete(output, job, left)
+        maybe += [_maybe(call) for call in left.in_flight]
+        left.path.unlink()
+    return maybe
+
+
+def _complete(output: Output, job: str, left: Leftover) -> None:
+    """Write the calls that had ended but were in no part yet."""
+    folder = run_folder("calls", job, left.run_id)
+    try:
+        recorded = set(output.read_table(folder, columns=["call"]).column("call").to_pylist())
+    except OutputError:  # the run died before its first part
+        recorded = set()
+    missing = [_typed(call) for call in left.ended if call["call"] not in recorded]
+    if missing:
+        write_table_file(TableFile(output, "calls", job, left.run_id, "part-recovered.parquet"), missing)
+
+
+def _maybe(call: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **_typed(call),
+        "call": None,  # numbered by the dead run
+        "outcome": "unknown",
+        "paid": "maybe",
+        "error": "In flight when an earlier run of this job ended without notice.",
+        "cost_usd": Decimal(0),
+    }
+
+
+def _typed(call: dict[str, Any]) -> dict[str, Any]:
+    row = {**call, "started_at": datetime.fromisoformat(call["started_at"])}
+    if "cost_usd" in row:
+        row["cost_usd"] = Decimal(row["cost_usd"])
+    return row

@@ -1,0 +1,1 @@
+"""Report: one run's tables as a page for people."""

@@ -1,0 +1,169 @@
+"""What a report says about a run: counts, orders and samples, computed in Arrow so that 100,000 rows stay columns."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.tables import STATUSES, TOKEN_COLUMNS
+
+Row = Mapping[str, Any]
+
+MEANINGS = {
+    "ok": "a good answer",
+    "unreadable": "the file cannot be decoded",
+    "rejected": "the API refuses this request",
+    "refused": "the model declined",
+    "truncated": "the answer was cut off",
+    "invalid": "the answer does not fit the schema",
+    "unavailable": "every attempt failed",
+    "unasked": "the run ended before its turn",
+}
+SAVINGS = {
+    "saved_kept_usd": "answers kept from earlier runs",
+    "saved_duplicates_usd": "the same image asked once",
+    "saved_caching_usd": "prompt caching",
+    "saved_batch_usd": "batch prices",
+}
+SUMMED = ("calls", "calls_maybe_paid", "images", *(name for name, _ in TOKEN_COLUMNS), "cost_usd", "cost_cny", *SAVINGS)
+
+COMPARED = ["name", "image", "page", "sent_width", "sent_height", "attempts", "latency_ms", "cost_usd"]
+
+FAILURES = 200
+EXTREMES = 5
+ANSWERS = 20
+ANSWER_CHARACTERS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a whole; `percent` is exact, for drawing."""
+
+    name: str
+    meaning: str
+    count: int
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it is shown: the typed result if there is one, else the text."""
+
+    row: Row
+    text: str
+    typed: bool
+    cut: int  # characters left out
+
+
+def shares(run: Row) -> list[Share]:
+    """The statuses that occur, good ones first."""
+    counts = {status: run.get(status) or 0 for status in STATUSES}
+    total = sum(counts.values()) or 1
+    return [Share(name, MEANINGS[name], count, 100 * count / total) for name, count in counts.items() if count]
+
+
+def cost_totals(costs: Iterable[Row]) -> dict[str, Any]:
+    """The sums over all models, endpoints, presets and tiers, to the last digit."""
+    costs = list(costs)
+    return {name: sum((row[name] for row in costs if row[name] is not None), 0) for name in SUMMED}
+
+
+def savings(totals: Row) -> list[tuple[str, Decimal]]:
+    """What was not paid and why; only what is more than nothing."""
+    return [(why, totals[name]) for name, why in SAVINGS.items() if totals[name]]
+
+
+def failed(results: pa.Table) -> pa.Array:
+    """A mask of the rows that were tried and have no good answer."""
+    return pc.invert(pc.is_in(results["status"], value_set=pa.array(["ok", "unasked"])))
+
+
+def failures(results: pa.Table) -> list[Row]:
+    """The first failed rows, in the order of the table."""
+    return first(results, failed(results), FAILURES, ("name", "image", "page", "status", "error_code", "error"))
+
+
+def failure_reasons(results: pa.Table) -> list[Row]:
+    """How often each reason occurs, the commonest first."""
+    bad = results.select(["status", "error_code"]).filter(failed(results))
+    counted = bad.group_by(["status", "error_code"]).aggregate([([], "count_all")])
+    order = [("count_all", "descending"), ("status", "ascending"), ("error_code", "ascending")]
+    return list(counted.sort_by(order).to_pylist())
+
+
+def paged(results: pa.Table) -> frozenset[str]:
+    """The images that have more than one page."""
+    return frozenset(results["image"].filter(pc.equal(results["page"], 2)).to_pylist())
+
+
+def slowest(results: pa.Table) -> list[Row]:
+    """The rows that this run waited for longest."""
+    kept = pc.or_(pc.fill_null(results["cached"], False), pc.is_valid(results["duplicate_of"]))
+    return largest(results.select(COMPARED).filter(pc.invert(kept)), "latency_ms")
+
+
+def dearest(results: pa.Table) -> list[Row]:
+    """The rows that cost this run most."""
+    return largest(results.select(COMPARED), "cost_usd")
+
+
+def largest(rows: pa.Table, column: str) -> list[Row]:
+    some = rows.filter(pc.greater(rows[column], pa.scalar(0, rows[column].type)))
+    # Names come second so that equal rows stand in the same order each time.
+    return list(some.sort_by([(column, "descending"), ("name", "ascending")]).slice(0, EXTREMES).to_pylist())
+
+
+def outcomes(calls: pa.Table) -> list[Row]:
+    """Calls by outcome and HTTP status with what they cost, the commonest first."""
+    maybe = pc.cast(pc.fill_null(pc.equal(calls["paid"], "maybe"), False), pa.int64())
+    counted = (
+        calls.select(["outcome", "http_status", "cost_usd"])
+        .append_column("maybe", maybe)
+        .group_by(["outcome", "http_status"])
+        .aggregate([([], "count_all"), ("cost_usd", "sum"), ("maybe", "sum")])
+    )
+    return list(counted.sort_by([("count_all", "descending"), ("outcome", "ascending")]).to_pylist())
+
+
+def call_counts(calls: pa.Table) -> dict[str, int]:
+    """Calls in all, repeated ones, those braked by 429 or 529, and those that may have been paid for nothing."""
+
+    def count(mask: pa.Array) -> int:
+        return int(pc.sum(mask).as_py() or 0)
+
+    return {
+        "all": calls.num_rows,
+        "repeated": count(pc.greater(calls["attempt"], 1)),
+        "throttled": count(pc.equal(calls["http_status"], 429)),
+        "overloaded": count(pc.equal(calls["http_status"], 529)),
+        "maybe": count(pc.equal(calls["paid"], "maybe")),
+    }
+
+
+def answers(results: pa.Table) -> list[Answer]:
+    """The first good answers."""
+    columns = ["name", "image", "page", "sent_width", "sent_height", "model_answered", "cost_usd", "answer", "note"]
+    columns += ["result"] if "result" in results.column_names else []
+    return [shown(row) for row in first(results, pc.equal(results["status"], "ok"), ANSWERS, columns)]
+
+
+def shown(row: Row) -> Answer:
+    """A row's answer as indented JSON or plain text, of bearable length."""
+    result = row.get("result")
+    text = row["answer"] or "" if result is None else pretty(result)
+    return Answer(row, text[:ANSWER_CHARACTERS], result is not None, max(len(text) - ANSWER_CHARACTERS, 0))
+
+
+def pretty(value: object) -> str:
+    """Indented JSON; what JSON does not know, such as a date or a decimal, as its text."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def first(table: pa.Table, mask: pa.Array, count: int, columns: Iterable[str]) -> list[Row]:
+    """The first rows under a mask; copies nothing but these."""
+    rows = table.select(list(columns)).take(pc.indices_nonzero(mask).slice(0, count))
+    return list(rows.to_pylist())

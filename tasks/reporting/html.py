@@ -1,0 +1,152 @@
+"""One run as one HTML page: no script, nothing fetched, every word from outside escaped."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tasks.recording import run_folder
+from tasks.reporting import charts, figures
+
+NO_VALUE = "–"
+
+
+def render_report(
+    run: Mapping[str, Any], costs: Iterable[Mapping[str, Any]], results: pa.Table, calls: pa.Table
+) -> str:
+    """The page about one run, from its rows of the tables `runs`, `costs`, `results` and `calls`.
+
+    Nothing is embedded but the first rows of each kind: the page of 100,000 images is as long as that of 1,000.
+    """
+    costs = list(costs)
+    totals = figures.cost_totals(costs)
+    shares = figures.shares(run)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            shares=shares,
+            ok=run["ok"] or 0,
+            failed=sum(share.count for share in shares if share.name not in ("ok", "unasked")),
+            costs=costs,
+            totals=totals,
+            savings=figures.savings(totals),
+            reasons=figures.failure_reasons(results),
+            failures=figures.failures(results),
+            paged=figures.paged(results),
+            slowest=figures.slowest(results),
+            dearest=figures.dearest(results),
+            counts=figures.call_counts(calls),
+            outcomes=figures.outcomes(calls),
+            latency=charts.histogram(calls["latency_ms"].filter(charts.was_answered(calls))),
+            in_flight=charts.in_flight(calls),
+            answered=charts.answered(calls),
+            answers=figures.answers(results),
+            settings=parsed(run["settings"]),
+            versions=parsed(run["versions"]),
+            folders={table: folder(run, table) for table in ("results", "calls", "costs", "runs")},
+        )
+    )
+
+
+@cache
+def environment() -> Environment:
+    """The templates beside this module; a name that is not there is an error, not a blank."""
+    made = Environment(
+        loader=PackageLoader("tasks.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": number,
+        "usd": usd,
+        "cny": cny,
+        "duration": duration,
+        "percent": percent,
+        "places": places,
+        "tick": tick,
+        "moment": moment,
+        "python": repr,
+        "sql": sql,
+        "pretty": figures.pretty,
+    }
+    return made
+
+
+def folder(run: Mapping[str, Any], table: str) -> str:
+    """Where the run's part of a table lies."""
+    return f"{run['output'].rstrip('/')}/{run_folder(table, run['job'], run['run_id'])}"
+
+
+def parsed(text: str | None) -> dict[str, Any]:
+    """A JSON object's items; whatever else it is, under one name."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = text
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def number(value: int | None) -> str:
+    return NO_VALUE if value is None else f"{value:,}"
+
+
+def usd(value: Decimal | int | None, places: int = 2) -> str:
+    """Dollars to the last digit, with at least so many decimals."""
+    return NO_VALUE if value is None else exact(Decimal(value), "$", places)
+
+
+def cny(value: Decimal | int | None, places: int = 2) -> str:
+    """Yuan, rounded to a hundredth of a fen: they follow from the dollars, which are exact."""
+    return NO_VALUE if value is None else exact(round(Decimal(value), 4), "¥", places)
+
+
+def exact(value: Decimal, sign: str, places: int) -> str:
+    whole, _, part = f"{abs(value):,f}".partition(".")
+    return f"{'-' if value < 0 else ''}{sign}{whole}.{part.rstrip('0').ljust(places, '0')}"
+
+
+def places(values: Iterable[Decimal | int | None]) -> int:
+    """The decimals that the longest of these amounts needs, so that a column has its points one under another."""
+    return max((len(usd(value).rpartition(".")[2]) for value in values if value is not None), default=2)
+
+
+def percent(part: float, whole: float = 100) -> str:
+    """A share to a tenth; one that is too small to show is not shown as none."""
+    share = 100 * part / whole
+    return "under 0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
+
+
+def tick(seconds: float) -> str:
+    """A round time, for an axis."""
+    return f"{seconds:g} s" if seconds < 60 else duration(seconds)
+
+
+def duration(seconds: float | None) -> str:
+    """A time as a person says it: 0.84 s, 8.4 s, 31 s, 4 min 12 s, 2 h 3 min."""
+    if seconds is None:
+        return NO_VALUE
+    if seconds < 59.5:
+        return f"{seconds:.{0 if seconds >= 10 else 1 if seconds >= 1 else 2}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def moment(time: datetime | None) -> str:
+    return NO_VALUE if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def sql(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"

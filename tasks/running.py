@@ -1,0 +1,256 @@
+"""A run under way: its engine, its tables, its counters. Knows nothing of Prefect."""
+
+import json
+import platform
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from tasks.asking.calls import CallLedger
+from tasks.asking.engine import Engine, EngineSettings, Halt
+from tasks.asking.journal import Journal
+from tasks.billing import Bill, in_yuan
+from tasks.planning import Plan
+from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
+from tasks.records import ImageRules, Source
+from tasks.recovery import recover
+from tasks.rows import Row, Transform, typed, unavailable_row
+from tasks.tables import RUNS, STATUSES
+
+FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
+PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
+
+
+class Run:
+    """One run from its first row to its summary."""
+
+    def __init__(self, plan: Plan, keep: Any, storage: Any = None) -> None:
+        self.plan = plan
+        self.keep = keep
+        self.storage = storage
+        self.summary: dict[str, Any] | None = None
+        self.failures: list[Row] = []
+        self.listed = threading.Event()
+        self.started_at = datetime.now(UTC)
+        self.finished = threading.Event()
+        self.statuses: Counter[str] = Counter()
+        self.cached = self.duplicates = self.rows = self.images = 0
+        self.to_ask = len(plan.listing.images)
+        self.prepared = self.unprepared = 0
+        self.estimate: Decimal | None = None
+        self.bill = Bill(plan.endpoint.prices)
+        self._clock = monotonic()
+        schema = plan.schema
+        self._results = self._writer("results", result_type=schema.arrow if schema else None)
+        self._calls = self._writer("calls")
+        self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
+        self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
+        self.engine = Engine(engine_settings(plan), keep, self.ledger)
+
+    @property
+    def rules(self) -> ImageRules:
+        """What images must be."""
+        return self.plan.rules
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return monotonic() - self._clock
+
+    @contextmanager
+    def open(self) -> Iterator["Run"]:
+        """Start the engine; whatever happens, keep what was received and write down what was paid."""
+        self._take_in_dead_runs()
+        with self.engine, self._interruptible():
+            try:
+                yield self
+            finally:
+                self.finished.set()
+        self._close_tables()
+
+    def record(self, rows: list[Row]) -> None:
+        """Write finished rows, and the calls made meanwhile, as soon as a part is full."""
+        for row in rows:
+            self.statuses[row["status"]] += 1
+            self.cached += bool(row["cached"])
+            self.duplicates += bool(row.get("duplicate_of"))
+            self.images += row["page"] == 1
+            if row["status"] != "ok" and len(self.failures) < FAILURES_SHOWN:
+                self.failures.append(
+                    {name: row.get(name) for name in ("name", "page", "status", "error_code", "error")}
+                )
+        self.rows += len(rows)
+        self.bill.add_rows(rows)
+        result = self._result if self.plan.schema else None
+        self._results.add([typed(row, result) for row in rows])
+        self._record_calls()
+
+    def unasked_row(self, source: Source) -> Row:
+        """The row of a file that the run ended before asking about."""
+        halt = self.engine.halt
+        row = unavailable_row(source, self.plan.question, self.plan.preset.name, halt.message if halt else "")
+        return {**row, "status": "unasked", "error_code": halt.kind if halt else None}
+
+    def broken_row(self, source: Source, error: object) -> Row:
+        """The row of a file whose task failed in a way that nobody foresaw; a later run tries again."""
+        reason = f"The task failed ({type(error).__name__}: {str(error)[:200]})."
+        return {**unavailable_row(source, self.plan.question, self.plan.preset.name, reason), "error_code": "internal"}
+
+    def stop(self, halt: Halt) -> None:
+        """Make no more calls."""
+        self.engine.stop(halt)
+
+    @property
+    def status(self) -> str:
+        """completed, completed_with_failures, paused, stopped or interrupted."""
+        if self.engine.halt is not None:
+            return self.engine.halt.kind
+        return "completed" if self.statuses["ok"] == self.rows else "completed_with_failures"
+
+    def finish(self) -> dict[str, Any]:
+        """Write the bill and the run's own row; the summary that `--json` prints."""
+        plan, output = self.plan, self.plan.output
+        costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
+        summary = self._summary(
+            write_table_file(TableFile(output, "costs", plan.name, plan.run_id, "costs.parquet"), costs)
+        )
+        write_table_file(TableFile(output, "runs", plan.name, plan.run_id, "run.parquet"), [self._run_row(summary)])
+        self.summary = summary
+        return summary
+
+    def _summary(self, costs: str) -> dict[str, Any]:
+        plan, output = self.plan, self.plan.output
+        cost = self.bill.cost_usd
+        return {
+            "run_id": plan.run_id,
+            "job": plan.name,
+            "status": self.status,
+            "message": self.engine.halt.message if self.engine.halt else None,
+            "simulated": plan.simulated,
+            "images": self.images,
+            "rows": self.rows,
+            "ok": self.statuses["ok"],
+            "failed": self.rows - self.statuses["ok"],
+            "statuses": {status: self.statuses[status] for status in STATUSES if self.statuses[status]},
+            "cached": self.cached,
+            "duplicates": self.duplicates,
+            "calls": self.bill.total("calls"),
+            "calls_maybe_paid": self.bill.total("calls_maybe_paid"),
+            "input_tokens": self.bill.total("input_tokens"),
+            "output_tokens": self.bill.total("output_tokens"),
+            "cache_read_tokens": self.bill.total("cache_read_tokens"),
+            "cache_write_tokens": self.bill.total("cache_write_tokens"),
+            "cost_usd": _money(cost),
+            "cost_cny": _money(in_yuan(cost, plan.cny_per_usd)),
+            "saved_usd": _money(sum(self.bill.saved(kind) for kind in ("saved_kept_usd", "saved_duplicates_usd"))),
+            "seconds": round(self.seconds, 3),
+            "results": self._results.uri,
+            "calls_table": self._calls.uri,
+            "costs": costs,
+            "report": output.join(f"{run_folder('reports', plan.name, plan.run_id)}/report.html"),
+        }
+
+    def _run_row(self, summary: dict[str, Any]) -> dict[str, Any]:
+        plan = self.plan
+        settings = plan.job.model_dump(mode="json", by_alias=True)
+        columns = {name: summary[name] for name in RUNS.names if name in summary and name not in ("job", "run_id")}
+        return {
+            **columns,
+            **{status: self.statuses[status] for status in STATUSES},
+            "cost_usd": self.bill.cost_usd,
+            "cost_cny": in_yuan(self.bill.cost_usd, plan.cny_per_usd),
+            "source": plan.listing.source,
+            "output": plan.output.uri,
+            "settings": json.dumps(settings, ensure_ascii=False),
+            "started_at": self.started_at,
+            "finished_at": datetime.now(UTC),
+            "versions": json.dumps(_versions()),
+        }
+
+    def _result(self, row: Row) -> Any:
+        """The typed answer, with boxes in pixels of the original image."""
+        schema = self.plan.schema
+        assert schema is not None
+        value = schema.fit(row["answer"]).value
+        return schema.map_boxes(value, Transform.of(row)) if value is not None and schema.boxes else value
+
+    def _record_calls(self) -> None:
+        calls = self.ledger.drain()
+        self.bill.add_calls(calls)
+        self._calls.add(calls)
+
+    def _take_in_dead_runs(self) -> None:
+        """List the calls that were in flight when an earlier run died: they may have been paid."""
+        maybe = recover(self.plan.output, self.plan.name)
+        self.bill.add_calls(maybe)
+        self._calls.add(maybe)
+
+    def _close_tables(self) -> None:
+        self._record_calls()
+        self._results.close()
+        self._calls.close()
+        self.journal.forget()
+
+    def _writer(self, table: str, **options: Any) -> TableWriter:
+        return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """On Ctrl-C or SIGTERM finish the calls in flight; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number: int, _: FrameType | None) -> None:
+            name = signal.Signals(number).name
+            signal.signal(number, before[signal.Signals(number)])
+            self.stop(Halt("interrupted", f"Interrupted ({name}). The same command goes on where this run stopped."))
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def engine_settings(plan: Plan) -> EngineSettings:
+    """What the engine needs to know of a plan.
+
+    Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
+    """
+    job = plan.job
+    return EngineSettings(
+        run_id=plan.run_id,
+        endpoint=plan.endpoint,
+        steps=plan.steps,
+        schema=plan.schema,
+        concurrency=job.concurrency,
+        per_second=job.calls_per_second,
+        timeout=job.timeout,
+        max_cost=job.max_cost,
+        refresh=job.refresh,
+        one_first=not plan.model_known or plan.schema is not None,
+    )
+
+
+def _money(amount: Any) -> float:
+    return float(amount)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # run from a bare clone, nothing installed under that name
+            versions[package] = "not installed"
+    return versions

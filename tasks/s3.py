@@ -1,0 +1,72 @@
+"""S3 through s3fs: one file system per process, and its errors in words."""
+
+import os
+from functools import cache
+from typing import Any
+
+
+def is_s3(uri: str) -> bool:
+    """Whether the URI names an object or prefix on S3."""
+    return uri.startswith("s3://")
+
+
+@cache
+def s3_filesystem() -> Any:
+    """The process's s3fs file system; credentials, region and endpoint come from the AWS variables.
+
+    Listings are never cached: a run must see what another worker has just written.
+    """
+    import s3fs
+
+    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"max_pool_connections": 128})
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of `s3://bucket/key`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def explain_s3(error: BaseException, uri: str) -> str:
+    """One line for a person: what happened, to what, and what to do."""
+    bucket = split_uri(uri)[0]
+    code = _error_code(error)
+    who = f" with key {_masked_key()}" if _masked_key() else ""
+    if code == "NoCredentialsError":
+        return f"No AWS credentials for {uri}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+    if code in ("NoSuchBucket", "404") or isinstance(error, FileNotFoundError):
+        return (
+            f"There is no {uri}: check the bucket {bucket!r} and the path, and AWS_ENDPOINT_URL if it is not Amazon's."
+        )
+    if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return f"S3 refuses the credentials for {uri} ({code}{who}). Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    if code in ("AccessDenied", "403") or isinstance(error, PermissionError):
+        return (
+            f"No access to {uri} (403 {code or 'AccessDenied'}{who}). Check AWS_ACCESS_KEY_ID, "
+            "or the bucket's policy for s3:ListBucket, s3:GetObject and s3:PutObject."
+        )
+    where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon S3"
+    if code in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionError", "ConnectionClosedError"):
+        return f"Cannot reach {where} for {uri}. Check AWS_ENDPOINT_URL and the network."
+    reason = " ".join(str(error).split())[:200]
+    return f"S3 failed on {uri} ({code or type(error).__name__}: {reason}). Try again, or check {where}."
+
+
+def _error_code(error: BaseException | None) -> str:
+    """The service's error code, or the class of botocore's own error, wherever in the chain it stands."""
+    seen = 0
+    while error is not None and seen < 6:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        if type(error).__module__.startswith("botocore"):
+            return type(error).__name__
+        if isinstance(error, ConnectionError):
+            return "ConnectionError"
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return ""
+
+
+def _masked_key() -> str:
+    key = os.environ.get("AWS_ACCESS_KEY_ID", "")
+    return f"{key[:4]}…{key[-3:]}" if len(key) > 8 else ""

@@ -1,0 +1,221 @@
+"""An answer's text becomes a value that keeps the user's schema, or the reasons why it does not."""
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
+from pydantic import BaseModel
+from pydantic import ValidationError as ModelError
+
+from tasks.schemas.arrow import arrow_type, holds_json, json_text, plain, scalar
+from tasks.schemas.boxes import Transform, map_boxes
+from tasks.schemas.translation import Plan
+from tasks.schemas.tree import Node
+
+MOST_ERRORS = 20
+LONGEST_REASON = 300
+TEXT = Node("text", True, {})
+NUMBER = Node("number", True, {})
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A value as Arrow takes it, or the reasons, each with its path, why the answer does not fit."""
+
+    value: dict[str, Any] | None
+    errors: list[str]
+
+
+@dataclass(frozen=True)
+class AnswerSchema:
+    """What an answer must look like: `source` as the user wrote it, `api` as it is sent, `arrow` as it is kept."""
+
+    name: str
+    source: dict[str, Any] = field(repr=False)
+    api: dict[str, Any] = field(repr=False)
+    arrow: pa.StructType = field(repr=False)
+    digest: str
+    boxes: tuple[str, ...]
+    root: Node = field(repr=False)
+    plan: Plan = field(repr=False)
+    validator: Validator = field(repr=False)
+    model: type[BaseModel] | None = None
+    wrapped: bool = False  # the user's schema is no object, and lies in the field `value` of one
+
+    def fit(self, text: str) -> Fitted:
+        """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""
+        try:
+            answer = parse_json(text)
+        except (ValueError, RecursionError) as error:
+            return Fitted(None, [f"$: no JSON: {error}"[:LONGEST_REASON]])
+        errors: list[str] = []
+        value = Fitting(self, errors).restore(self.root, answer, "$")
+        if not errors:
+            errors += self._violations(value)
+        if not errors:
+            value = Fitting(self, errors).convert(self.root, value, "$")
+        return Fitted(None, [error[:LONGEST_REASON] for error in errors[:MOST_ERRORS]]) if errors else Fitted(value, [])
+
+    def map_boxes(self, value: dict[str, Any], transform: Transform) -> dict[str, Any]:
+        """A fitted value with its boxes in pixels of the original instead of the sent image."""
+        mapped: dict[str, Any] = map_boxes(self.root, value, transform)
+        return mapped
+
+    def _violations(self, value: Any) -> list[str]:
+        if self.wrapped:
+            if not isinstance(value, dict) or "value" not in value:
+                return ["$: 'value' is a required property"]
+            value = value["value"]
+        instance = plain(value)
+        found = [_violation(error) for error in self.validator.iter_errors(instance)]
+        if found or self.model is None:
+            return found
+        try:
+            self.model.model_validate(instance)
+        except ModelError as error:
+            return [f"{_path(one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)]
+        return []
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One answer's way from the API's form to the user's (`restore`) and on to Arrow's (`convert`)."""
+
+    schema: AnswerSchema
+    errors: list[str]
+
+    def restore(self, node: Node, value: Any, path: str) -> Any:
+        """The value as the user's schema has it: maps from their entries, absent fields left out, enums as spelt."""
+        if value is None:
+            return None
+        match node.kind:
+            case "object" if isinstance(value, dict):
+                return self._restore_object(node, value, path)
+            case "list" if isinstance(value, list):
+                return [self.restore(node.only, one, f"{path}[{n}]") for n, one in enumerate(value)]
+            case "map" if isinstance(value, dict | list):
+                return self._restore_map(node, value, path)
+            case "enum":
+                return _spelt(node, value)
+            case "json" if isinstance(value, str):
+                try:
+                    return parse_json(value)
+                except (ValueError, RecursionError) as error:
+                    self.errors.append(f"{path}: no JSON text: {error}")
+            case "union":
+                return self._choose(node, value, path)[1]
+        return value
+
+    def convert(self, node: Node, value: Any, path: str) -> Any:
+        """A valid value in Arrow's types; what they cannot hold becomes an error."""
+        if value is None:
+            return None
+        try:
+            if holds_json(node):
+                return scalar(TEXT, json_text(value))
+            match node.kind:
+                case "object":
+                    named = ((child, f"{path}.{child.name}") for child in node.properties)
+                    return {child.name: self.convert(child.node, value.get(child.name), at) for child, at in named}
+                case "list":
+                    if node.box and len(value) != 4:
+                        raise ValueError(f"a box has 4 numbers, not {len(value)}")
+                    return [self.convert(node.only, one, f"{path}[{n}]") for n, one in enumerate(value)]
+                case "map":
+                    return [
+                        (scalar(TEXT, key), self.convert(node.only, one, f"{path}[{key!r}]"))
+                        for key, one in value.items()
+                    ]
+                case "union":
+                    return self._convert_union(node, value, path)
+                case _:
+                    return scalar(node, value)
+        except ValueError as error:
+            self.errors.append(f"{path}: {error}")
+            return None
+
+    def _restore_object(self, node: Node, value: dict[str, Any], path: str) -> dict[str, Any]:
+        known = {child.name for child in node.properties}
+        self.errors.extend(f"{path}: {name!r} is no field of the schema" for name in value if name not in known)
+        restored: dict[str, Any] = {}
+        for child in node.properties:
+            found = value.get(child.name)
+            empty = self.schema.plan[id(child)] == "empty" and found in ("", [], {})
+            if found is None or empty:
+                if child.node.nullable and (child.name in value or child.required):
+                    restored[child.name] = None
+                elif child.name in value and child.required:
+                    restored[child.name] = found
+            else:
+                restored[child.name] = self.restore(child.node, found, f"{path}.{child.name}")
+        return restored
+
+    def _restore_map(self, node: Node, value: dict[str, Any] | list[Any], path: str) -> Any:
+        if isinstance(value, dict):  # an endpoint without structured outputs answers in the user's own form
+            return {key: self.restore(node.only, one, f"{path}[{key!r}]") for key, one in value.items()}
+        restored: dict[str, Any] = {}
+        for n, entry in enumerate(value):
+            if not isinstance(entry, dict) or entry.keys() != {"key", "value"} or not isinstance(entry["key"], str):
+                self.errors.append(f"{path}[{n}]: no entry with a key and a value")
+            elif entry["key"] in restored:
+                self.errors.append(f"{path}[{n}]: the key {entry['key']!r} stands there twice")
+            else:
+                restored[entry["key"]] = self.restore(node.only, entry["value"], f"{path}[{entry['key']!r}]")
+        return restored
+
+    def _choose(self, node: Node, value: Any, path: str) -> tuple[Node | None, Any]:
+        """The first variant that the value fits, and the value as that variant has it."""
+        for variant in node.variants:
+            trial: list[str] = []
+            restored = Fitting(self.schema, trial).restore(variant, value, path)
+            if not trial and self.schema.validator.evolve(schema=variant.schema).is_valid(plain(restored)):
+                return variant, restored
+        return None, value
+
+    def _convert_union(self, node: Node, value: Any, path: str) -> Any:
+        variant = self._choose(node, value, path)[0]
+        if variant is None:
+            raise ValueError("fits none of the types")
+        if arrow_type(node) == pa.string():
+            return scalar(TEXT, value)  # a date beside other texts stays text
+        if arrow_type(node) == pa.float64():
+            return scalar(NUMBER, value)
+        return self.convert(variant, value, path)
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON, its fractions as Decimal. Raises ValueError, also for NaN and for a name that stands twice."""
+    return json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_unique)
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _spelt(node: Node, value: Any) -> Any:
+    """The enum's own spelling of a value: the API does not promise its capitalisation."""
+    if not isinstance(value, str) or value in node.values:
+        return value
+    same = [one for one in node.values if isinstance(one, str) and one.casefold() == value.casefold()]
+    return same[0] if len(same) == 1 else value
+
+
+def _violation(error: ValidationError) -> str:
+    deepest = best_match(error.context) if error.context else None
+    why = f" ({deepest.json_path}: {deepest.message})" if deepest is not None else ""
+    return f"{error.json_path}: {error.message[:LONGEST_REASON]}{why}"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)

@@ -1,0 +1,105 @@
+"""Boxes: from pixels of the image as sent to pixels of the original.
+
+A schema marks a box with `"x-box": "pixels"`: an object with one of the layouts below, or a list of four numbers (left,
+top, right, bottom). The keyword is not sent; the field's description tells the model what to write.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from tasks.errors import SchemaError
+from tasks.schemas.tree import Node, walk
+
+CORNERS = [
+    ("left", "top", "right", "bottom"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+]
+SIZES = [("x", "y", "width", "height"), ("left", "top", "width", "height"), ("x", "y", "w", "h")]
+
+
+class Transform(Protocol):
+    """How the sent image came from the original: sent = original * scale + offset. A PreparedImage is one."""
+
+    @property
+    def scale_x(self) -> float: ...
+    @property
+    def scale_y(self) -> float: ...
+    @property
+    def offset_x(self) -> float: ...
+    @property
+    def offset_y(self) -> float: ...
+    @property
+    def source_width(self) -> int: ...
+    @property
+    def source_height(self) -> int: ...
+
+
+def box_paths(root: Node) -> tuple[str, ...]:
+    """Where the boxes are, such as `$.objects[].box`. Raises SchemaError for a box that could not be mapped."""
+    for path, node in walk(root):
+        if node.kind == "union" and any(inner.box for variant in node.variants for _, inner in walk(variant)):
+            raise SchemaError(f"{path}: a box inside a choice of types. Give the box a field of one type.")
+    return tuple(path for path, node in walk(root) if node.box and _names(node, path))
+
+
+def _names(node: Node, path: str) -> tuple[str, ...]:
+    """The names of a box's four numbers; a list has places instead."""
+    if node.kind == "list" and _is_number(node.only):
+        return ("0", "1", "2", "3")
+    numbers = {child.name for child in node.properties if _is_number(child.node)}
+    for names in (*CORNERS, *SIZES):
+        if numbers.issuperset(names):
+            return names
+    raise SchemaError(
+        f"{path}: x-box marks no box. A box is an object with the numbers left, top, right, bottom (or x, y, width, "
+        "height; x1, y1, x2, y2), or a list of four numbers."
+    )
+
+
+def _is_number(node: Node) -> bool:
+    return node.kind in ("integer", "number")
+
+
+def map_boxes(node: Node, value: Any, transform: Transform) -> Any:
+    """The value with every box in pixels of the original, kept inside it."""
+    if value is None or not any(inner.box for _, inner in walk(node)):
+        return value
+    if node.box:
+        return _map_box(node, value, transform)
+    if node.kind == "object":
+        return {child.name: map_boxes(child.node, value[child.name], transform) for child in node.properties}
+    if node.kind == "list":
+        return [map_boxes(node.only, one, transform) for one in value]
+    return [(key, map_boxes(node.only, one, transform)) for key, one in value]
+
+
+def _map_box(node: Node, value: Any, transform: Transform) -> Any:
+    if node.kind == "list":
+        whole = node.only.kind == "integer"
+        return list(_corners(value, transform, (whole,) * 4))
+    names = _names(node, "$")
+    kinds = {child.name: child.node.kind for child in node.properties}
+    whole_numbers = tuple(kinds[name] == "integer" for name in names)
+    numbers = [value[name] for name in names]
+    if any(number is None for number in numbers):
+        return value
+    if names in CORNERS:
+        return {**value, **dict(zip(names, _corners(numbers, transform, whole_numbers), strict=True))}
+    left, top, width, height = numbers
+    mapped = tuple(_corners([left, top, left + width, top + height], transform, whole_numbers))
+    sized = (mapped[0], mapped[1], mapped[2] - mapped[0], mapped[3] - mapped[1])
+    return {**value, **dict(zip(names, sized, strict=True))}
+
+
+def _corners(numbers: list[Any], transform: Transform, whole: tuple[bool, ...]) -> Iterator[int | float]:
+    for place, number in enumerate(numbers):
+        horizontal = place % 2 == 0
+        scale, offset, end = (
+            (transform.scale_x, transform.offset_x, transform.source_width)
+            if horizontal
+            else (transform.scale_y, transform.offset_y, transform.source_height)
+        )
+        mapped = min(max((number - offset) / scale, 0.0), float(end))
+        yield round(mapped) if whole[place] else mapped

@@ -1,0 +1,153 @@
+"""From what a user names to an AnswerSchema: a JSON Schema file, a Pydantic model, or a ready schema."""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import reduce
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import SchemaError as InvalidSchema
+from jsonschema.validators import extend, validator_for
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from tasks.errors import SchemaError
+from tasks.schemas.answers import AnswerSchema
+from tasks.schemas.arrow import arrow_type
+from tasks.schemas.boxes import box_paths
+from tasks.schemas.formats import CHECKER
+from tasks.schemas.translation import translate
+from tasks.schemas.tree import Node, Property, read_tree
+
+READY = files("config") / "schemas"
+
+
+class ModelSchema(GenerateJsonSchema):
+    """Pydantic's schema of a model, but for Decimal, which it shows as any number or text."""
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        """A decimal as text; its bounds are words for the model, and Pydantic enforces them."""
+        bounds = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+        limits: dict[str, Any] = {**schema}
+        told = {keyword: float(limits[name]) for keyword, name in bounds.items() if limits.get(name) is not None}
+        return {"type": "string", "format": "decimal", **told}
+
+
+def load_schema(spec: str) -> AnswerSchema:
+    """The schema in a `.json` file, of `package.module:Model`, or ready under a name. Raises SchemaError."""
+    if spec.endswith(".json"):
+        return build_schema(Path(spec).stem, _read(Path(spec), spec), label=spec)
+    if ":" in spec:
+        model = _model(spec)
+        try:
+            source = model.model_json_schema(schema_generator=ModelSchema)
+        except (PydanticUserError, ValueError) as error:
+            raise SchemaError(f"{spec} has no JSON Schema: {_one_line(error)}. Use types that JSON knows.") from error
+        return build_schema(model.__name__, source, label=spec, model=model)
+    ready = ready_schemas()
+    if spec not in ready:
+        raise SchemaError(
+            f"There is no schema {spec!r}. Name a .json file, package.module:Model, or one of {', '.join(ready)}."
+        )
+    return build_schema(spec, json.loads((READY / f"{spec}.json").read_text("utf-8")), label=spec)
+
+
+def ready_schemas() -> list[str]:
+    """The names of the schemas that need no file."""
+    return sorted(entry.name.removesuffix(".json") for entry in READY.iterdir() if entry.name.endswith(".json"))
+
+
+def classification_schema(labels: Sequence[str]) -> AnswerSchema:
+    """The ready schema `classification` with these labels and no others. Raises SchemaError."""
+    distinct = {label.strip().casefold() for label in labels}
+    if len(distinct) < max(len(labels), 2) or "" in distinct:
+        raise SchemaError(f"Labels {', '.join(labels)!r}: give two or more, each once, upper and lower case alike.")
+    source = json.loads((READY / "classification.json").read_text("utf-8"))
+    source["properties"]["label"]["enum"] = [label.strip() for label in labels]
+    return build_schema("classification", source, label="classification")
+
+
+def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] | None = None) -> AnswerSchema:
+    """All that follows from a JSON Schema; `label` names it in errors. Raises SchemaError."""
+    if not isinstance(source, dict):
+        raise SchemaError(f"{label}: a JSON Schema is an object, not {json.dumps(source)[:40]}.")
+    validator_class = validator_for(source, default=Draft202012Validator)
+    try:
+        validator_class.check_schema(source)
+        tree = read_tree(source)
+        wrapped = tree.kind != "object" or tree.nullable
+        root = Node("object", True, {}, properties=(Property("value", tree, True),)) if wrapped else tree
+        boxes = box_paths(root)
+        translation = translate(root)
+    except InvalidSchema as error:
+        raise SchemaError(f"{label}: no valid JSON Schema at {error.json_path}: {_one_line(error)}.") from error
+    except SchemaError as error:
+        raise SchemaError(f"{label}: {error}") from None
+    exact = extend(validator_class, {"multipleOf": _multiple_of})
+    return AnswerSchema(
+        name=name,
+        source=source,
+        api=translation.api,
+        arrow=arrow_type(root),
+        digest=sha256(_canonical(source)).hexdigest(),
+        boxes=boxes,
+        root=root,
+        plan=translation.plan,
+        validator=exact(source, format_checker=CHECKER),
+        model=model,
+        wrapped=wrapped,
+    )
+
+
+def _read(path: Path, label: str) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SchemaError(f"There is no schema file {label}. Check the path.") from None
+    except OSError as error:
+        raise SchemaError(f"Cannot read the schema {label}: {error.strerror}. Check the file.") from error
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"{label} is no JSON: {_one_line(error)}. Correct the file.") from error
+
+
+def _model(spec: str) -> type[BaseModel]:
+    module_name, _, path = spec.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: Any = reduce(getattr, path.split("."), importlib.import_module(module_name))
+    except AttributeError:
+        raise SchemaError(f"{module_name} has no {path}. Check the model's name.") from None
+    except Exception as error:  # the user's module may raise anything while it is imported
+        why = f"{type(error).__name__}: {_one_line(error)}"
+        raise SchemaError(f"Cannot import {spec}: {why}. Check the module and the folder you start from.") from error
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise SchemaError(f"{spec} is no Pydantic model. Derive it from pydantic.BaseModel.")
+    return found
+
+
+def _multiple_of(_: Any, step: Any, instance: Any, __: Any) -> Any:
+    """`multipleOf` without the rounding that makes 19.99 no multiple of 0.01."""
+    if isinstance(instance, bool) or not isinstance(instance, int | float):
+        return
+    number = Decimal(str(instance))
+    if not number.is_finite() or (number / Decimal(str(step))) % 1:
+        yield ValidationError(f"{instance!r} is not a multiple of {step}")
+
+
+def _canonical(source: dict[str, Any]) -> bytes:
+    return json.dumps(source, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _one_line(error: Exception) -> str:
+    text = error.message if isinstance(error, InvalidSchema) else str(error)
+    return " ".join(text.split()).rstrip(".")[:300]

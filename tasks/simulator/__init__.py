@@ -1,0 +1,33 @@
+"""An Anthropic-compatible server for demos, tests and benchmarks: it refuses, answers, bills and fails as told.
+
+server    the HTTP endpoints            rules      what the API refuses: headers, parameters, models
+content   messages and images           schema_rules  what the API refuses in an output schema
+answers   what is answered, and how     fill       a value that fits any schema, from the facts read
+fields    facts found in read text      ocr        reading text in images
+usage     tokens, prompt cache          limits     requests and tokens a minute
+faults    failures on purpose           ledger     every request and its cost
+embedded  the server in a thread, for tests
+
+Every answer is marked: header `visionflow-simulated: true`, model `simulated/...`, ids `msg_simulated_...`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.simulator.embedded import Simulator
+    from tasks.simulator.settings import Settings
+
+__all__ = ["Settings", "Simulator"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server only when it is asked for: aiohttp costs a quarter of a second."""
+    if name == "Simulator":
+        from tasks.simulator.embedded import Simulator
+
+        return Simulator
+    if name == "Settings":
+        from tasks.simulator.settings import Settings
+
+        return Settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,159 @@
+"""How many tokens a request and its answer count, and what the prompt cache makes of them.
+
+Text is estimated (no tokenizer is public): a token for every four characters, 30 % more for models of the high tier.
+Counts add up block by block, so count_tokens of the words plus the image's tokens is what a message is billed.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.simulator.content import Block
+from tasks.simulator.models import Model
+from tasks.simulator.rules import Question
+from tasks.tokens import image_tokens, seen_size
+
+REQUEST_TOKENS = 8
+SCHEMA_TOKENS = 60  # of the system text that the API injects with a schema
+CHARACTERS = 4
+LOOKBACK_BLOCKS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call by class, as they are billed; `output` includes `thinking`."""
+
+    input: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    output: int = 0
+    thinking: int = 0
+    geography: str = "global"
+
+    @property
+    def prompt(self) -> int:
+        """All tokens of the prompt, cached ones included."""
+        return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+    def body(self) -> dict[str, Any]:
+        """`usage` of a message, as the SDK parses it."""
+        return {
+            "input_tokens": self.input,
+            "output_tokens": self.output,
+            "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
+            "cache_read_input_tokens": self.cache_read,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": self.cache_write_5m,
+                "ephemeral_1h_input_tokens": self.cache_write_1h,
+            },
+            "output_tokens_details": {"thinking_tokens": self.thinking},
+            "server_tool_use": None,
+            "service_tier": "standard",
+            "inference_geo": self.geography,
+        }
+
+
+def text_tokens(text: str, model: Model) -> int:
+    """Tokens of a text, estimated from its length alone."""
+    return -(-len(text) * model.vision.text_percent // (CHARACTERS * 100))
+
+
+def text_within(text: str, tokens: int, model: Model) -> str:
+    """The longest beginning of a text that is at most so many tokens."""
+    return text[: max(tokens, 0) * CHARACTERS * 100 // model.vision.text_percent]
+
+
+def prompt_tokens(question: Question) -> int:
+    """Tokens of the whole prompt, cached or not: what count_tokens answers."""
+    blocks = [*question.fixed, *question.asked]
+    return _overhead(question) + sum(block_tokens(block, question.model) for block in blocks)
+
+
+def block_tokens(block: Block, model: Model) -> int:
+    """Tokens of one block; an image counts as the model sees it, after the server's downscale."""
+    if block.image is None:
+        return text_tokens(block.text, model)
+    vision = model.vision
+    return image_tokens(
+        *seen_size(block.image.width, block.image.height, max_edge=vision.max_edge, max_tokens=vision.max_tokens)
+    )
+
+
+def _overhead(question: Question) -> int:
+    if question.schema is None:
+        return REQUEST_TOKENS
+    return REQUEST_TOKENS + SCHEMA_TOKENS + text_tokens(json.dumps(question.schema), question.model)
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """What one request reads from the prompt cache, and what it leaves there once its answer begins."""
+
+    usage: Usage
+    entries: tuple[tuple[bytes, float], ...]
+
+
+class PromptCache:
+    """Prefixes that were sent before, each until it expires.
+
+    An entry exists only once the first answer begins, so a burst of equal requests writes it many times, as at the API.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._expires: dict[bytes, float] = {}
+
+    def plan(self, question: Question) -> CachePlan:
+        """Split the prompt's tokens into read, written and plain ones; a lookup keeps the entry alive."""
+        now = self._clock()
+        total = prompt_tokens(question)
+        breakpoints = self._breakpoints(question)
+        read = 0
+        entries: list[tuple[bytes, float]] = []
+        for prefixes, _, seconds in breakpoints:
+            entries.append((prefixes[-1][0], now + seconds))
+            for key, prefix_tokens in prefixes[-LOOKBACK_BLOCKS:]:
+                if self._expires.get(key, 0.0) > now:
+                    read = max(read, prefix_tokens)
+        written = {300: 0, 3600: 0}
+        start = read
+        for _, tokens, seconds in breakpoints:
+            if tokens > start:
+                written[seconds] += tokens - start
+                start = tokens
+        plain = total - read - sum(written.values())
+        usage = Usage(plain, written[300], written[3600], read, geography=question.geography)
+        return CachePlan(usage, tuple(entries))
+
+    def answer_begins(self, plan: CachePlan) -> None:
+        """From now on the request's prefixes can be read; time to live counts from the request's start."""
+        for key, expires in plan.entries:
+            self._expires[key] = max(expires, self._expires.get(key, 0.0))
+
+    def clear(self) -> None:
+        """Forget every prefix."""
+        self._expires.clear()
+
+    @staticmethod
+    def _breakpoints(question: Question) -> list[tuple[list[tuple[bytes, int]], int, int]]:
+        """For each breakpoint long enough to be cached: the prefixes up to it, its tokens, its time to live."""
+        minimum = question.model.cache_min
+        blocks = [*question.fixed, *question.asked]
+        if minimum is None or not any(block.cache_s for block in blocks):
+            return []
+        # A new output format invalidates the cache, so it is part of every prefix.
+        digest = hashlib.sha256(f"{question.model.id}\0{json.dumps(question.schema)}".encode())
+        prefixes: list[tuple[bytes, int]] = []
+        found: list[tuple[list[tuple[bytes, int]], int, int]] = []
+        tokens = 0
+        for block in blocks:
+            digest.update(len(block.identity).to_bytes(8, "big") + block.identity)
+            tokens += block_tokens(block, question.model)
+            prefixes.append((digest.digest(), tokens))
+            if block.cache_s is not None and tokens >= minimum:
+                found.append((list(prefixes), tokens, block.cache_s))
+        return found

@@ -1,0 +1,169 @@
+"""The steps as Prefect tasks: retries, caching, limits, names. The only module beside `keeping` that knows Prefect.
+
+A task run holds a batch of images, one image in small runs. Batches are plain objects passed by reference: image bytes
+never enter Prefect.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.context import TaskRunContext
+from prefect.tasks import Task, exponential_backoff
+
+from tasks.artifacts import summary_artifacts
+from tasks.asking.engine import Outcome, Page
+from tasks.batches import Batch
+from tasks.errors import ImageError
+from tasks.preparing import prepare_image
+from tasks.reading import SourceUnavailable, read_source
+from tasks.records import Source
+from tasks.reporting.writing import write_report
+from tasks.rows import Row, answered_row, unavailable_row, unprepared_row
+from tasks.running import Run
+
+RETRIES = 2
+
+
+class Unanswered(Exception):
+    """Some images of the batch have no answer yet, and asking again may help."""
+
+
+class Unfinished(Exception):
+    """Some images of the batch will have no answer in this run; their rows say why."""
+
+
+@task(
+    name="prepare",
+    task_run_name="prepare {batch.label}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(1),
+    retry_jitter_factor=1,
+)
+def prepare(batch: Batch) -> Batch:
+    """Read and prepare every image of the batch; what cannot be sent becomes a row that says why."""
+    done = {source.uri for source, _ in batch.pages} | {row["image"] for row in batch.unprepared}
+    for source in batch.sources:
+        if source.uri not in done and batch.run.engine.halt is None:
+            _prepare_one(batch, source, last=_is_last_attempt())
+    return batch
+
+
+def _prepare_one(batch: Batch, source: Source, *, last: bool) -> None:
+    run = batch.run
+    question, preset = run.plan.question, run.plan.preset.name
+    try:
+        data = read_source(source, most_bytes=run.rules.max_source_bytes)
+        pages = prepare_image(data, run.rules)
+    except ImageError as error:
+        run.unprepared += 1
+        batch.unprepared.append(unprepared_row(source, question, preset, error))
+    except SourceUnavailable as error:
+        if not last:
+            raise
+        batch.unprepared.append(unavailable_row(source, question, preset, str(error)))
+    else:
+        batch.pages += [(source, Page(source.uri, page)) for page in pages]
+    run.prepared += 1
+
+
+def _kept_under(_: TaskRunContext, parameters: dict[str, Any]) -> str:
+    batch: Batch = parameters["batch"]
+    return batch.key
+
+
+def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Retry for what is missing, not for what was decided."""
+    return isinstance(state.result(raise_on_failure=False), Unanswered)
+
+
+@task(
+    name="ask",
+    task_run_name="ask {batch.label}",
+    cache_key_fn=_kept_under,
+    result_serializer="json",
+    cache_result_in_memory=False,
+    retries=RETRIES,
+    retry_delay_seconds=[2, 10],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_may_help,
+)
+def ask(batch: Batch) -> list[Row]:
+    """Ask about every page of the batch; the finished rows are the task's cached result.
+
+    Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A batch
+    that is not finished raises, and so is not cached; its rows are recorded all the same.
+    """
+    run = batch.run
+    with _global_limit(run):
+        _ask_missing(batch)
+    outcomes = [(source, page, batch.outcomes[id(page)]) for source, page in batch.pages]
+    missing = sum(outcome.status == "unavailable" for *_, outcome in outcomes)
+    if missing and not _is_last_attempt() and run.engine.halt is None:
+        raise Unanswered(f"{missing} of {len(outcomes)} images have no answer yet")
+    preset = run.plan.preset.name
+    rows = batch.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in outcomes]
+    rows += [_never_prepared(batch, source) for source in _unseen(batch)]
+    batch.rows = rows
+    open_ends = sum(row["status"] in ("unavailable", "unasked", "rejected") for row in rows)
+    if open_ends:
+        raise Unfinished(f"{open_ends} of {len(rows)} rows have no answer: {rows[-1]['error']}")
+    return rows
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(run: Run) -> dict[str, Any]:
+    """Write the bill, the report for people and the artifacts of Prefect's UI; the run's summary."""
+    summary = run.finish()
+    write_report(run.plan.output, run.plan.name, run.plan.run_id)
+    summary_artifacts(run, summary)
+    return summary
+
+
+def ask_for(run: Run) -> Task[[Batch], list[Row]]:
+    """The task `ask` with this run's result storage and number of attempts."""
+    job = run.plan.job
+    return ask.with_options(
+        result_storage=run.storage,
+        refresh_cache=job.refresh,
+        retries=min(RETRIES, job.attempts - 1),
+    )
+
+
+def _ask_missing(batch: Batch) -> None:
+    """Ask about pages without an outcome; the job's attempts are shared out over the task's own retries."""
+    job = batch.run.plan.job
+    first_pass = max(1, job.attempts - RETRIES)
+    pages = [page for _, page in batch.pages if _is_open(batch.outcomes.get(id(page)))]
+    outcomes = batch.run.engine.ask(pages, attempts=first_pass if not batch.outcomes else 1)
+    batch.outcomes.update({id(page): outcome for page, outcome in zip(pages, outcomes, strict=True)})
+
+
+def _is_open(outcome: Outcome | None) -> bool:
+    return outcome is None or outcome.status == "unavailable"
+
+
+def _unseen(batch: Batch) -> list[Source]:
+    """Files that were not opened because the run ended before."""
+    seen = {source.uri for source, _ in batch.pages} | {row["image"] for row in batch.unprepared}
+    return [source for source in batch.sources if source.uri not in seen]
+
+
+def _never_prepared(batch: Batch, source: Source) -> Row:
+    return batch.run.unasked_row(source)
+
+
+def _global_limit(run: Run) -> AbstractContextManager[Any]:
+    """A slot of the job's Prefect limit, shared with other runs: once a batch, for each use costs some 70 ms."""
+    name = run.plan.job.global_limit
+    return concurrency(name, strict=True) if name else nullcontext()
+
+
+def _is_last_attempt() -> bool:
+    context = TaskRunContext.get()
+    assert context is not None
+    return context.task_run.run_count > context.task.retries

@@ -1,0 +1,90 @@
+"""A sliding window over the batches of a run, so that memory does not grow with the number of images.
+
+Only so many images are under way at once: enough that calls never wait for preparation, few enough that prepared
+images fit in memory. As batches finish their rows are recorded, and the next ones are let in.
+"""
+
+from collections.abc import Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tasks.batches import Batch
+from tasks.rows import Row, renewed
+from tasks.running import Run
+
+# Prepared images waiting for their answers may take so much memory before no more are prepared.
+PREPARED_BYTES = 256_000_000
+AHEAD = 4  # images under way for each call in flight, so that the tails of batches overlap
+# How long the flow waits before it looks whether the run was halted.
+LOOK_S = 0.5
+
+
+class Window:
+    """Lets batches in, and records them as they finish."""
+
+    def __init__(self, run: Run, batches: Iterable[Batch]) -> None:
+        self._run = run
+        self._batches = iter(batches)
+        self._next: Batch | None = next(self._batches, None)
+        self._under_way: dict[Any, Batch] = {}
+        self._done: SimpleQueue[Any] = SimpleQueue()
+        self._most_images = AHEAD * run.plan.job.concurrency
+
+    def waves(self) -> Iterator[list[Batch]]:
+        """As many batches as there is room for, again and again until all are done."""
+        while True:
+            if wave := self._admitted():
+                yield wave
+            elif self._under_way:
+                self._record_finished()
+            else:
+                break
+        self._record_unasked()
+
+    def watch(self, wave: list[Batch], futures: Iterable[Any]) -> None:
+        """Record each batch of the wave once its future is done."""
+        for batch, future in zip(wave, futures, strict=True):
+            self._under_way[future] = batch
+            future.add_done_callback(self._done.put)
+
+    def _admitted(self) -> list[Batch]:
+        wave: list[Batch] = []
+        images = sum(len(batch.sources) for batch in self._under_way.values())
+        while self._next is not None and self._run.engine.halt is None and self._fits(images):
+            wave.append(self._next)
+            images += len(self._next.sources)
+            self._next = next(self._batches, None)
+        return wave
+
+    def _fits(self, images: int) -> bool:
+        assert self._next is not None
+        if not images:
+            return True
+        return images + len(self._next.sources) <= self._most_images and self._prepared_bytes() < PREPARED_BYTES
+
+    def _prepared_bytes(self) -> int:
+        return sum(len(page.image.data) for batch in self._under_way.values() for _, page in list(batch.pages))
+
+    def _record_finished(self) -> None:
+        try:
+            future = self._done.get(timeout=LOOK_S)
+        except Empty:
+            return
+        batch = self._under_way.pop(future)
+        self._run.record(_rows(batch, future))
+
+    def _record_unasked(self) -> None:
+        """The run was halted: whatever was not let in gets its row all the same."""
+        left = [self._next] if self._next is not None else []
+        for batch in (*left, *self._batches):
+            self._run.record([self._run.unasked_row(source) for source in batch.sources])
+
+
+def _rows(batch: Batch, future: Any) -> list[Row]:
+    if batch.rows is not None:
+        return batch.rows
+    result = future.result(raise_on_failure=False)
+    if isinstance(result, list):  # served from Prefect's cache: another run finished the same batch meanwhile
+        sources = {source.uri: source for source in batch.sources}
+        return [renewed(row, sources[row["image"]]) for row in result]
+    return [batch.run.broken_row(source, result) for source in batch.sources]

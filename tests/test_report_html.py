@@ -1,0 +1,289 @@
+"""The report: true figures, nothing from outside taken for markup, a page that stays small and needs no network."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.recording import run_folder, table_schema, to_table
+from tasks.reporting import charts, html
+from tasks.reporting.html import render_report
+from tests.report_run import MadeRun, make_run
+
+ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements and its text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def page_of(made: MadeRun, **changes: Any) -> Page:
+    """The rendered report, after it has been parsed: every element that was opened was closed."""
+    page = Page(render_report(made.run | changes, made.costs, made.results, made.calls))
+    assert page.open == []
+    page.text = " ".join(page.text.split())
+    return page
+
+
+@pytest.fixture(scope="module")
+def large() -> MadeRun:
+    return make_run(5000)
+
+
+def changed(table: pa.Table, column: str, value: Any) -> pa.Table:
+    """The table with one value in every row of a column."""
+    index = table.schema.get_field_index(column)
+    return table.set_column(
+        index, table.schema.field(index), pa.array([value] * table.num_rows, table.schema.types[index])
+    )
+
+
+def test_the_headline_is_the_run(large: MadeRun) -> None:
+    text = page_of(large).text
+    failed = large.run["rows"] - large.run["ok"]
+    assert f"{large.run['ok']:,} of 5,000 images answered, {failed:,} failed" in text
+    assert f"Cost{html.usd(large.run['cost_usd'])} {html.cny(large.run['cost_cny'])}" in text
+    assert f"Calls{large.calls.num_rows:,}" in text
+    assert "Simulated" not in text
+
+
+def test_a_simulated_run_says_so_first() -> None:
+    text = page_of(make_run(12, simulated=True)).text
+    assert text.index("Simulated: no dollars were spent.") < text.index("12 of 12")
+    assert "Would have cost" in text
+
+
+def test_the_cost_table_adds_up_to_the_last_digit() -> None:
+    made = make_run(12)
+    made.costs.append({**made.costs[0], "model": "claude-sonnet-5-5", "cost_usd": Decimal("0.000000001"), "images": 1})
+    total = made.costs[0]["cost_usd"] + Decimal("0.000000001")
+    assert f"{total:.9f}" in page_of(made).text
+
+
+def test_what_was_saved_and_what_may_have_been_paid_is_said(large: MadeRun) -> None:
+    text = page_of(large).text
+    maybe = large.costs[0]["calls_maybe_paid"]
+    assert maybe > 1
+    assert f"{maybe} calls were sent without an answer being seen" in text
+    assert "answers kept from earlier runs" in text
+    assert html.usd(large.costs[0]["saved_kept_usd"]) in text
+    assert "batch prices" not in text  # nothing was saved that way
+
+
+def test_failures_are_counted_whole_and_listed_in_part() -> None:
+    made = make_run(1000, failing=0.5)
+    page = page_of(made)
+    failed = made.run["rows"] - made.run["ok"]
+    keys = [attributes for tag, attributes in page.elements if tag == "td" and attributes.get("data-label") == "Status"]
+    assert failed > len(keys) == 200
+    assert f"The first 200 of {failed:,}" in page.text
+    first = next(row for row in made.results.to_pylist() if row["status"] != "ok")
+    assert first["name"] in page.text
+    assert first["error"] in page.text
+
+
+def test_images_that_were_not_asked_are_no_failures() -> None:
+    made = make_run(12, failing=0)
+    unasked = MadeRun(
+        made.run | {"ok": 0, "unasked": 12}, [], changed(made.results, "status", "unasked"), made.calls.slice(0, 0)
+    )
+    text = page_of(unasked, status="paused", message="The budget of $5 is used up; run it again to go on.").text
+    assert "0 of 12 images answered, 12 not asked" in text
+    assert "The budget of $5 is used up" in text
+    assert "Failures" not in text
+
+
+@pytest.mark.parametrize("column", ["answer", "name", "image", "error", "error_code", "note", "status"])
+def test_words_from_outside_stay_words(column: str) -> None:
+    made = make_run(40, failing=0.3)
+    results = changed(made.results.drop_columns("result"), column, ATTACK)
+    page = page_of(MadeRun(made.run, made.costs, results, made.calls))
+    assert_harmless(page)
+    if column in ("answer", "name", "error"):
+        assert "<script>alert(1)</script>" in page.text  # shown, not dropped
+
+
+def test_typed_results_settings_and_calls_stay_words_too() -> None:
+    made = make_run(12)
+    result = pa.array([{"company": ATTACK}] * 12, pa.struct([("company", pa.string())]))
+    results = made.results.drop_columns("result").append_column("result", result)
+    calls = changed(changed(made.calls, "error", ATTACK), "model", ATTACK)
+    attacked = MadeRun(made.run, [made.costs[0] | {"model": ATTACK}], results, calls)
+    page = page_of(attacked, settings='{"prompt": "</dd></dl><script>1</script>"}', source=ATTACK, message=ATTACK)
+    assert_harmless(page)
+    assert "<script>1</script>" in page.text
+
+
+def assert_harmless(page: Page) -> None:
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link", "base", "form", "a"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+
+
+def test_nothing_is_fetched(large: MadeRun) -> None:
+    source = render_report(large.run, large.costs, large.results, large.calls)
+    assert "default-src 'none'" in source
+    assert not re.search(r"@import|url\(|\bsrc=|\bhref=", source)
+
+
+def test_a_name_cannot_turn_the_line_around() -> None:
+    made = make_run(12)
+    results = changed(made.results, "name", "invoice\u202egpj.exe")
+    source = render_report(made.run, made.costs, results, made.calls)
+    assert re.search("<bdi[^>]*>invoice\u202egpj.exe</bdi>", source)
+
+
+def test_pages_are_named_only_where_an_image_has_several() -> None:
+    rows = make_run(4, failing=0).results.to_pylist()
+    for page, row in enumerate(rows[1:], start=1):
+        row |= {"page": page, "image": "s3://acme/scan.tif", "name": "scan.tif"}
+    made = make_run(4, failing=0)
+    several = MadeRun(made.run | {"images": 2}, made.costs, to_table(rows, made.results.schema), made.calls)
+    text = page_of(several).text
+    assert "4 of 4 pages answered" in text
+    assert "scan.tif page 3" in text
+    assert f"{rows[0]['name']} page" not in text
+
+
+def test_a_run_without_a_single_image() -> None:
+    made = make_run(12)
+    none = dict.fromkeys(("ok", "unreadable", "rejected", "refused", "truncated", "invalid", "unavailable"), 0)
+    empty = MadeRun(
+        made.run | none | {"images": 0, "rows": 0, "calls": 0}, [], made.results.slice(0, 0), made.calls.slice(0, 0)
+    )
+    text = page_of(empty, seconds=None, finished_at=None, status="stopped", cost_usd=Decimal(0)).text
+    assert "0 of 0 images answered" in text
+    assert "Nothing was asked, so nothing was paid." in text
+
+
+def test_the_queries_shown_run(tmp_path: Path) -> None:
+    made = make_run(60, failing=0.2)
+    output = f"{tmp_path}/it's here"
+    run = made.run | {"output": output}
+    for name, table in (("results", made.results), ("calls", made.calls)):
+        folder = Path(output) / run_folder(name, run["job"], run["run_id"])
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part-00000.parquet")
+    source = render_report(run, made.costs, made.results, made.calls)
+    blocks = dict(re.findall(r'<pre class="copy" id="(\w+)">(.*?)</pre>', source, re.DOTALL))
+
+    counted = {row[0]: row[1] for row in duckdb.connect().execute(unescape(blocks["duckdb"])).fetchall()}
+    assert counted == {status: run[status] for status in counted}
+    assert sum(counted.values()) == 60
+
+    names: dict[str, Any] = {}
+    exec(unescape(blocks["pandas"]), names)
+    assert isinstance(names["results"], pd.DataFrame)
+    assert (len(names["results"]), len(names["calls"])) == (60, made.calls.num_rows)
+
+
+def test_a_hundred_thousand_rows_make_no_longer_page(large: MadeRun) -> None:
+    many = MadeRun(large.run, large.costs, pa.concat_tables([large.results] * 20), pa.concat_tables([large.calls] * 20))
+    short = len(render_report(large.run, large.costs, large.results, large.calls))
+    start = time.perf_counter()
+    long = len(render_report(many.run, many.costs, many.results, many.calls))
+    assert time.perf_counter() - start < 5
+    assert long < 1.5 * short < 300_000
+
+
+def calls_at(*spans: tuple[float, float], outcome: str = "answered", status: int = 200) -> pa.Table:
+    """Calls by their start and length in seconds."""
+    origin = datetime(2026, 11, 23, tzinfo=UTC)
+    rows = [
+        {
+            "started_at": origin + timedelta(seconds=start),
+            "latency_ms": round(length * 1000),
+            "outcome": outcome,
+            "http_status": status,
+        }
+        for start, length in spans
+    ]
+    return to_table(rows, table_schema("calls"))
+
+
+def test_calls_in_flight_are_the_time_calls_took() -> None:
+    # Two calls of 6 s, one half over the other, and one of 3 s: 15 s of waiting within 12 s.
+    chart = charts.in_flight(calls_at((0, 6), (3, 6), (9, 3)))
+    assert chart is not None
+    assert chart.peak == 2
+    assert chart.mean == pytest.approx(15 / 12)
+    assert [tick.value for tick in chart.ticks] == [0, 5, 10]
+
+
+def test_answers_a_second_count_what_was_answered() -> None:
+    lost = calls_at((0, 10), outcome="overloaded", status=529)
+    chart = charts.answered(pa.concat_tables([calls_at(*((0, second) for second in range(1, 13))), lost]))
+    assert chart is not None
+    assert chart.mean == pytest.approx(1)
+    assert charts.answered(lost) is None
+    braked = charts.in_flight(lost)
+    assert braked is not None
+    assert len(braked.marks) == 1
+
+
+def test_one_call_that_hung_does_not_hide_the_others() -> None:
+    latencies = pa.chunked_array([[1000 + 10 * i for i in range(200)] + [600_000]])
+    chart = charts.histogram(latencies)
+    assert chart is not None
+    assert chart.open_ended
+    assert chart.bars[-1].count == 1
+    assert len(chart.bars) > 10
+    assert sum(bar.count for bar in chart.bars) == 201
+    assert chart.quantiles["longest"] == 600
+    assert charts.histogram(latencies.slice(0, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "–"),
+        (0.042, "0.04 s"),
+        (8.44, "8.4 s"),
+        (31.2, "31 s"),
+        (59.7, "1 min"),
+        (252, "4 min 12 s"),
+        (7380, "2 h 3 min"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds: float | None, words: str) -> None:
+    assert html.duration(seconds) == words
+
+
+def test_money_keeps_every_digit() -> None:
+    assert html.usd(Decimal("1234.187214000")) == "$1,234.187214"
+    assert html.usd(Decimal("0.000000001")) == "$0.000000001"
+    assert html.usd(Decimal(3)) == "$3.00"
+    assert html.usd(Decimal("-0.0125")) == "-$0.0125"
+    assert html.cny(Decimal("1.314165158")) == "¥1.3142"
+    assert (html.percent(0.01), html.percent(0), html.percent(1, 3)) == ("under 0.1 %", "0.0 %", "33.3 %")

@@ -1,0 +1,490 @@
+"""A user's schema: sent as the API takes it, enforced as it was written, kept in Arrow's types."""
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageDraw
+
+from tasks.errors import SchemaError
+from tasks.records import PreparedImage
+from tasks.schemas import AnswerSchema, classification_schema, load_schema
+from tasks.schemas.loading import build_schema, ready_schemas
+from tests.api_rules import broken_rules
+
+MODELS = '''
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Literal
+from pydantic import BaseModel, Field, RootModel, field_validator, model_validator
+
+class Currency(str, Enum):
+    MYR = "MYR"
+    VND = "VND"
+
+class Line(BaseModel):
+    name: str = Field(min_length=1)
+    price: Decimal = Field(ge=0)
+    tags: dict[str, int] = {}
+
+class Receipt(BaseModel):
+    """A receipt."""
+    company: str
+    bought: date | None = None
+    printed_at: datetime | None
+    currency: Currency
+    payment: Literal["cash", "card"] = "cash"
+    lines: list[Line]
+    total: Decimal
+    size: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def adds_up(self):
+        if sum(line.price for line in self.lines) != self.total:
+            raise ValueError("the lines do not add up to the total")
+        return self
+
+class Tree(BaseModel):
+    children: list["Tree"]
+
+class Names(RootModel[list[str]]):
+    pass
+
+class Plain:
+    pass
+'''
+
+
+def schema(**properties: Any) -> AnswerSchema:
+    return build_schema("test", {"type": "object", "properties": properties, "required": [*properties]}, label="test")
+
+
+def fitted(of: AnswerSchema, answer: Any) -> Any:
+    result = of.fit(answer if isinstance(answer, str) else json.dumps(answer))
+    assert result.errors == []
+    written = pa.array([result.value], type=of.arrow)
+    assert len(written) == 1
+    return result.value
+
+
+def errors(of: AnswerSchema, answer: Any) -> str:
+    result = of.fit(answer if isinstance(answer, str) else json.dumps(answer))
+    assert result.value is None
+    assert result.errors
+    assert all("\n" not in error for error in result.errors)
+    return "; ".join(result.errors)
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the folder the user starts from."""
+    name = f"models_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+# What is sent
+
+
+@pytest.mark.parametrize("name", ready_schemas())
+def test_ready_schemas_are_taken_by_the_api(name: str) -> None:
+    ready = load_schema(name)
+    assert broken_rules(ready.api) == []
+    assert ready.arrow.num_fields > 0
+
+
+def test_what_the_api_does_not_take_becomes_words() -> None:
+    sent = schema(
+        age={"type": "integer", "description": "In years.", "minimum": 1, "maximum": 120},
+        code={"type": "string", "pattern": "^[A-Z]+$", "format": "iban"},
+        names={"type": "array", "items": {"type": "string"}, "minItems": 3, "uniqueItems": True},
+    ).api
+    assert broken_rules(sent) == []
+    assert sent["properties"] == {
+        "age": {"description": "In years. {minimum: 1, maximum: 120}", "type": "integer"},
+        "code": {"description": '{pattern: "^[A-Z]+$", format: "iban"}', "type": "string"},
+        "names": {
+            "description": "{minItems: 3, uniqueItems: true}",
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+        },
+    }
+
+
+def test_an_open_map_is_asked_as_entries_and_comes_back_as_a_map() -> None:
+    of = schema(prices={"type": "object", "additionalProperties": {"type": "string", "format": "decimal"}})
+    assert broken_rules(of.api) == []
+    assert of.api["properties"]["prices"]["items"]["required"] == ["key", "value"]
+    assert of.arrow.field("prices").type == pa.map_(pa.string(), pa.decimal128(38, 9))
+    answer = {"prices": [{"key": "tea", "value": "1.20"}, {"key": "rice", "value": "2"}]}
+    assert fitted(of, answer) == {"prices": [("tea", Decimal("1.2")), ("rice", Decimal(2))]}
+    assert "twice" in errors(of, {"prices": [{"key": "tea", "value": "1"}, {"key": "tea", "value": "2"}]})
+
+
+@pytest.mark.parametrize("count", [10, 16, 17, 40])
+def test_many_optional_fields_keep_both_limits(count: int) -> None:
+    names = [f"n{number}" for number in range(count)]
+    source = {"type": "object", "properties": {name: {"type": "integer"} for name in names}}
+    of = build_schema("many", source, label="many")
+    assert broken_rules(of.api) == []
+    assert fitted(of, dict.fromkeys(of.api["required"])) == dict.fromkeys(names)
+    assert fitted(of, dict.fromkeys(names, 7)) == dict.fromkeys(names, 7)
+
+
+def test_texts_and_lists_past_the_limits_say_by_being_empty_that_there_is_none() -> None:
+    kinds: list[dict[str, Any]] = [{"type": "integer"}] * 40 + [{"type": "string", "minLength": 2}, {"type": "array"}]
+    properties = {f"n{number}": kind for number, kind in enumerate(kinds)}
+    of = build_schema("many", {"type": "object", "properties": properties}, label="many")
+    assert broken_rules(of.api) == []
+    answer = dict.fromkeys(of.api["required"]) | {"n40": "", "n41": []}
+    assert fitted(of, answer) == dict.fromkeys(properties)
+
+
+def test_more_optional_numbers_than_the_api_takes_are_refused() -> None:
+    properties = {f"n{number}": {"type": "integer"} for number in range(41)}
+    with pytest.raises(SchemaError, match="41 fields may be absent or null, such as 'n40'; the API takes 40"):
+        build_schema("many", {"type": "object", "properties": properties}, label="many")
+
+
+def test_more_fields_of_several_types_than_the_api_takes_are_refused() -> None:
+    several = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    with pytest.raises(SchemaError, match="17 fields may have values of several types; the API takes 16"):
+        schema(**{f"n{number}": several for number in range(17)})
+
+
+def test_all_of_and_references_are_merged() -> None:
+    source = {
+        "$defs": {
+            "base": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            "price": {"type": "number", "description": "In euros."},
+        },
+        "allOf": [{"$ref": "#/$defs/base"}, {"properties": {"price": {"$ref": "#/$defs/price", "minimum": 0}}}],
+        "required": ["price"],
+    }
+    of = build_schema("merged", source, label="merged")
+    assert broken_rules(of.api) == []
+    assert of.api["properties"]["price"] == {"description": "In euros. {minimum: 0}", "type": "number"}
+    assert of.arrow == pa.struct([("name", pa.string()), ("price", pa.float64())])
+    assert "-1" in errors(of, {"name": "tea", "price": -1})
+
+
+def test_a_schema_that_is_no_object_is_asked_inside_one() -> None:
+    of = build_schema("list", {"type": "array", "items": {"type": "integer"}, "maxItems": 2}, label="list")
+    assert of.api["required"] == ["value"]
+    assert fitted(of, {"value": [1, 2]}) == {"value": [1, 2]}
+    assert "too long" in errors(of, {"value": [1, 2, 3]})
+    assert "'value' is a required property" in errors(of, {})
+
+
+# What comes back
+
+
+def test_every_kind_of_value_has_its_arrow_type() -> None:
+    of = schema(
+        text={"type": "string"},
+        day={"type": "string", "format": "date"},
+        at={"type": "string", "format": "date-time"},
+        price={"type": "string", "format": "decimal"},
+        weight={"type": "number", "format": "decimal"},
+        count={"type": "integer"},
+        ratio={"type": "number"},
+        good={"type": "boolean"},
+        kind={"enum": ["cash", "card"]},
+        rank={"enum": [1, 2]},
+        maybe={"type": ["string", "null"]},
+        either={"anyOf": [{"type": "integer"}, {"type": "number"}]},
+        mixed={"oneOf": [{"type": "integer"}, {"type": "object", "properties": {"a": {"type": "string"}}}]},
+        when={"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "maxLength": 5}]},
+        anything={},
+        lines={"type": "array", "items": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+    )
+    assert broken_rules(of.api) == []
+    assert {field.name: str(field.type) for field in of.arrow} == {
+        "text": "string",
+        "day": "date32[day]",
+        "at": "timestamp[us, tz=UTC]",
+        "price": "decimal128(38, 9)",
+        "weight": "decimal128(38, 9)",
+        "count": "int64",
+        "ratio": "double",
+        "good": "bool",
+        "kind": "dictionary<values=string, indices=int32, ordered=0>",
+        "rank": "int64",
+        "maybe": "string",
+        "either": "double",
+        "mixed": "string",
+        "when": "string",
+        "anything": "string",
+        "lines": "list<item: struct<n: int64>>",
+    }
+    answer = """{"text": "a", "day": "2018-12-25", "at": "2018-12-25T20:13:39+08:00", "price": "12.50",
+        "weight": 0.1, "count": 3, "ratio": 1, "good": true, "kind": "CASH", "rank": 2, "maybe": null, "either": 2,
+        "mixed": {"a": "x"}, "when": "later", "anything": "[1, null]", "lines": [{"n": 1}, {"n": null}]}"""
+    assert fitted(of, answer) == {
+        "text": "a",
+        "day": date(2018, 12, 25),
+        "at": datetime(2018, 12, 25, 12, 13, 39, tzinfo=UTC),
+        "price": Decimal("12.50"),
+        "weight": Decimal("0.1"),
+        "count": 3,
+        "ratio": 1.0,
+        "good": True,
+        "kind": "cash",
+        "rank": 2,
+        "maybe": None,
+        "either": 2.0,
+        "mixed": '{"a":"x"}',
+        "when": "later",
+        "anything": "[1,null]",
+        "lines": [{"n": 1}, {"n": None}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        ({"type": "integer", "minimum": 1, "maximum": 9}, 9, 10),
+        ({"type": "number", "exclusiveMinimum": 0}, 0.5, 0),
+        ({"type": "number", "multipleOf": 0.01}, 19.99, 19.995),
+        ({"type": "string", "pattern": "^[A-Z]{3}$"}, "MYR", "myr"),
+        ({"type": "string", "maxLength": 3}, "abc", "abcd"),
+        ({"type": "string", "format": "date"}, "2024-02-29", "2023-02-29"),
+        ({"type": "string", "format": "date"}, "2024-02-29", "20240229"),
+        ({"type": "string", "format": "date-time"}, "2024-02-29T10:00:00Z", "2024-02-29T10:00:00"),
+        ({"type": "string", "format": "decimal"}, "-0.000000001", "0.0000000001"),
+        ({"type": "string", "format": "decimal"}, "1e3", "1,000.00"),
+        ({"type": "string", "format": "time"}, "23:59:00Z", "24:00:00Z"),
+        ({"type": "string", "format": "duration"}, "P1DT2H", "P"),
+        ({"type": "string", "format": "email"}, "a@example.org", "a"),
+        ({"type": "string", "format": "hostname"}, "example.org", "-a.example"),
+        ({"type": "string", "format": "uri"}, "https://example.org/a", "example"),
+        ({"type": "string", "format": "ipv4"}, "192.0.2.1", "192.0.2.256"),
+        ({"type": "string", "format": "uuid"}, "123e4567-e89b-12d3-a456-426614174000", "123"),
+        ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, [1, 2], [1, 1]),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, [1], [1, 2]),
+        ({"prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False}, [1, "a"], ["a", 1]),
+        ({"enum": ["a", "b"]}, "B", "c"),
+        ({"const": "Invoice"}, "INVOICE", "receipt"),
+        ({"oneOf": [{"type": "integer", "multipleOf": 3}, {"type": "integer", "multipleOf": 2}]}, 9, 6),
+        ({"type": "string", "not": {"const": "unknown"}}, "tea", "unknown"),
+        ({"type": "integer"}, 2**63 - 1, 2**63),
+        ({"type": "number"}, 1e308, 10**400),
+        ({"type": "string"}, "a", "\ud800"),
+        ({"type": "array", "items": {"type": "boolean"}}, [True], [1]),
+    ],
+)
+def test_the_user_s_own_rules_are_enforced(rule: dict[str, Any], good: Any, bad: Any) -> None:
+    of = schema(field=rule)
+    assert broken_rules(of.api) == []
+    fitted(of, {"field": good})
+    assert errors(of, {"field": bad}).startswith("$.field")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "no JSON"),
+        ('{"a": 1', "no JSON"),
+        ('```json\n{"a": 1}\n```', "no JSON"),
+        ('{"a": NaN}', "NaN is no JSON"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("[" * 100_000, "no JSON"),
+        ("[1]", "is not of type 'object'"),
+        ('{"a": 1, "b": 2}', "'b' is no field"),
+        ("{}", "'a' is a required property"),
+        ('{"a": null}', "None is not of type 'integer'"),
+        ('{"a": "1"}', "'1' is not of type 'integer'"),
+    ],
+)
+def test_an_answer_that_does_not_fit_says_where_and_why(answer: str, reason: str) -> None:
+    assert reason in errors(schema(a={"type": "integer"}), answer)
+
+
+def test_conditions_across_fields_are_enforced() -> None:
+    source = {
+        "type": "object",
+        "properties": {"paid": {"type": "boolean"}, "method": {"type": "string"}},
+        "required": ["paid"],
+        "if": {"properties": {"paid": {"const": True}}},
+        "then": {"required": ["method"]},
+    }
+    of = build_schema("paid", source, label="paid")
+    assert broken_rules(of.api) == []
+    assert fitted(of, {"paid": False, "method": None}) == {"paid": False, "method": None}
+    assert "'method' is a required property" in errors(of, {"paid": True, "method": None})
+
+
+def test_labels_given_on_the_command_line() -> None:
+    of = classification_schema(["Cat", "dog", "other"])
+    assert of.api["properties"]["label"]["enum"] == ["Cat", "dog", "other"]
+    assert fitted(of, {"label": "cat"}) == {"label": "Cat"}
+    assert "bird" in errors(of, {"label": "bird"})
+    assert of.digest != classification_schema(["cat", "dog"]).digest
+    for labels in (["one"], ["a", "A"], ["a", " "]):
+        with pytest.raises(SchemaError, match="give two or more"):
+            classification_schema(labels)
+
+
+# Pydantic models
+
+
+def test_a_pydantic_model(models: str) -> None:
+    of = load_schema(f"{models}:Receipt")
+    assert of.name == "Receipt"
+    assert broken_rules(of.api) == []
+    line = pa.struct(
+        [("name", pa.string()), ("price", pa.decimal128(38, 9)), ("tags", pa.map_(pa.string(), pa.int64()))]
+    )
+    assert of.arrow.field("lines").type == pa.list_(line)
+    assert of.arrow.field("printed_at").type == pa.timestamp("us", tz="UTC")
+    answer = {
+        "company": "KEDAI KOPI",
+        "bought": "2018-12-25",
+        "printed_at": None,
+        "currency": "myr",
+        "payment": None,
+        "lines": [{"name": "kopi", "price": "4.50", "tags": [{"key": "hot", "value": 1}]}],
+        "total": "4.50",
+        "size": None,
+    }
+    value = fitted(of, answer)
+    assert value["currency"] == "MYR"
+    assert value["lines"] == [{"name": "kopi", "price": Decimal("4.50"), "tags": [("hot", 1)]}]
+    assert "do not add up" in errors(of, {**answer, "total": "5"})
+    assert "$.lines[0].name" in errors(of, {**answer, "lines": [{"name": "", "price": "1", "tags": []}]})
+
+
+def test_a_root_model(models: str) -> None:
+    assert fitted(load_schema(f"{models}:Names"), {"value": ["a"]}) == {"value": ["a"]}
+
+
+# What cannot be used
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("nothing", r"no schema 'nothing'.*classification, document, invoice, objects, product, receipt"),
+        ("nothing.json", "no schema file nothing.json"),
+        ("no_such_module:Model", "Cannot import no_such_module:Model: ModuleNotFoundError"),
+        ("{models}:Missing", "has no Missing"),
+        ("{models}:Plain", "is no Pydantic model"),
+        ("{models}:Tree", "refers to itself"),
+    ],
+)
+def test_a_schema_that_cannot_be_found(models: str, spec: str, reason: str) -> None:
+    with pytest.raises(SchemaError, match=reason):
+        load_schema(spec.format(models=models))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{not json", "bad.json is no JSON"),
+        ("[]", "a JSON Schema is an object"),
+        ('{"type": "objekt"}', r"no valid JSON Schema at \$.type: 'objekt'"),
+        ('{"type": "object"}', None),
+        ('{"type": "object", "properties": {}, "additionalProperties": false}', "object without properties"),
+        ('{"properties": {"a": {"$ref": "https://example.org/a.json"}}}', r"\$.properties.a: .*outside this schema"),
+        ('{"properties": {"a": {"$ref": "#/$defs/a"}}}', "there is no #/\\$defs/a"),
+        ('{"properties": {"a": {"$ref": "#"}}}', r"\$.properties.a: # refers to itself"),
+        ('{"properties": {"a": {"type": "string", "pattern": "("}}}', r"\$.properties.a.pattern"),
+        ('{"properties": {"a": {"enum": [["a"]]}}}', "only text, numbers, true, false and null in an enum"),
+        ('{"properties": {"a": {"type": "null"}}}', "can only be null"),
+        ('{"properties": {"a": false}}', "nothing fits"),
+        ('{"properties": {"a": {"allOf": [{"type": "string"}, {"type": "integer"}]}}}', "Choose one"),
+        ('{"properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}}', "field of their own"),
+        ('{"properties": {"a": {"type": "string"}}, "required": ["b"]}', "'b' is required, but is no property"),
+        ('{"properties": {"a": {"type": "string", "x-box": "pixels"}}}', "x-box marks no box"),
+        ('{"properties": {"a": {"type": "array", "x-box": "percent"}}}', "no unit of boxes"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, source: str, reason: str | None) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(source)
+    if reason is None:
+        assert load_schema(str(path)).wrapped
+        return
+    with pytest.raises(SchemaError, match=reason) as caught:
+        load_schema(str(path))
+    assert "bad.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Boxes
+
+
+def prepared(size: tuple[int, int], scale: tuple[float, float], offset: tuple[float, float] = (0, 0)) -> PreparedImage:
+    return PreparedImage(
+        page=1,
+        data=b"",
+        media_type="image/png",
+        sha256="",
+        width=0,
+        height=0,
+        source_format="PNG",
+        source_width=size[0],
+        source_height=size[1],
+        scale_x=scale[0],
+        scale_y=scale[1],
+        offset_x=offset[0],
+        offset_y=offset[1],
+    )
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (12, 40)])
+@pytest.mark.parametrize("target", [(0, 0, 40, 30), (400, 200, 940, 1000), (1212, 804, 1600, 1200)])
+def test_boxes_come_back_in_original_pixels(target: tuple[int, ...], offset: tuple[int, int]) -> None:
+    original = Image.new("RGB", (1600, 1200), "white")
+    left, top, right, bottom = target
+    ImageDraw.Draw(original).rectangle((left, top, right - 1, bottom - 1), fill="black")
+    sent = Image.new("L", (824, 640), "white")
+    sent.paste(original.convert("L").resize((800, 600), Image.Resampling.LANCZOS), offset)
+    seen = sent.point(lambda level: 255 if level < 128 else 0).getbbox()
+    assert seen is not None
+
+    of = load_schema("objects")
+    assert of.boxes == ("$.objects[].box",)
+    box = dict(zip(("left", "top", "right", "bottom"), seen, strict=True))
+    value = fitted(of, {"objects": [{"label": "target", "box": box}]})
+    mapped = of.map_boxes(value, prepared((1600, 1200), (0.5, 0.5), offset))["objects"][0]["box"]
+    assert all(abs(mapped[edge] - wanted) <= 1 for edge, wanted in zip(box, target, strict=True))
+    assert {type(edge) for edge in mapped.values()} == {int}
+
+
+@pytest.mark.parametrize(
+    ("names", "box", "mapped"),
+    [
+        (("left", "top", "right", "bottom"), (10, 20, 30, 40), (20.0, 80.0, 60.0, 160.0)),
+        (("x1", "y1", "x2", "y2"), (10, 20, 30, 40), (20.0, 80.0, 60.0, 160.0)),
+        (("x", "y", "width", "height"), (10, 20, 20, 20), (20.0, 80.0, 40.0, 80.0)),
+        (("left", "top", "width", "height"), (10, 20, 9000, 20), (20.0, 80.0, 80.0, 80.0)),
+    ],
+)
+def test_the_layouts_of_boxes(names: tuple[str, ...], box: tuple[int, ...], mapped: tuple[float, ...]) -> None:
+    numbers = {name: {"type": "number"} for name in names}
+    of = schema(where={"type": "object", "properties": numbers, "required": [*names], "x-box": "pixels"})
+    assert "x-box" not in json.dumps(of.api)
+    value = fitted(of, {"where": dict(zip(names, box, strict=True))})
+    assert of.map_boxes(value, prepared((100, 200), (0.5, 0.25))) == {"where": dict(zip(names, mapped, strict=True))}
+
+
+def test_a_box_as_a_list_is_kept_inside_the_image() -> None:
+    of = schema(where={"type": "array", "items": {"type": "integer"}, "x-box": "pixels"}, note={"type": "string"})
+    value = fitted(of, {"where": [-5, 0, 999, 50], "note": "a"})
+    assert of.map_boxes(value, prepared((100, 200), (0.5, 0.5))) == {"where": [0, 0, 100, 100], "note": "a"}
+    assert "a box has 4 numbers, not 3" in errors(of, {"where": [1, 2, 3], "note": "a"})
+
+
+def test_a_box_that_could_not_be_mapped_is_refused() -> None:
+    box = {"type": "array", "items": {"type": "integer"}, "x-box": "pixels"}
+    with pytest.raises(SchemaError, match=r"\$.where: a box inside a choice of types"):
+        schema(where={"anyOf": [box, {"type": "string"}]})
