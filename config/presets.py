@@ -14,6 +14,7 @@ class Preset:
     quality: int
     prompt: str
     max_tokens: int
+    typical_output: int = 500
     schema: str | None = None
 
 

@@ -55,7 +55,7 @@ class Server:
     @property
     def ours(self) -> bool:
         """Whether it was started by visionflow."""
-        return self._lock is not None
+        return self._lock is not None or self._process is not None
 
     def ready(self, say: Callable[[str], None]) -> str:
         """Wait until it answers and return its URL; StopRun says why it does not. `say` explains a long wait."""
@@ -107,7 +107,7 @@ def _find_or_start() -> Server:
         return Server(recorded["url"], lock=lock)
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    process = _start(port)
+    process = start_server(port, log_path())
     _record_path().write_text(json.dumps({"url": url, "pid": process.pid}))
     return Server(url, process=process, lock=lock)
 
@@ -126,7 +126,8 @@ def log_path() -> Path:
     return home() / "server.log"
 
 
-def _start(port: int) -> subprocess.Popen[bytes]:
+def start_server(port: int, log_file: Path) -> subprocess.Popen[bytes]:
+    """Start a Prefect server of our own on 127.0.0.1; it answers some seconds later."""
     spec = find_spec("prefect")
     assert spec is not None
     assert spec.origin is not None
@@ -137,7 +138,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent), "--factory"]
     command += ["prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--log-level", "error", "--lifespan", "on"]
-    with log_path().open("ab") as log:
+    with log_file.open("ab") as log:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

@@ -22,12 +22,19 @@ FOLDER = ".visionflow"
 
 def result_storage(output: str) -> Path | RemoteFileSystem:
     """Where Prefect keeps results for this output, as a task's `result_storage` takes it."""
+    storage = storage_of(output)
+    if isinstance(storage, RemoteFileSystem):  # a block must be known to the server before a task may use it
+        name = hashlib.sha256(storage.basepath.encode()).hexdigest()[:16]
+        storage.save(f"visionflow-{name}", overwrite=True)
+    return storage
+
+
+def storage_of(output: str) -> Path | RemoteFileSystem:
+    """The same place for reading alone, which needs no server."""
     if not is_s3(output):
         return home() / "results"
     base = f"{output.rstrip('/')}/{FOLDER}"
-    storage = RemoteFileSystem(basepath=base, settings={"use_listings_cache": False})  # credentials: AWS variables
-    storage.save(f"visionflow-{hashlib.sha256(base.encode()).hexdigest()[:16]}", overwrite=True)
-    return storage
+    return RemoteFileSystem(basepath=base, settings={"use_listings_cache": False})  # credentials: AWS variables
 
 
 class PrefectKeep:

@@ -57,10 +57,8 @@ class Plan:
 
     @property
     def batch_prefix(self) -> str:
-        """Where finished batches of these questions, asked of images prepared this way, are kept."""
-        asked = [[step.question.digest, step.question.max_tokens] for step in self.steps]
-        parts = [PREPARATION_VERSION, repr(self.rules), asked, self.schema.digest if self.schema else None]
-        return f"batches/{_digest(parts)[:32]}"
+        """Where finished batches of this plan are kept."""
+        return batch_prefix(self.steps, self.rules, self.schema)
 
 
 def make_plan(source: str, output: str, job: Job) -> Plan:
@@ -71,7 +69,7 @@ def make_plan(source: str, output: str, job: Job) -> Plan:
     where = open_output(output)
     where.check_writable()
     listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit)
-    checked = _check(asked.endpoint, job)
+    checked = check(asked.endpoint, job)
     asked = asked.at(checked)
     return Plan(
         run_id=new_run_id(),
@@ -156,6 +154,13 @@ def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRule
     )
 
 
+def batch_prefix(steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchema | None) -> str:
+    """Where finished batches of these questions, asked of images prepared this way, are kept."""
+    asked = [[step.question.digest, step.question.max_tokens] for step in steps]
+    parts = [PREPARATION_VERSION, repr(rules), asked, schema.digest if schema else None]
+    return f"batches/{_digest(parts)[:32]}"
+
+
 def new_run_id() -> str:
     """A name that sorts by time and is unique."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -184,12 +189,13 @@ def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
     return load_schema(spec) if spec else None
 
 
-def _check(where: Endpoint, job: Job) -> Checked:
+def check(where: Endpoint, job: Job) -> Checked:
+    """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
     if not where.models:
         make_client(where, concurrency=1, timeout=10)  # says so when there is no key
         return Checked(where, simulated=False, model_known=False)
 
-    async def check() -> Checked:
+    async def ask() -> Checked:
         client = make_client(where, concurrency=1, timeout=min(job.timeout, 30.0))
         async with client:
             checked = await check_endpoint(client, where, job.model)
@@ -197,7 +203,7 @@ def _check(where: Endpoint, job: Job) -> Checked:
                 await check_endpoint(client, where, model)
             return checked
 
-    return asyncio.run(check())
+    return asyncio.run(ask())
 
 
 def _digest(value: Any) -> str:

@@ -14,7 +14,6 @@ from secrets import token_hex
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
@@ -52,6 +51,8 @@ class Output(ABC):
 
         Folders such as `job=NAME` become columns. Raises OutputError if nothing is there or it cannot be read.
         """
+        import pyarrow.dataset as ds  # it imports pandas, a quarter of a second that no writer should wait for
+
         with explained(self.join(relative), verb="read"):
             paths = [self._path(name) for name in self.list(relative) if name.endswith(".parquet")]
             if not paths:

@@ -1,10 +1,80 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share: a real S3 server, one Prefect server, a simulator, a home for each test.
 
+Prefect reads its settings when it is imported, so those of the session are set here, before any test module is.
+"""
+
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from flows.conduct import ENVIRONMENT
+from flows.server import Server, start_server
+from tasks.simulator import Simulator
+from tests.runs import forget_s3_connections
 from tests.s3 import S3Server, serve_s3
+
+# Below the ports that the system hands out, so that nobody takes it before the server starts.
+PREFECT_PORT = random.Random(os.getpid()).randrange(14_000, 19_000)
+PREFECT_HOME = Path(tempfile.mkdtemp(prefix="visionflow-tests-"))
+
+os.environ.update(
+    ENVIRONMENT,
+    PREFECT_HOME=str(PREFECT_HOME),
+    PREFECT_API_URL=f"http://127.0.0.1:{PREFECT_PORT}/api",
+    VISIONFLOW_HOME=str(PREFECT_HOME / "visionflow"),
+)
+for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "VISIONFLOW_KEEP_SERVER"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tidy() -> Iterator[None]:
+    yield
+    shutil.rmtree(PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """The URL of the session's Prefect server. Its new home is migrated first, which takes half a minute."""
+    process = start_server(PREFECT_PORT, PREFECT_HOME / "server.log")
+    try:
+        yield Server(os.environ["PREFECT_API_URL"], process=process).ready(lambda _: None)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def prefect_home(prefect_server: str, tmp_path: Path) -> Path:
+    """A migrated home for a test that starts a Prefect server of its own."""
+    home = tmp_path / "prefect"
+    home.mkdir()
+    with sqlite3.connect(PREFECT_HOME / "prefect.db") as ours, sqlite3.connect(home / "prefect.db") as copy:
+        ours.backup(copy)
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own VISIONFLOW_HOME."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("VISIONFLOW_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def simulator(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """A simulator of the API over a socket, which ANTHROPIC_BASE_URL names."""
+    with Simulator(ocr=False) as running:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +85,5 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             environment.setenv(name, value)
         environment.delenv("AWS_PROFILE", raising=False)
         environment.delenv("AWS_SESSION_TOKEN", raising=False)
+        forget_s3_connections()
         yield server

@@ -1,0 +1,214 @@
+"""`visionflow estimate`: what a run would cost with this model, with every other, online and in batches."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from config.job import Job, job_name
+from config.models import listed_models
+from config.presets import preset, preset_names
+from config.prices import price_table
+from flows.terminal import Terminal
+from tasks.asking.counting import counted_prompt
+from tasks.errors import EndpointError, OutputError
+from tasks.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
+from tasks.listing import Listing, list_images
+from tasks.planning import Asked, batch_prefix, check, image_rules, resolve
+from tasks.storage import open_output
+
+# So many earlier answers of the job tell more of the next than an assumption does.
+ENOUGH_ANSWERS = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What there is to ask about, what is assumed, and the offers: the job's own first."""
+
+    listing: Listing
+    to_ask: int
+    pages: int
+    unreadable: int
+    kept: int
+    duplicates: int
+    assumed: Assumed
+    models: list[Offer]
+    presets: list[Offer]
+
+
+def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
+    """Estimate and print; StopRun or UsageError where a run would stop too."""
+    asked = _described(resolve(job))
+    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit)
+    estimate = make_estimate(listing, asked, output)
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(estimate), default=_plain) + "\n")
+    else:
+        _print(estimate, asked)
+
+
+def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimate:
+    """Measure what is left after kept answers and duplicates, and price it."""
+    name = asked.job.name or job_name(listing.source)
+    kept = _kept_files(listing, asked, output)
+    fresh = [image for image in listing.images if image.uri not in kept]
+    repeated = set(duplicates(fresh))
+    asking = [image for position, image in enumerate(fresh) if position not in repeated]
+    sizes = measure_all(asking)
+    measured = [size for size in sizes if size is not None]
+    assumed = _assumed(asked, output, name)
+    return Estimate(
+        listing=listing,
+        to_ask=len(measured),
+        pages=sum(size.pages for size in measured),
+        unreadable=len(sizes) - len(measured),
+        kept=len(kept),
+        duplicates=len(repeated),
+        assumed=assumed,
+        models=_by_model(measured, asked, assumed),
+        presets=_by_preset(measured, asked, assumed),
+    )
+
+
+def _described(asked: Asked) -> Asked:
+    """The job at the endpoint as it describes itself; an estimate also works offline and without a key."""
+    try:
+        return asked.at(check(asked.endpoint, asked.job))
+    except EndpointError:
+        return asked
+
+
+def _by_model(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
+    here = {price.model for price in price_table() if price.endpoint == asked.endpoint.prices}
+    others = [name for name in (*listed_models(), *sorted(here)) if name in here and name != asked.job.model]
+    offers = [
+        make_offer(measured, asked, model=model, preset=asked.preset, assumed=assumed)
+        for model in dict.fromkeys([asked.job.model, *others])
+    ]
+    return [offer for offer in offers if offer is not None]
+
+
+def _by_preset(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
+    """The job's model with each preset; another preset brings its own prompt and its own length of answers."""
+    offers = []
+    for name in preset_names():
+        chosen = preset(name)
+        other = Assumed(assumed_prompt(chosen.prompt, asked.job.model), "", Decimal(chosen.typical_output), "")
+        as_asked = name == asked.preset.name
+        offer = make_offer(
+            measured, asked, model=asked.job.model, preset=chosen, assumed=assumed if as_asked else other
+        )
+        offers += [offer] if offer else []
+    return offers
+
+
+def _assumed(asked: Asked, output: str | None, name: str) -> Assumed:
+    question = asked.steps[0].question
+    counted = counted_prompt(asked.endpoint, question)
+    if counted is not None:
+        prompt, prompt_source = Decimal(counted), f"counted by {asked.endpoint.base_url}"
+    else:
+        text = question.prompt + (question.system or "") + (json.dumps(question.schema) if question.schema else "")
+        prompt, prompt_source = assumed_prompt(text, question.model), "assumed from the prompt's length"
+    learned = _learned_output(asked, output, name)
+    if learned is not None:
+        return Assumed(prompt, prompt_source, *learned)
+    return Assumed(prompt, prompt_source, Decimal(asked.preset.typical_output), "assumed, as no earlier run tells")
+
+
+def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decimal, str] | None:
+    """Mean output tokens of the job's earlier answers by the same model and preset."""
+    if output is None:
+        return None
+    columns = ["model", "preset", "output_tokens", "cached"]
+    try:
+        table = open_output(output).read_table(f"results/job={name}", columns=columns)
+    except OutputError:  # no earlier run
+        return None
+    wanted = (asked.job.model, asked.preset.name)
+    answers = [
+        row["output_tokens"]
+        for row in table.to_pylist()
+        if (row["model"], row["preset"]) == wanted and row["output_tokens"] and not row["cached"]
+    ]
+    if len(answers) < ENOUGH_ANSWERS:
+        return None
+    mean = (Decimal(sum(answers)) / len(answers)).quantize(Decimal("0.1"))
+    return mean, f"mean of {len(answers):,} earlier answers"
+
+
+def _kept_files(listing: Listing, asked: Asked, output: str | None) -> set[str]:
+    """URIs of files that a run would not ask about again."""
+    if output is None:
+        return set()
+    from tasks.batches import split_kept
+    from tasks.keeping import PrefectKeep, storage_of
+
+    rules = image_rules(asked.preset, asked.facts, asked.endpoint)
+    finished = PrefectKeep(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
+    rows, _ = split_kept(listing.images, finished)
+    return {row["image"] for row in rows}
+
+
+def _print(estimate: Estimate, asked: Asked) -> None:
+    terminal = Terminal()
+    listing = estimate.listing
+    terminal.say("Listed", f"{len(listing.images):,} images in {listing.source}")
+    saved = [
+        f"{count:,} {what}"
+        for count, what in (
+            (estimate.kept, "answered before"),
+            (estimate.duplicates, "duplicates"),
+            (estimate.unreadable, "that cannot be read"),
+        )
+        if count
+    ]
+    if saved:
+        terminal.say("Less", ", ".join(saved))
+    more = f" ({estimate.pages:,} pages)" if estimate.pages != estimate.to_ask else ""
+    terminal.say("To ask", f"{estimate.to_ask:,} images{more}, preset {asked.preset.name}")
+    assumed = estimate.assumed
+    terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
+    terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
+    console = Console(highlight=False)
+    console.print(_table("model", estimate.models, lambda offer: offer.model))
+    console.print(_table(f"preset, with {asked.job.model}", estimate.presets, lambda offer: offer.preset))
+    terminal.say(
+        "Note", "No call was paid for. Input is exact to the token rule; output is what answers turn out to be."
+    )
+
+
+def _table(title: str, offers: list[Offer], name: Any) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, show_edge=False)
+    table.add_column(title, no_wrap=True)
+    for heading in ("input tokens", "output tokens", "online", "in batches"):
+        table.add_column(heading, justify="right")
+    for offer in offers:
+        batch = f"${offer.batch_usd:,.4f}" if offer.batch_usd is not None else "-"
+        tokens = (f"{offer.input_tokens:,}", f"{offer.output_tokens:,}")
+        table.add_row(name(offer), *tokens, f"${offer.online_usd:,.4f}", batch)
+    return table
+
+
+def _as_json(estimate: Estimate) -> dict[str, Any]:
+    listing = estimate.listing
+    return {
+        "source": listing.source,
+        "images": len(listing.images),
+        "to_ask": estimate.to_ask,
+        "pages": estimate.pages,
+        "unreadable": estimate.unreadable,
+        "kept": estimate.kept,
+        "duplicates": estimate.duplicates,
+        "assumed": asdict(estimate.assumed),
+        "models": [asdict(offer) for offer in estimate.models],
+        "presets": [asdict(offer) for offer in estimate.presets],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else str(value)

@@ -1,0 +1,97 @@
+"""What tests of whole runs share: pictures by code, the command line, and the tables a run leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from tasks.s3 import s3_filesystem
+
+ROOT = Path(__file__).parents[1]
+
+
+def picture(number: int, size: tuple[int, int] = (60, 40), image_format: str = "JPEG") -> bytes:
+    """A small picture; another number is another picture."""
+    image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number // 7 % 256))
+    ImageDraw.Draw(image).text((4, 4), str(number), fill="white")
+    buffer = BytesIO()
+    image.save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def draw(folder: Path, count: int, start: int = 0) -> Path:
+    """A folder of different pictures: p000.jpg, p001.jpg and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        (folder / f"p{number:03}.jpg").write_bytes(picture(number))
+    return folder
+
+
+def rows(summary: Mapping[str, Any], table: str = "results") -> pd.DataFrame:
+    """A table of a finished run, as a person reads it with pandas."""
+    uri = {"calls": "calls_table"}.get(table, table)
+    return pd.read_parquet(summary[uri])
+
+
+def run_table(output: Path) -> pd.DataFrame:
+    """The `runs` table, oldest run first."""
+    return pd.read_parquet(output / "runs").sort_values("run_id", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last line of stdout, which --json makes one JSON object."""
+        summary: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return summary
+
+
+def start(*arguments: object, **environment: object) -> subprocess.Popen[str]:
+    """`visionflow ARGUMENTS` as a process of its own; a variable given as None is unset."""
+    variables = {**os.environ, **{name: str(value) for name, value in environment.items() if value is not None}}
+    for name, value in environment.items():
+        if value is None:
+            variables.pop(name, None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows", *map(str, arguments)],
+        cwd=ROOT,
+        env=variables,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def end(process: subprocess.Popen[str], seconds: float = 90) -> Ended:
+    """Wait for a command; it is killed if it takes too long."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"no end after {seconds} s: {out[-2000:]} {err[-2000:]}") from None
+    return Ended(process.returncode, out, err)
+
+
+def forget_s3_connections() -> None:
+    """Let the next connection read the AWS variables anew, as a new process would."""
+    from s3fs import S3FileSystem
+
+    s3_filesystem.cache_clear()
+    S3FileSystem.clear_instance_cache()

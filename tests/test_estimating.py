@@ -1,0 +1,142 @@
+"""An estimate is made from headers alone, and a run then pays just those input tokens."""
+
+import io
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from config.job import Job
+from config.presets import preset
+from flows.estimate import make_estimate
+from tasks.estimating import Assumed, Measured, duplicates, make_offer, measure, measure_all
+from tasks.listing import list_images
+from tasks.planning import resolve
+from tasks.records import Source
+from tasks.simulator import Simulator
+
+ASSUMED = Assumed(prompt=Decimal(100), prompt_source="a test", output=Decimal(200), output_source="a test")
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+    with Simulator() as running:
+        yield running
+
+
+def picture(path: Path, width: int, height: int, **options: object) -> Path:
+    Image.new("RGB", (width, height), "white").save(path, **options)
+    return path
+
+
+def source(path: Path) -> Source:
+    return Source(str(path), path.name, path.stat().st_size)
+
+
+def test_an_image_is_measured_without_reading_the_whole_file(tmp_path: Path) -> None:
+    noise = Image.effect_noise((1000, 700), 90).convert("RGB")
+    path = tmp_path / "noise.png"
+    noise.save(path)
+    assert path.stat().st_size > 500_000
+    start = path.read_bytes()[:65_536]
+    path.write_bytes(start + b"\0" * (path.stat().st_size - len(start)))  # nothing after the header is needed
+    assert measure(source(path)) == Measured(1000, 700)
+
+
+def test_a_tiff_with_its_header_at_its_end_is_read_on(tmp_path: Path) -> None:
+    pages = [Image.effect_noise((900, 1200), 90) for _ in range(3)]
+    path = tmp_path / "scan.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert measure(source(path)) == Measured(900, 1200, pages=3)
+
+
+def test_what_cannot_be_sent_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    paths = [tmp_path / "text.jpg", tmp_path / "empty.png", picture(tmp_path / "good.png", 56, 56)]
+    gone = Source(str(tmp_path / "gone.jpg"), "gone.jpg", 100)
+    assert measure_all([*map(source, paths), gone]) == [None, None, Measured(56, 56), None]
+
+
+def test_orientation_counts(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert measure(source(picture(tmp_path / "phone.jpg", 400, 300, exif=exif))) == Measured(300, 400)
+
+
+def test_copies_are_found_by_content_and_only_files_of_equal_size_are_read(tmp_path: Path) -> None:
+    first = picture(tmp_path / "a.png", 60, 60)
+    copy = tmp_path / "b.png"
+    copy.write_bytes(first.read_bytes())
+    same_size = tmp_path / "c.png"
+    same_size.write_bytes(bytes(reversed(first.read_bytes())))
+    other = picture(tmp_path / "d.png", 90, 60)
+    assert duplicates([source(path) for path in (first, copy, same_size, other)]) == [1]
+
+
+def test_an_offer_is_tokens_times_the_price_table() -> None:
+    asked = resolve(Job(model="claude-sonnet-4-6", preset="ocr"))
+    found = make_offer(
+        [Measured(1092, 1092, pages=2)], asked, model="claude-sonnet-4-6", preset=asked.preset, assumed=ASSUMED
+    )
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (2 * (39 * 39 + 100), 2 * 200)
+    assert found.online_usd == (Decimal(3242) * 3 + Decimal(400) * 15) / 1_000_000
+    assert found.batch_usd == found.online_usd / 2
+
+
+def test_a_small_preset_and_a_standard_model_cost_less() -> None:
+    asked = resolve(Job(model="claude-haiku-5-5", preset="ocr"))
+    photo = [Measured(4032, 3024)]
+    large = make_offer(photo, asked, model="claude-haiku-5-5", preset=preset("ocr"), assumed=ASSUMED)
+    small = make_offer(photo, asked, model="claude-haiku-5-5", preset=preset("classification"), assumed=ASSUMED)
+    standard = make_offer(photo, asked, model="claude-haiku-4-5", preset=preset("ocr"), assumed=ASSUMED)
+    assert large and small and standard
+    assert small.input_tokens < standard.input_tokens < large.input_tokens
+    assert large.online_usd < standard.online_usd  # fewer tokens, but at ten times the price
+
+
+def test_a_model_without_a_price_has_no_offer() -> None:
+    asked = resolve(Job())
+    assert make_offer([Measured(10, 10)], asked, model="gpt-4.1", preset=asked.preset, assumed=ASSUMED) is None
+
+
+def test_a_gateways_models_are_offered_at_its_own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    picture(tmp_path / "a.png", 56, 56)
+    asked = resolve(Job(endpoint="holysheep", model="gpt-4.1"))
+    estimate = make_estimate(list_images(str(tmp_path)), asked, output=None)
+    assert estimate.models[0].model == "gpt-4.1"
+    assert {"claude-sonnet-4", "gemini-2.5-flash", "deepseek-v3.2"} < {offer.model for offer in estimate.models}
+    assert estimate.assumed.prompt_source == "assumed from the prompt's length"
+
+
+def test_the_prompt_is_counted_by_the_endpoint_once_and_for_free(tmp_path: Path, simulator: Simulator) -> None:
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", 280 + 28 * number, 280)
+    asked = resolve(Job(endpoint=simulator.url, answer_schema="receipt"))
+    estimate = make_estimate(list_images(str(tmp_path)), asked, output=None)
+    ledger = simulator.ledger()
+    assert (ledger.requests, ledger.counted, ledger.billed) == (0, 1, 0)
+    assert estimate.assumed.prompt_source == f"counted by {simulator.url}"
+    assert estimate.models[0].input_tokens == (100 + 110 + 120) + 3 * int(estimate.assumed.prompt)
+
+
+def test_the_estimate_as_json_names_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.__main__ import main
+
+    image = Image.new("L", (100, 100))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    for name in ("one.png", "two.png"):
+        (tmp_path / name).write_bytes(buffer.getvalue())
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    assert main(["estimate", str(tmp_path), "--endpoint", "http://127.0.0.1:9", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["to_ask"], said["duplicates"], said["unreadable"]) == (3, 1, 1, 1)
+    assert said["models"][0]["model"] == "claude-haiku-5-5"
+    assert said["models"][0]["online_usd"] > said["models"][0]["batch_usd"] > 0
