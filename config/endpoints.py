@@ -19,6 +19,7 @@ class Endpoint:
     prices: str
     cny: Decimal
     structured_outputs: bool
+    caching: bool
     count_tokens: bool
     models: bool
     base64: int

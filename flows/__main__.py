@@ -3,7 +3,9 @@
 Nothing heavy is imported before a command needs it, so that --help and mistakes answer at once.
 """
 
+import signal
 import sys
+from types import FrameType
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -12,6 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     from tasks.errors import StopRun, UsageError
 
     arguments = parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
         from flows import commands
 
@@ -23,7 +26,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
+        print("visionflow: Interrupted.", file=sys.stderr)  # noqa: T201
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _like_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    """End in good order: exit handlers let go of Prefect's server."""
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
+from flows.ending import last_state
 from flows.opening import list_images, open_run
 from tasks.batches import batches
 from tasks.steps import ask_for, prepare, report
@@ -20,6 +21,9 @@ DEFAULT_JOB = Job()
 def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str, Any]:
     """Ask about every image under `source` and write answers, calls and costs under `output`.
 
+    Returns the run's summary. A run that had to stop raises why (StopRun), an interrupted one CancelledRun; both have
+    written down all they did.
+
     Args:
         source: Local folder, file, glob, manifest (.csv, .parquet, .txt) or s3://bucket/prefix
         output: Local folder or s3://bucket/prefix for the Parquet tables
@@ -31,8 +35,9 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         ask = ask_for(run)
         for wave in window.waves():
             prepared = prepare.map(wave)
-            window.watch(wave, ask.map(prepared))
-    summary = report(run)
-    if run.engine.halt and run.engine.halt.error:
-        raise run.engine.halt.error
+            # A future given as an argument would be looked up at Prefect's API by every task run: 20 ms and a server
+            # that must not be away. Waiting for it is enough, since a batch is passed by reference.
+            pairs = zip(wave, prepared, strict=True)
+            window.watch(wave, [ask.submit(batch, wait_for=[ready], return_state=False) for batch, ready in pairs])
+    summary: dict[str, Any] = last_state(run, report(run))  # Prefect gives the caller the state's result
     return summary

@@ -2,13 +2,22 @@
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
 EPILOG = "Keys come from the environment (ANTHROPIC_API_KEY), never from an option. Docs: README.md"
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"visionflow: {message}. See `{self.prog} --help`.\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="visionflow",
         description="Ask Claude about whole collections of images: typed Parquet and an exact bill.",
         epilog=EPILOG,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config.job import Job
-from flows.server import Server
+from flows.server import Server, drop_unsent_events, healthy
 from flows.terminal import Terminal
 from tasks.errors import StopRun
 from tasks.planning import Plan, make_plan
@@ -14,6 +14,9 @@ from tasks.planning import Plan, make_plan
 ENVIRONMENT = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    # Each retry waits twice as long as the one before, from 2 s on: a server that is gone must not hold up the end.
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
@@ -37,6 +40,9 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     announce(plan, terminal)
     _import_prefect(server)
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    from httpx import HTTPError
+    from prefect.exceptions import CancelledRun
+
     from flows import opening
     from flows.analyze_images import analyze_images
 
@@ -44,9 +50,14 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     opening.watchers.append(terminal.watch)
     try:
         analyze_images(source, output, job)
-    except StopRun:
+    except (StopRun, CancelledRun):
         if terminal.run is None or terminal.run.summary is None:
             raise  # before the first row
+    except HTTPError:  # of Prefect's client, at the end of the run
+        if terminal.run is None or terminal.run.summary is None or healthy(server.url):
+            raise
+        terminal.note("Prefect's server is gone: its UI lacks the end of this run. Results and bill are complete.")
+        drop_unsent_events()
     finally:
         opening.watchers.remove(terminal.watch)
     assert terminal.run is not None

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic, sleep
+from queue import Empty
+from time import monotonic, sleep, time
 from typing import IO, Any
 
 from config.settings import home, keep_server
@@ -102,14 +103,37 @@ def _find_or_start() -> Server:
     home().mkdir(parents=True, exist_ok=True)
     lock = (home() / "server.lock").open("a")
     fcntl.flock(lock, fcntl.LOCK_SH)
-    recorded = _recorded()
-    if recorded and healthy(recorded["url"]):
-        return Server(recorded["url"], lock=lock)
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    process = start_server(port, log_path())
-    _record_path().write_text(json.dumps({"url": url, "pid": process.pid}))
+    with (home() / "server.start").open("a") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # runs that begin together start one server
+        recorded = _recorded()
+        if recorded and (healthy(recorded["url"]) or _is_starting(recorded)):
+            return Server(recorded["url"], lock=lock)
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}/api"
+        process = start_server(port, log_path())
+        _record_path().write_text(json.dumps({"url": url, "pid": process.pid, "started": time()}))
     return Server(url, process=process, lock=lock)
+
+
+def _is_starting(recorded: dict[str, Any]) -> bool:
+    """Whether another run has just started it."""
+    if time() - recorded["started"] > START_TIMEOUT_S:
+        return False
+    try:
+        os.kill(recorded["pid"], 0)
+    except OSError:
+        return False
+    return True
+
+
+def drop_unsent_events() -> None:
+    """Forget what Prefect still has to tell a server that is gone: it would try for seconds an event, at exit."""
+    from prefect._internal.concurrency.services import _active_services
+
+    for service in list(_active_services):
+        with suppress(Empty):
+            while True:
+                service._queue.get_nowait()
 
 
 def healthy(url: str) -> bool:
@@ -148,8 +172,9 @@ def _stop_recorded() -> None:
     recorded = _recorded()
     if recorded is None:
         return
-    with suppress(ProcessLookupError):
-        os.kill(recorded["pid"], signal.SIGTERM)
+    if healthy(recorded["url"]):  # else its number may be another process's by now
+        with suppress(ProcessLookupError):
+            os.kill(recorded["pid"], signal.SIGTERM)
     _record_path().unlink(missing_ok=True)
 
 

@@ -21,6 +21,8 @@ def serve_deployments() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from prefect import serve
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Schedule
 
     from flows.analyze_images import analyze_images
 
@@ -30,8 +32,8 @@ def serve_deployments() -> None:
             name=entry["name"],
             description=entry.get("description"),
             parameters=entry.get("parameters"),
-            schedules=entry.get("schedules"),
-            concurrency_limit=(entry.get("concurrency_limit") or {}).get("limit"),
+            schedules=[Schedule(**schedule) for schedule in entry.get("schedules", [])],
+            concurrency_limit=ConcurrencyLimitConfig(**limit) if (limit := entry.get("concurrency_limit")) else None,
         )
         for entry in deployment_entries()
     ]

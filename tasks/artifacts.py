@@ -1,8 +1,11 @@
-"""What a person sees of a run in Prefect's UI: its progress while it goes on, its bill and failures at the end."""
+"""What a person sees of a run in Prefect's UI: its progress while it goes on, its bill and failures at the end.
+
+A server that is gone or refuses them must not cost the run anything.
+"""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -25,26 +28,30 @@ def progress_artifact(run: Run) -> Iterator[None]:
     """Keep a progress bar in the UI up to date."""
 
     def update() -> None:
-        artifact = create_progress_artifact(0.0, key="progress", description=f"Images of {run.plan.name} finished")
-        assert isinstance(artifact, UUID)
-        while not run.finished.wait(EVERY_S):
+        with suppress(Exception):
+            artifact = create_progress_artifact(0.0, key="progress", description=f"Images of {run.plan.name} finished")
+            assert isinstance(artifact, UUID)
+            while not run.finished.wait(EVERY_S):
+                update_progress_artifact(artifact, progress=_percent(run))
             update_progress_artifact(artifact, progress=_percent(run))
-        update_progress_artifact(artifact, progress=_percent(run))
 
     thread = threading.Thread(target=copy_context().run, args=(update,), name="visionflow-artifact", daemon=True)
     thread.start()
-    yield
-    run.finished.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        run.finished.set()
+        thread.join(EVERY_S)  # Prefect's client may wait long for a server that is gone
 
 
 def summary_artifacts(run: Run, summary: dict[str, Any]) -> None:
     """The bill as a page, the costs and the first failures as tables."""
-    create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
     costs = run.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
-    create_table_artifact([{name: str(value) for name, value in row.items()} for row in costs], key="costs")
-    if run.failures:
-        create_table_artifact(run.failures[:MOST_FAILURES], key="failures", description="First failed images")
+    with suppress(Exception):
+        create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
+        create_table_artifact([{name: str(value) for name, value in row.items()} for row in costs], key="costs")
+        if run.failures:
+            create_table_artifact(run.failures[:MOST_FAILURES], key="failures", description="First failed images")
 
 
 def _percent(run: Run) -> float:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tasks.asking.engine import Outcome, Page
+from tasks.asking.records import Outcome, Page
 from tasks.records import Source
 from tasks.rows import Row, renewed
 

@@ -38,8 +38,7 @@ class Bill:
             line.counts["calls_maybe_paid"] += call["paid"] == "maybe"
             line.counts.update({name: call.get(name) or 0 for name in TOKENS})
             line.cost_usd += call["cost_usd"]
-            if call.get("cache_read_tokens") or call.get("cache_write_tokens"):
-                line.saved["saved_caching_usd"] += self._uncached(call) - call["cost_usd"]
+            line.saved["saved_caching_usd"] += self._saved_by_caching(call)
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Count rows of `results`, before they are typed: what they did not cost again."""
@@ -90,7 +89,12 @@ class Bill:
     def _line(self, row: dict[str, Any], tier: str) -> Line:
         return self.lines.setdefault((row["model"], row["endpoint"], row["preset"], tier), Line())
 
-    def _uncached(self, call: dict[str, Any]) -> Decimal:
+    def _saved_by_caching(self, call: dict[str, Any]) -> Decimal:
+        """Negative for a call that only wrote to the cache; nothing where the call itself has no known price."""
+        cached = call.get("cache_read_tokens") or call.get("cache_write_tokens")
+        prices = prices_of(self.prices, call["model"])
+        if not cached or not prices or call["paid"] != "yes":
+            return Decimal(0)
         usage = Usage(
             input=call["input_tokens"],
             output=call["output_tokens"],
@@ -99,7 +103,8 @@ class Bill:
             cache_write_1h=call["cache_write_1h_tokens"],
             geo=call["inference_geo"],
         )
-        return uncached_cost(usage, prices_of(self.prices, call["model"]))
+        cost: Decimal = call["cost_usd"]
+        return uncached_cost(usage, prices) - cost
 
 
 def in_yuan(usd: Decimal, cny_per_usd: Decimal) -> Decimal:

@@ -27,6 +27,9 @@ from tasks.s3 import is_s3
 from tasks.tokens import image_tokens
 
 HEADER_BYTES = (65_536, 1_048_576, 200_000_000)  # read on only while the header lies beyond
+# A file without its format's end mark in its last bytes was cut short, and will not be sent.
+END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TAIL_BYTES = 4096
 READERS = 32
 CHARACTERS_A_TOKEN = 4
 HIGH_TIER_TEXT = Decimal("1.3")  # newer models count some 30 % more tokens for the same text
@@ -75,6 +78,8 @@ def measure(source: Source) -> Measured | None:
                 continue
             return None
         except SourceUnavailable:
+            return None
+        if _cut_short(source, header.format):
             return None
         return Measured(header.width, header.height, header.pages)
     return None
@@ -148,6 +153,15 @@ def duplicates(sources: list[Source]) -> list[int]:
                 repeated.append(position)
             first.add(digest)
     return sorted(repeated)
+
+
+def _cut_short(source: Source, image_format: str) -> bool:
+    """Whether a local file lacks its end; on S3 a second request a file would cost more than it tells."""
+    mark = END_MARKS.get(image_format)
+    if mark is None or is_s3(source.uri):
+        return False
+    start = max(0, source.size - TAIL_BYTES)
+    return mark not in read_source(source, most_bytes=source.size, start=start, end=source.size)
 
 
 def _digest(path: str) -> str:

@@ -7,6 +7,8 @@ worker can resume any run.
 """
 
 import hashlib
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +46,38 @@ class PrefectKeep:
         block = LocalFileSystem(basepath=str(storage)) if isinstance(storage, Path) else storage
         self._root = storage
         self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
+        self._unsaved = home() / "unsaved"
 
     async def get(self, key: str) -> dict[str, Any] | None:
         """The record, or None if there is none or it is torn; the storage's own error if it is in trouble."""
         try:
             record = await self.store.aread(key)
         except FileNotFoundError:
-            return None
+            return self._saved_here(key)
         except ValueError as error:  # LocalFileSystem's word for a missing file, and JSON's for a torn record
             if isinstance(self._root, Path) or "validation error" in str(error):
-                return None
+                return self._saved_here(key)
             raise
         return record.result if isinstance(record.result, dict) else None
 
     async def put(self, key: str, record: dict[str, Any]) -> None:
-        """Keep the record at once."""
-        await self.store.awrite(record, key=key)
+        """Keep the record at once; if the storage fails, leave it on this machine and raise the storage's error."""
+        try:
+            await self.store.awrite(record, key=key)
+        except Exception:
+            with suppress(OSError):
+                path = self._unsaved / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(record))
+            raise
+
+    def _saved_here(self, key: str) -> dict[str, Any] | None:
+        """A record that could only be kept on this machine."""
+        try:
+            record = json.loads((self._unsaved / key).read_text())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
     def finished(self, prefix: str) -> list[list[dict[str, Any]]]:
         """Rows of every finished batch under the prefix."""

@@ -66,6 +66,7 @@ def _find(source: str, passed_over: Counter[str]) -> list[Source]:
     path = Path(source).expanduser()
     if path.is_dir():
         return sorted(_from_folder(path, passed_over), key=lambda image: image.uri)
+    path.stat()  # a file named by itself must be there
     return [_local(path.absolute(), path.absolute().parent)]
 
 
@@ -76,7 +77,7 @@ def _from_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Source]:
         raise error
 
     for parent, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(parent, name))]
         for name in names:
             path = Path(parent, name)
             if name.startswith("."):
@@ -85,6 +86,11 @@ def _from_folder(folder: Path, passed_over: Counter[str]) -> Iterator[Source]:
                 yield _local(path, root)
             else:
                 passed_over[path.suffix.lower() or "no extension"] += 1
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether it is a link to a folder that it lies in, which would be listed for ever."""
+    return folder.is_symlink() and any(folder.samefile(above) for above in folder.parents)
 
 
 def _from_glob(pattern: str, passed_over: Counter[str]) -> Iterator[Source]:
@@ -210,8 +216,11 @@ def _is_image(name: str, first_bytes: Any) -> bool:
 
 
 def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(SNIFFED_BYTES)
+    try:
+        with path.open("rb") as file:
+            return file.read(SNIFFED_BYTES)
+    except FileNotFoundError:  # a link to nothing
+        return b""
 
 
 def _hidden(key: str) -> bool:

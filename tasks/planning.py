@@ -109,7 +109,11 @@ class Asked:
 
     def at(self, checked: Checked) -> "Asked":
         """The same, at the endpoint as it described itself."""
-        return replace(self, endpoint=checked.endpoint)
+        where = checked.endpoint
+        foreign = [f"{where.base_url} has no prices of its own: calls are counted at {where.prices}'s list price."]
+        return replace(
+            self, endpoint=where, notices=(*self.notices, *foreign) if where.name == "custom" else self.notices
+        )
 
     def _question(self, model: str, prompt: str) -> Question:
         facts = model_facts(model)
@@ -177,8 +181,6 @@ def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
             f"No price for the model {model!r} at {where.name}, so no bill could be exact. Check --model "
             "(`visionflow prices` lists all), add a row to config/prices.toml, or say `unpriced: allow` in the job."
         )
-    if where.name == "custom":
-        return [f"{where.base_url} has no prices of its own: {model} is counted at {where.prices}'s list price."]
     return []
 
 

@@ -4,21 +4,24 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from tasks.asking.journal import Leftover, leftovers
+from tasks.asking.journal import Journal, Leftover, leftovers
 from tasks.errors import OutputError
 from tasks.recording import TableFile, run_folder, write_table_file
 from tasks.storage import Output
 
 
-def recover(output: Output, job: str) -> list[dict[str, Any]]:
+def recover(output: Output, job: str, journal: Journal) -> list[dict[str, Any]]:
     """Complete the `calls` of every dead run of this job, and return the calls that were in flight when it died.
 
-    Those are listed by the run that finds them, as `maybe` paid, with the time they were sent.
+    Those are listed by the run that finds them, as `maybe` paid, with the time they were sent. They pass from the dead
+    run's journal into `journal`, so that they are not lost if this run dies too.
     """
     maybe: list[dict[str, Any]] = []
     for left in leftovers(output.uri, job):
         _complete(output, job, left)
-        maybe += [_maybe(call) for call in left.in_flight]
+        for call in map(_maybe, left.in_flight):
+            journal.ended(call)
+            maybe.append(call)
         left.path.unlink()
     return maybe
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from tasks.asking.engine import Outcome, Page
 from tasks.asking.question import Question
+from tasks.asking.records import Outcome, Page
 from tasks.errors import ImageError
 from tasks.records import PreparedImage, Source
 

@@ -15,8 +15,10 @@ from types import FrameType
 from typing import Any
 
 from tasks.asking.calls import CallLedger
-from tasks.asking.engine import Engine, EngineSettings, Halt
+from tasks.asking.engine import Engine
+from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
+from tasks.asking.records import EngineSettings
 from tasks.billing import Bill, in_yuan
 from tasks.planning import Plan
 from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
@@ -189,7 +191,7 @@ class Run:
 
     def _take_in_dead_runs(self) -> None:
         """List the calls that were in flight when an earlier run died: they may have been paid."""
-        maybe = recover(self.plan.output, self.plan.name)
+        maybe = recover(self.plan.output, self.plan.name, self.journal)
         self.bill.add_calls(maybe)
         self._calls.add(maybe)
 

@@ -15,7 +15,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import Task, exponential_backoff
 
 from tasks.artifacts import summary_artifacts
-from tasks.asking.engine import Outcome, Page
+from tasks.asking.records import Outcome, Page
 from tasks.batches import Batch
 from tasks.errors import ImageError
 from tasks.preparing import prepare_image
@@ -109,13 +109,13 @@ def ask(batch: Batch) -> list[Row]:
     rows = batch.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in outcomes]
     rows += [_never_prepared(batch, source) for source in _unseen(batch)]
     batch.rows = rows
-    open_ends = sum(row["status"] in ("unavailable", "unasked", "rejected") for row in rows)
+    open_ends = [row for row in rows if row["status"] in ("unavailable", "unasked", "rejected")]
     if open_ends:
-        raise Unfinished(f"{open_ends} of {len(rows)} rows have no answer: {rows[-1]['error']}")
+        raise Unfinished(f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}")
     return rows
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE)
 def report(run: Run) -> dict[str, Any]:
     """Write the bill, the report for people and the artifacts of Prefect's UI; the run's summary."""
     summary = run.finish()

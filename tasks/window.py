@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from tasks.asking.halting import Halt
 from tasks.batches import Batch
+from tasks.errors import StopRun
 from tasks.rows import Row, renewed
 from tasks.running import Run
 
@@ -27,6 +29,7 @@ class Window:
         self._batches = iter(batches)
         self._next: Batch | None = next(self._batches, None)
         self._under_way: dict[Any, Batch] = {}
+        self._wave: list[Batch] = []
         self._done: SimpleQueue[Any] = SimpleQueue()
         self._most_images = AHEAD * run.plan.job.concurrency
 
@@ -43,12 +46,13 @@ class Window:
 
     def watch(self, wave: list[Batch], futures: Iterable[Any]) -> None:
         """Record each batch of the wave once its future is done."""
+        self._wave = []
         for batch, future in zip(wave, futures, strict=True):
             self._under_way[future] = batch
             future.add_done_callback(self._done.put)
 
     def _admitted(self) -> list[Batch]:
-        wave: list[Batch] = []
+        self._wave = wave = []
         images = sum(len(batch.sources) for batch in self._under_way.values())
         while self._next is not None and self._run.engine.halt is None and self._fits(images):
             wave.append(self._next)
@@ -60,10 +64,17 @@ class Window:
         assert self._next is not None
         if not images:
             return True
-        return images + len(self._next.sources) <= self._most_images and self._prepared_bytes() < PREPARED_BYTES
+        return images + len(self._next.sources) <= self._most_images and self._bytes() < PREPARED_BYTES
 
-    def _prepared_bytes(self) -> int:
-        return sum(len(page.image.data) for batch in self._under_way.values() for _, page in list(batch.pages))
+    def _bytes(self) -> int:
+        """What prepared images hold, and what those that will be prepared next may."""
+        return sum(self._bytes_of(batch) for batch in (*self._under_way.values(), *self._wave))
+
+    def _bytes_of(self, batch: Batch) -> int:
+        if batch.pages:
+            return sum(len(page.image.data) for _, page in list(batch.pages))
+        most = self._run.rules.max_base64_bytes * 3 // 4
+        return sum(min(source.size, most) for source in batch.sources)
 
     def _record_finished(self) -> None:
         try:
@@ -87,4 +98,12 @@ def _rows(batch: Batch, future: Any) -> list[Row]:
     if isinstance(result, list):  # served from Prefect's cache: another run finished the same batch meanwhile
         sources = {source.uri: source for source in batch.sources}
         return [renewed(row, sources[row["image"]]) for row in result]
+    if batch.pages:  # asking failed, perhaps after it was paid for: nothing more may be
+        _stop(batch.run, result)
     return [batch.run.broken_row(source, result) for source in batch.sources]
+
+
+def _stop(run: Run, failure: object) -> None:
+    reason = f"Asking failed in a way that nobody foresaw ({type(failure).__name__}: {str(failure)[:200]})."
+    error = failure if isinstance(failure, StopRun) else StopRun(f"{reason} What was answered is kept.")
+    run.stop(Halt("stopped", str(error), error))

@@ -64,24 +64,49 @@ class S3Server:
 @contextmanager
 def serve_s3(folder: Path, bucket: str = "pictures") -> Iterator[S3Server]:
     """Run a server that keeps its data in `folder`; raises RuntimeError, with its log, if it does not start."""
+    with s3_machine(folder, bucket) as machine:
+        yield machine.server
+
+
+@contextmanager
+def s3_machine(folder: Path, bucket: str = "pictures") -> Iterator["Machine"]:
+    """The same, for a test that stops the server and starts it again."""
     ports = _free_ports(5)
-    server = S3Server(f"http://127.0.0.1:{ports[0]}", bucket)
-    log = folder / "weed.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _command(folder, ports, server), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            _wait(process, server, log)
-            server.client().create_bucket(Bucket=bucket)
-            yield server
-        finally:
-            process.kill()  # SIGTERM takes it two seconds
-            process.wait()
-            for port in ports:  # it leaves its sockets behind, wherever the temporary folder is
-                for twin in (port, port + GRPC_OFFSET):
-                    for leftover in Path("/tmp").glob(f"seaweedfs-*-{twin}.sock"):
-                        leftover.unlink()
+    machine = Machine(S3Server(f"http://127.0.0.1:{ports[0]}", bucket), folder, ports)
+    try:
+        machine.start()
+        machine.server.client().create_bucket(Bucket=bucket)
+        yield machine
+    finally:
+        machine.stop()
+        for port in ports:  # it leaves its sockets behind, wherever the temporary folder is
+            for twin in (port, port + GRPC_OFFSET):
+                for leftover in Path("/tmp").glob(f"seaweedfs-*-{twin}.sock"):
+                    leftover.unlink()
+
+
+@dataclass
+class Machine:
+    """The process behind a server."""
+
+    server: S3Server
+    folder: Path
+    ports: list[int]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        log = self.folder / "weed.log"
+        command = _command(self.folder, self.ports, self.server)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        _wait(self.process, self.server, log)
+
+    def stop(self) -> None:
+        """Kill it: SIGTERM takes it two seconds."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 def _command(folder: Path, ports: list[int], server: S3Server) -> list[str]:

@@ -42,8 +42,8 @@ def test_an_image_is_measured_without_reading_the_whole_file(tmp_path: Path) -> 
     path = tmp_path / "noise.png"
     noise.save(path)
     assert path.stat().st_size > 500_000
-    start = path.read_bytes()[:65_536]
-    path.write_bytes(start + b"\0" * (path.stat().st_size - len(start)))  # nothing after the header is needed
+    data = path.read_bytes()
+    path.write_bytes(data[:65_536] + b"\0" * (len(data) - 65_636) + data[-100:])  # only its two ends are needed
     assert measure(source(path)) == Measured(1000, 700)
 
 
@@ -60,6 +60,13 @@ def test_what_cannot_be_sent_is_not_counted(tmp_path: Path) -> None:
     paths = [tmp_path / "text.jpg", tmp_path / "empty.png", picture(tmp_path / "good.png", 56, 56)]
     gone = Source(str(tmp_path / "gone.jpg"), "gone.jpg", 100)
     assert measure_all([*map(source, paths), gone]) == [None, None, Measured(56, 56), None]
+
+
+def test_a_file_that_was_cut_short_is_not_counted(tmp_path: Path) -> None:
+    whole = picture(tmp_path / "whole.jpg", 300, 300)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:-20])
+    assert measure_all([source(whole), source(cut)]) == [Measured(300, 300), None]
 
 
 def test_orientation_counts(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tasks.errors import ImageError
 from tasks.preparing import image_header, is_image_name, planned_size, prepare_image, sniff_format
 from tasks.preparing.containers.icc import is_srgb
 from tasks.records import ImageRules
-from tests.golden import ADOBE_RGB, DISPLAY_P3, golden_files, saved, target
+from tests.golden import ADOBE_RGB, CORNERS, DISPLAY_P3, golden_files, saved, target
 from tests.image_writers import exif_block
 
 OCR = ImageRules(max_edge=2048, quality=95, model_edge=2576, model_tokens=4784)
@@ -101,6 +101,17 @@ def test_whatever_pillow_writes_becomes_a_request(
     assert (page.source_width, page.source_height) == (width, height)
     assert len(page.data) <= 30_000
     assert page.sha256 == sha256(page.data).hexdigest()
+
+
+@pytest.mark.parametrize("size", [(1001, 1400), (1030, 1402), (1024, 1024)])
+@pytest.mark.parametrize("resolutions", [1, 2, 6])
+def test_a_jpeg_2000_is_decoded_small_only_as_far_as_it_can_be(size: tuple[int, int], resolutions: int) -> None:
+    data = saved(target(size=size), "JPEG2000", num_resolutions=resolutions)
+    (page,) = prepare_image(data, replace(CLASSIFICATION, max_edge=120))
+    sent = Image.open(io.BytesIO(page.data)).convert("RGB")
+    assert sent.size == planned_size(*size, replace(CLASSIFICATION, max_edge=120))
+    for at, corner in zip(((20, 20), (70, 20), (20, 100), (70, 100)), CORNERS, strict=True):
+        assert sent.getpixel(at) == pytest.approx(corner, abs=12)
 
 
 def test_a_point_is_mapped_back_to_within_a_pixel() -> None:

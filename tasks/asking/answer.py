@@ -26,6 +26,7 @@ class Answer:
     answered_at: datetime
     run_id: str
     image: str
+    paid: str = "yes"  # as in the table `calls`; `maybe` where a class of tokens has no price
 
     def to_record(self) -> dict[str, Any]:
         """As JSON for the result store."""
@@ -58,6 +59,7 @@ class Received:
     stop_reason: str | None
     model: str
     usage: Usage
+    billed: bool
 
 
 class ForeignAnswer(EndpointError):
@@ -71,12 +73,21 @@ def read_message(message: Any, base_url: str) -> Received:
         raise ForeignAnswer(
             f"{base_url} answers with a page, not with JSON ({start!r}). Check the endpoint's address and any login."
         )
-    if getattr(message, "content", None) is None or getattr(message, "usage", None) is None:
+    content, usage = getattr(message, "content", None), getattr(message, "usage", None)
+    if not isinstance(content, list) or getattr(usage, "input_tokens", None) is None:
         raise ForeignAnswer(
             f"{base_url} answers with JSON that is not the Messages API's. Check that it is Anthropic-compatible."
         )
-    text = "".join(block.text for block in message.content if block.type == "text")  # thinking blocks may come first
-    return Received(text, message.stop_reason, message.model or "", usage_of(message.usage))
+    # A refusal before the first word is free, although its usage is reported:
+    # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
+    billed = bool(content) or message.stop_reason != "refusal"
+    return Received(
+        text="".join(block.text for block in content if block.type == "text"),  # thinking blocks may come first
+        stop_reason=message.stop_reason,
+        model=message.model or "",
+        usage=usage_of(usage) if billed else Usage(),
+        billed=billed,
+    )
 
 
 class FitsSchema(Protocol):

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
 from typing import Any
@@ -10,6 +11,7 @@ from tasks.asking.answer import Answer, utc_now
 from tasks.asking.failures import Failure
 from tasks.asking.journal import Journal
 from tasks.asking.question import Question
+from tasks.errors import OutputError
 from tasks.records import PreparedImage
 
 
@@ -26,7 +28,7 @@ class CallLedger:
         self._lock = threading.Lock()
 
     def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
-        """Note that a call is about to leave."""
+        """Note that a call is about to leave; OutputError if that cannot be written down."""
         row = {
             "call": next(self._numbers),
             "image": uri,
@@ -44,11 +46,12 @@ class CallLedger:
 
     def end(self, row: dict[str, Any]) -> None:
         """Note how a call ended."""
-        self._journal.ended(row)
         with self._lock:
             self._rows.append(row)
             self.count += 1
             self.total_usd += row["cost_usd"]
+        with suppress(OutputError):  # the row is in the table all the same, and the next call stops the run
+            self._journal.ended(row)
 
     def drain(self) -> list[dict[str, Any]]:
         """Rows since the last drain."""
@@ -70,13 +73,14 @@ class OpenCall:
         """Milliseconds since the call left."""
         return round((monotonic() - self._started) * 1000)
 
-    def answered(self, answer: Answer) -> None:
-        """The endpoint answered, and was paid."""
+    def answered(self, answer: Answer, *, error: str | None = None) -> None:
+        """The endpoint answered; `error` says why its price is not known."""
         usage = answer.usage
         refused = answer.stop_reason == "refusal"
         self._end(
             outcome="refused" if refused else "truncated" if answer.truncated else "answered",
-            paid="yes",
+            paid=answer.paid,
+            error=error,
             http_status=200,
             model_answered=answer.model,
             stop_reason=answer.stop_reason,

@@ -1,5 +1,6 @@
 """The SDK's client for an endpoint, and the free questions asked of it before the first paid call."""
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "Asy
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, Timeout, omit
     from httpx2 import Limits
 
+    _keep_images_out_of_logs()
     key = api_key(endpoint)
     headers: dict[str, Any] = {}
     if endpoint.auth in ("x-api-key", "both"):
@@ -45,7 +47,15 @@ def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "Asy
         timeout=Timeout(timeout, connect=min(timeout, 10.0)),
         default_headers=headers,
         http_client=DefaultAsyncHttpxClient(limits=limits),
+        open_telemetry=False,  # a tracer of Prefect's would send its headers along to the gateway
     )
+
+
+def _keep_images_out_of_logs() -> None:
+    """With ANTHROPIC_LOG=debug the SDK would log each request, image and all."""
+    logger = logging.getLogger("anthropic")
+    if logger.getEffectiveLevel() < logging.INFO:
+        logger.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: st
     except anthropic.APIStatusError:
         return Checked(endpoint, simulated=False, model_known=False)
     if raw.headers.get(SIMULATED_HEADER) == "true":
-        return Checked(replace(endpoint, name="simulator"), simulated=True, model_known=True)
+        return Checked(replace(endpoint, name="simulator", caching=True), simulated=True, model_known=True)
     return Checked(endpoint, simulated=False, model_known="json" in raw.headers.get("content-type", ""))
 
 

@@ -5,18 +5,23 @@ other way to tell: an organisation's own spend limit comes as a plain 400.
 """
 
 import json
+import re
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from config.endpoints import Endpoint
 from tasks.asking.answer import ForeignAnswer
 
 SPEND_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 STOPPING_400 = {"organization_on_hold"}
 OWN_LIMIT_TEXT = "You have reached your specified"
 LONGEST_WAIT = 300.0
+ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
 
 
 class Scope(StrEnum):
@@ -43,25 +48,53 @@ class Failure:
 
 
 def classify(error: Exception) -> Failure:
-    """The failure behind an exception of the SDK or of reading its answer; other exceptions are raised again."""
+    """The failure behind an exception of the SDK or of reading its answer; one that nobody foresaw stops the run."""
     import anthropic
 
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error)
-    if isinstance(error, anthropic.APITimeoutError):
+    if isinstance(error, anthropic.APITimeoutError) and not isinstance(error.__cause__, _never_sent()):
         return Failure(Scope.MOMENT, "failed", "maybe", "No answer within the time limit.", "timeout")
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
-        sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+        paid = "no" if isinstance(cause, _never_sent()) else "maybe"
         reason = f"The connection failed ({type(cause).__name__ if cause else 'unknown'})."
-        return Failure(Scope.MOMENT, "failed", "maybe" if sent else "no", reason, "connection")
+        return Failure(Scope.MOMENT, "failed", paid, reason, "connection")
     if isinstance(error, json.JSONDecodeError | anthropic.APIResponseValidationError | UnicodeDecodeError):
         return Failure(Scope.MOMENT, "failed", "maybe", "The answer's JSON was cut off.", "truncated_body", status=200)
     if isinstance(error, ForeignAnswer):
         return Failure(Scope.RUN, "failed", "maybe", str(error), "foreign_answer", status=200)
     if type(error).__module__.startswith(("httpx2", "httpcore2")):  # the body broke off after the headers
         return Failure(Scope.MOMENT, "failed", "maybe", f"The answer broke off ({type(error).__name__}).", "connection")
-    raise error
+    # Only the kind and the place: the text of an exception may hold the key or the image.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return Failure(Scope.RUN, "failed", "maybe", f"The client failed ({type(error).__name__} in {where}).", "client")
+
+
+def _never_sent() -> tuple[type[Exception], ...]:
+    import httpx2
+
+    return (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+def without_secrets(message: str, key: str) -> str:
+    """The message without the key, and without anything that could be image data."""
+    return ENCODED.sub("...", message.replace(key, "...") if key else message)
+
+
+def explained(failure: Failure, model: str, where: Endpoint) -> str:
+    """One line about a failure that stops the run: what was answered, and what to do."""
+    if failure.status is None or failure.error_type == "foreign_answer":
+        return failure.message
+    said = f"{where.base_url} answered {failure.status} {failure.error_type}: {failure.message}"
+    remedy = {
+        401: f"Check {where.key or 'the key'} and how {where.name} wants it sent (config/endpoints.toml).",
+        402: "Check the account's billing.",
+        403: "Check what this key may do.",
+        404: f"Check --model {model} and --endpoint; a /v1 in the address is not needed.",
+    }.get(failure.status, "Check the account's limits.")
+    return f"{said} {remedy}"
 
 
 def _status_failure(error: Any) -> Failure:

@@ -5,6 +5,7 @@ calls that had ended, and lists those that had not as `maybe` paid. A journal li
 made the calls, whatever the output is; it holds no key and no image.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,16 +16,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from config.settings import home
+from tasks.errors import OutputError
 
 
 class Journal:
-    """Appends one line a call; each line reaches the operating system before the method returns."""
+    """Appends one line a call; each line reaches the operating system before the method returns, or OutputError."""
 
     def __init__(self, output: str, job: str, run_id: str) -> None:
         folder = journal_folder(output, job)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{run_id}.jsonl"
-        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
 
     def sent(self, call: dict[str, Any]) -> None:
@@ -45,8 +47,16 @@ class Journal:
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, default=str) + "\n")
-        self._file.flush()
+        data = json.dumps(line, default=str).encode() + b"\n"
+        try:
+            written = self._file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise OutputError(
+                f"Calls cannot be written down in {self.path.parent} ({error.strerror}), so none is made. "
+                "Make room there or set VISIONFLOW_HOME to another folder, then run the same command again."
+            ) from None
 
 
 @dataclass

@@ -14,6 +14,8 @@ from tasks.records import PreparedImage
 THINKING_ROOM = {"low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
 # After a truncated answer the same question gets this many times the room, once.
 MORE_ROOM = 4
+# Characters of prose in one token, on the high side, so that a prompt said to be cached really is.
+CHARACTERS_A_TOKEN = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,28 @@ class Question:
         schema = json.dumps(self.schema) if self.schema else ""
         return len((self.prompt + (self.system or "") + schema).encode())
 
+    @cached_property
+    def system_tokens(self) -> int:
+        """Tokens of the system prompt, at the least: the API counts them exactly, but asking it costs a call."""
+        return len(self.system or "") // CHARACTERS_A_TOKEN
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the system prompt is long enough for the model to cache it."""
+        return self.facts.cache_min is not None and self.system_tokens >= self.facts.cache_min
+
+    @property
+    def cache_notice(self) -> str | None:
+        """Why a system prompt is not cached, in one line; None where there is none or it is cached."""
+        if not self.system or self.cacheable:
+            return None
+        if self.facts.cache_min is None:
+            return f"The system prompt is not cached: how much {self.model} caches at least is not known."
+        return (
+            f"The system prompt is not cached: it has some {self.system_tokens:,} tokens, "
+            f"and {self.model} caches from {self.facts.cache_min:,} on."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -76,8 +100,12 @@ def answer_key(question: Question, sent_sha256: str) -> str:
     return f"answers/{digest[:2]}/{digest[2:]}"
 
 
-def request(question: Question, image: PreparedImage) -> dict[str, Any]:
-    """Parameters of `messages.create`: the image first, then the prompt, as the API's guide advises."""
+def request(question: Question, image: PreparedImage, *, caching: bool = False) -> dict[str, Any]:
+    """Parameters of `messages.create`: the image first, then the prompt, as the API's guide advises.
+
+    With `caching`, a system prompt that is surely long enough gets a cache breakpoint: all before the image is the
+    same in every call.
+    """
     source = {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode("ascii")}
     prompt = question.prompt
     if question.schema and question.schema_in_prompt:
@@ -93,6 +121,8 @@ def request(question: Question, image: PreparedImage) -> dict[str, Any]:
     }
     if question.system:
         params["system"] = question.system
+        if caching and question.cacheable:
+            params["system"] = [{"type": "text", "text": question.system, "cache_control": {"type": "ephemeral"}}]
     output_config: dict[str, Any] = {}
     if question.effort and question.facts.effort:
         output_config["effort"] = question.effort

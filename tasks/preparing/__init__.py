@@ -10,7 +10,7 @@ from tasks.preparing.prepare import prepare_image
 from tasks.preparing.sizes import planned_size
 
 # Part of every key under which an answer is kept: raise it whenever the bytes sent for a file could change.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 
 __all__ = [
     "PREPARATION_VERSION",

@@ -16,6 +16,7 @@ from tasks.preparing.encoding import Raster, encode
 from tasks.preparing.headers import CONTAINERS, oriented
 from tasks.preparing.pool import MEMORY_BYTES
 from tasks.preparing.prepare import as_it_is, check_pixels, is_ready
+from tasks.preparing.shrinking import is_plain, shrunk
 from tasks.preparing.sizes import planned_size
 from tasks.records import ImageRules, PreparedImage
 
@@ -59,6 +60,8 @@ def decode(data: bytes, source_format: str, rules: ImageRules) -> list[PreparedI
 
 
 def _first_frame(data: bytes, source_format: str, container: Container | None, rules: ImageRules) -> PreparedImage:
+    if container and (plain := _shrink_plain(data, source_format, container, rules)):
+        return encode(plain, rules, page=1)
     image = _open(data, source_format)
     check_pixels(*image.size, rules)
     frames, orientation = (container.frames, container.orientation) if container else (1, 1)
@@ -111,6 +114,17 @@ def _open(data: bytes, source_format: str) -> Image.Image:
         raise ImageError("damaged", f"The file begins like {source_format} but cannot be read as one") from error
 
 
+def _shrink_plain(data: bytes, source_format: str, container: Container, rules: ImageRules) -> Raster | None:
+    """The common case: only shrink and turn."""
+    stored = container.width, container.height
+    source = oriented(*stored, container.orientation)
+    target = oriented(*planned_size(*source, rules), container.orientation)
+    if target == stored or not is_plain(container, source_format):
+        return None
+    small = shrunk(data, source_format, stored, target)
+    return Raster(_upright(small, container.orientation), source_format, source) if small else None
+
+
 def _shrink(image: Image.Image, source_format: str, orientation: int, rules: ImageRules) -> Raster:
     """Decode at little more than the size that is sent, shrink, turn, and make it plain sRGB on white."""
     source = oriented(*image.size, orientation)
@@ -123,11 +137,14 @@ def _shrink(image: Image.Image, source_format: str, orientation: int, rules: Ima
     small = resizable(image, source_format)
     if small.size != stored_target:
         small = small.resize(stored_target, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
-    if orientation in _TURN:
-        small = small.transpose(_TURN[orientation])
+    small = _upright(small, orientation)
     profile = image.info.get("icc_profile")
     plain = on_white(to_srgb(small, profile if isinstance(profile, bytes) else None))
     return Raster(plain, source_format, source, drawn=flat_source)
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURN[orientation]) if orientation in _TURN else image
 
 
 def _decode_small(image: Image.Image, source_format: str, target: tuple[int, int]) -> Box | None:
@@ -137,10 +154,24 @@ def _decode_small(image: Image.Image, source_format: str, target: tuple[int, int
         drafted = image.draft(None, wanted)
         return drafted[1] if drafted else None
     if source_format == "JPEG2000":
-        steps = min(image.width // wanted[0], image.height // wanted[1]).bit_length() - 1
-        if steps > 0:
-            image.reduce = min(steps, 3)  # type: ignore[method-assign, assignment]
+        image.reduce = _halvings(image, wanted)  # type: ignore[method-assign, assignment]
     return None
+
+
+def _halvings(image: Image.Image, wanted: tuple[int, int]) -> int:
+    """How often JPEG 2000's decoder can halve the image: no more often than the file has levels of resolution.
+
+    Nor where the halves are odd: OpenJPEG rounds up, Pillow to the nearest, and calls what does not agree damaged.
+    """
+    data = image.fp.getvalue()  # type: ignore[attr-defined]
+    coding_style = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51"))  # marker COD, ITU-T T.800 annex A.6.1
+    levels = data[coding_style + 9] if 0 <= coding_style < len(data) - 9 else 0
+    steps = min(image.width // wanted[0], image.height // wanted[1]).bit_length() - 1
+    for halvings in range(min(steps, levels, 3), 0, -1):
+        whole = 1 << halvings
+        if all(-(-side // whole) == (side + whole // 2) // whole for side in image.size):
+            return halvings
+    return 0
 
 
 def _reason(error: BaseException) -> str:

@@ -64,12 +64,20 @@ def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
 
 def _smallest(raster: Raster, quality: int) -> tuple[str, bytes]:
     jpeg = _jpeg(raster.image, quality)
-    few_colours = raster.image.mode == "RGB" and raster.image.getcolors(_FEW_COLOURS) is not None
-    if raster.drawn or few_colours:
+    if raster.drawn or _has_few_colours(raster):
         png = _png(raster.image)
         if len(png) <= len(jpeg):
             return "PNG", png
     return "JPEG", jpeg
+
+
+def _has_few_colours(raster: Raster) -> bool:
+    """Whether a palette would hold them; a grey scan's would fit too, but as JPEG it is no longer exact anyway."""
+    return (
+        raster.source_format != "JPEG"
+        and raster.image.mode == "RGB"
+        and raster.image.getcolors(_FEW_COLOURS) is not None
+    )
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

@@ -34,7 +34,7 @@ class Answer:
     """What a child says of a file: pages and their bytes, or an error; and whether it can take another file."""
 
     head: dict[str, Any]
-    body: bytes
+    body: bytearray
 
     @property
     def fit(self) -> bool:
@@ -80,7 +80,7 @@ class Child:
             self._socket.sendall(data)
             text_length, data_length = FRAME.unpack(self._receive(FRAME.size, deadline))
             answer = json.loads(self._receive(text_length, deadline))
-            return Answer(answer, bytes(self._receive(data_length, deadline)))
+            return Answer(answer, self._receive(data_length, deadline))
         except TimeoutError:
             raise
         except (OSError, ValueError) as error:
@@ -160,9 +160,9 @@ def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[
     if "error" in answer.head:
         code, message = answer.head["error"]
         raise ImageError(code, message)
-    pages, at = [], 0
+    pages, at, body = [], 0, memoryview(answer.body)
     for page in answer.head["pages"]:
-        sent = answer.body[at : at + page.pop("size")]
+        sent = bytes(body[at : at + page.pop("size")])
         at += len(sent)
         pages.append(PreparedImage(**page, data=sent, sha256=sha256(sent).hexdigest()))
     return pages

@@ -42,7 +42,8 @@ def main() -> None:
             head, body = _answer(decoding.decode, requests.read(data_length), request["format"], rules)
             signal.alarm(0)
             text = json.dumps(head).encode()
-            parent.sendall(FRAME.pack(len(text), len(body)) + text + body)
+            parent.sendall(FRAME.pack(len(text), len(body)) + text)
+            parent.sendall(body)
 
 
 def _answer(decode: Any, data: bytes, source_format: str, rules: ImageRules) -> tuple[dict[str, Any], bytes]:

@@ -1,0 +1,233 @@
+"""One answer to one question, however many calls that takes: within limits and budget, with back-off, written down."""
+
+import random
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from config.prices import Price, prices_of
+from tasks.asking.answer import Answer, Received, read_message, utc_now
+from tasks.asking.calls import CallLedger, OpenCall
+from tasks.asking.failures import Failure, Scope, classify, explained, without_secrets
+from tasks.asking.halting import Halt, Halted, Halting
+from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation, worst_case
+from tasks.asking.limits.limiter import Limiter
+from tasks.asking.limits.pacing import Load
+from tasks.asking.question import Question, Step, request
+from tasks.asking.records import EngineSettings, Page
+from tasks.errors import EndpointError, OutputError, PriceError
+from tasks.pricing import cost_usd
+from tasks.records import PreparedImage
+from tasks.tokens import image_tokens
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # after an image's first, second, ... failed call
+THROTTLED_S = 1.0  # after a 429 or 529 that does not say how long; the limiter slows the others down
+SPREAD = 0.05  # images that were turned away together do not come back together
+OUTAGE_CALLS, OUTAGE_S = 20, 120.0  # so many failed calls in a row, for so long: the endpoint is gone
+BYTES_A_TOKEN = 3  # of text, to pace the run; the endpoint's own count corrects it
+
+
+class CallFailed(Exception):
+    """A page's call failed for good: refused, or out of attempts."""
+
+    def __init__(self, status: str, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.status = status
+        self.failure = failure
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Failed and throttled calls since the last answer, over all images."""
+
+    calls: int = 0
+    since: float = 0.0
+
+    def add(self) -> None:
+        """One more."""
+        if not self.calls:
+            self.since = monotonic()
+        self.calls += 1
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return monotonic() - self.since if self.calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer whose call is still open in the ledger."""
+
+    answer: Answer
+    call: OpenCall
+    error: str | None
+
+    def kept(self) -> None:
+        """The answer is safe, so its call can be closed: a run killed before that lists it as perhaps paid."""
+        self.call.answered(self.answer, error=self.error)
+
+
+class Caller:
+    """Calls the endpoint until there is an answer. Lives on one event loop."""
+
+    def __init__(
+        self, settings: EngineSettings, client: "AsyncAnthropic", limiter: Limiter, ledger: CallLedger, halting: Halting
+    ) -> None:
+        self.budget = Budget(settings.max_cost)
+        self._settings = settings
+        self._create = client.messages.with_raw_response.create
+        self._key = client.api_key or ""
+        self._limiter = limiter
+        self._ledger = ledger
+        self._halting = halting
+        models = {step.question.model for step in settings.steps}
+        self._prices = {model: prices_of(settings.endpoint.prices, model) for model in models}
+        self._trouble = Trouble()
+        self._usual_output = 0.0
+        self._random = random.Random()  # noqa: S311  # jitter
+
+    async def answer(self, page: Page, step: Step) -> Answered:
+        """Call until there is an answer, to be kept by the caller; Halted, or CallFailed with the last failure."""
+        failures, repeated = 0, False
+        while True:
+            result = await self._call_in_turn(page, step, repeated=repeated)
+            if isinstance(result, Answered):
+                return result
+            self._stop_if_hopeless(result, step.question)
+            if result.scope is Scope.IMAGE:
+                raise CallFailed("rejected", result)
+            if result.scope is Scope.MOMENT:
+                failures += 1
+                if failures >= page.may_fail:
+                    raise CallFailed("unavailable", result)
+            await self._halting.sleep(self._delay(result, failures))
+            repeated = True
+
+    async def _call_in_turn(self, page: Page, step: Step, *, repeated: bool) -> Answered | Failure:
+        self._halting.check()
+        question, image = step.question, page.image
+        worst = worst_case(question, image, self._prices[question.model])
+        try:
+            async with (
+                self.budget.reserved(worst) as reservation,
+                self._limiter.place(self._load(question, image), repeated=repeated),
+            ):
+                self._halting.check()
+                result = await self._call(page, step)
+                _settle(reservation, result)
+        except BudgetSpent:
+            self._halting.halt(Halt("paused", self._paused()))
+            raise Halted from None
+        except OutputError as error:  # a call that cannot be written down is not made
+            self._halting.halt(Halt("stopped", str(error), error))
+            raise Halted from None
+        if isinstance(result, Answered):
+            answer = result.answer
+            self._trouble = Trouble()
+            self._limiter.answered(answer.latency_ms / 1000)
+            self._usual_output += (answer.usage.output - self._usual_output) / 10
+            page.spent += answer.cost_usd
+        else:
+            self._trouble.add()
+            if result.scope is Scope.THROTTLE:
+                self._limiter.throttled(result.retry_after)
+        return result
+
+    async def _call(self, page: Page, step: Step) -> Answered | Failure:
+        page.attempts += 1
+        call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=page.attempts)
+        try:
+            raw = await self._create(**request(step.question, page.image, caching=self._settings.endpoint.caching))
+            self._limiter.heard(raw.headers)
+            received = read_message(await raw.parse(), self._settings.endpoint.base_url)
+        except Exception as error:  # noqa: BLE001  # whatever it is becomes a row of the ledger
+            if (response := getattr(error, "response", None)) is not None:
+                self._limiter.heard(response.headers)
+            failure = classify(error)
+            failure = replace(failure, message=without_secrets(failure.message, self._key))
+            call.failed(failure)
+            return failure
+        return self._received(received, call, raw.request_id, page, step)
+
+    def _received(self, received: Received, call: OpenCall, request_id: str | None, page: Page, step: Step) -> Answered:
+        cost, paid, error = self._price(received, step.question.model)
+        answer = Answer(
+            text=received.text,
+            stop_reason=received.stop_reason,
+            model=received.model,
+            request_id=request_id,
+            usage=received.usage,
+            cost_usd=cost,
+            max_tokens=step.question.max_tokens,
+            latency_ms=call.elapsed_ms,
+            answered_at=utc_now(),
+            run_id=self._settings.run_id,
+            image=page.uri,
+            paid=paid,
+        )
+        return Answered(answer, call, error)
+
+    def _price(self, received: Received, model: str) -> tuple[Decimal, str, str | None]:
+        """Dollars, whether they were paid, and why that is not known; an answer without a price stops the run."""
+        prices: tuple[Price, ...] = self._prices[model]
+        if not received.billed:
+            return Decimal(0), "no", None
+        if not prices:  # the job said `unpriced: allow`
+            return Decimal(0), "yes", None
+        try:
+            return cost_usd(received.usage, prices), "yes", None
+        except PriceError as error:
+            self._halting.halt(Halt("stopped", str(error), error))
+            return Decimal(0), "maybe", str(error)
+
+    def _load(self, question: Question, image: PreparedImage) -> Load:
+        text = question.text_bytes // BYTES_A_TOKEN
+        return Load(image_tokens(image.width, image.height) + text, self._usual_output)
+
+    def _delay(self, failure: Failure, failures: int) -> float:
+        """Seconds until an image is asked about again: as the endpoint says, else exponential, with jitter."""
+        if failure.retry_after:
+            return failure.retry_after * self._random.uniform(1.0, 1.0 + SPREAD)
+        if failure.scope is Scope.THROTTLE:
+            return THROTTLED_S * self._random.uniform(0.5, 1.0)
+        return BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * self._random.uniform(0.5, 1.0)
+
+    def _stop_if_hopeless(self, failure: Failure, question: Question) -> None:
+        """Halted if every call will be refused, or none has been answered for too long."""
+        where, trouble = self._settings.endpoint, self._trouble
+        if failure.scope is Scope.RUN:
+            message = explained(failure, question.model, where)
+        elif failure.scope is Scope.THROTTLE and trouble.seconds > self._settings.patience:
+            message = f"{where.base_url} has turned away every call for {trouble.seconds / 60:.0f} minutes "
+            message += f"({failure.status} {failure.error_type}). The same command goes on where this run stopped."
+        elif failure.scope is Scope.MOMENT and trouble.calls >= OUTAGE_CALLS and trouble.seconds > OUTAGE_S:
+            message = (
+                f"{where.base_url} has not answered for {trouble.seconds / 60:.0f} minutes, {trouble.calls} calls "
+            )
+            message += f"in a row ({failure.message}) The same command goes on where this run stopped."
+        else:
+            return
+        error = EndpointError(message)
+        self._halting.halt(Halt("stopped", message, error))
+        raise Halted
+
+    def _paused(self) -> str:
+        budget = self.budget
+        return (
+            f"The next call could pass the cap of ${budget.cap} (${budget.used} used). "
+            "Raise --max-cost and run the same command again."
+        )
+
+
+def _settle(reservation: Reservation, result: Answered | Failure) -> None:
+    """What the cap has to count of a call."""
+    paid = result.answer.paid if isinstance(result, Answered) else result.paid
+    if paid == "maybe":
+        reservation.maybe_paid()
+    elif isinstance(result, Answered):
+        reservation.paid(result.answer.cost_usd)

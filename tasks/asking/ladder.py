@@ -1,0 +1,128 @@
+"""From a page to its outcome: kept answers first, then one question after another until an answer is good."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from tasks.asking.answer import Answer, judge
+from tasks.asking.caller import Caller, CallFailed
+from tasks.asking.halting import Halt, Halted, Halting
+from tasks.asking.question import Question, Step, answer_key
+from tasks.asking.records import EngineSettings, Keep, Outcome, Page
+from tasks.errors import OutputError
+
+T = TypeVar("T")
+
+STORAGE_RETRIES_S = (0.2, 1.0)
+
+
+class Ladder:
+    """Climbs the job's steps for each page. Lives on one event loop."""
+
+    def __init__(self, settings: EngineSettings, keep: Keep, caller: Caller, halting: Halting) -> None:
+        self._settings = settings
+        self._keep = keep
+        self._caller = caller
+        self._halting = halting
+        self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
+        self._first_with: dict[str, tuple[str, int]] = {}
+
+    async def climb(self, page: Page) -> Outcome:
+        """Ask until an answer is good or every step has been tried; what came last is the outcome."""
+        outcome: Outcome | None = None
+        for step in self._settings.steps:
+            question: Question | None = step.question
+            roomier = step.question.roomier()
+            while question is not None:
+                try:
+                    outcome = await self._outcome(page, replace(step, question=question))
+                except Halted:  # whatever was answered before is kept: a later run goes on from there
+                    return self._unasked(step)
+                except CallFailed as failed:
+                    return _failed(failed, step, before=outcome)
+                if outcome.status == "ok":
+                    return outcome
+                question, roomier = (roomier if outcome.status == "truncated" else None), None
+        assert outcome is not None, "a ladder has at least one step"
+        return outcome
+
+    async def _outcome(self, page: Page, step: Step) -> Outcome:
+        key = answer_key(step.question, page.image.sha256)
+        place = (page.uri, page.image.page)
+        first = self._first_with.setdefault(key, place)
+        answer, cached = await self._once(page, step, key)
+        status, code, reason = judge(answer, self._settings.schema)
+        duplicate_of = first[0] if first != place else None
+        return Outcome(status, step, answer, cached, duplicate_of, code, reason)
+
+    async def _once(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
+        """The answer, and whether an earlier run paid for it; copies asked at the same moment share one call."""
+        pending_key = (key, step.question.max_tokens)
+        task = self._pending.get(pending_key)
+        if task is None:
+            task = asyncio.create_task(self._kept_or_asked(page, step, key))
+            self._pending[pending_key] = task
+            task.add_done_callback(lambda _: self._pending.pop(pending_key, None))
+        return await task
+
+    async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
+        kept = await self._kept(step.question, key)
+        if kept is not None:
+            return kept, kept.run_id != self._settings.run_id
+        answered = await self._caller.answer(page, step)
+        answer = answered.answer
+        try:
+            await _patiently(lambda: self._keep.put(key, answer.to_record()))
+        except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
+            self._stop(f"An answer could not be kept ({_reason(error)}). Make room or give access")
+        answered.kept()
+        return answer, False
+
+    async def _kept(self, question: Question, key: str) -> Answer | None:
+        try:
+            record = await _patiently(lambda: self._keep.get(key))
+        except Exception as error:  # noqa: BLE001  # not a miss: the answer may be there, and would be paid for twice
+            self._stop(f"Kept answers cannot be read ({_reason(error)}). Give access")
+            raise Halted from None
+        if record is None:
+            return None
+        try:
+            answer = Answer.from_record(record)
+        except (KeyError, TypeError, ValueError):  # torn by a crash, or written by another version
+            return None
+        if self._settings.refresh and answer.run_id != self._settings.run_id:
+            return None
+        if answer.truncated and answer.max_tokens < question.max_tokens:
+            return None
+        return answer
+
+    def _stop(self, trouble: str) -> None:
+        error = OutputError(f"{trouble}, then run the same command again.")
+        self._halting.halt(Halt("stopped", str(error), error))
+
+    def _unasked(self, step: Step) -> Outcome:
+        halt = self._halting.reason
+        assert halt is not None
+        return Outcome("unasked", step, error_code=halt.kind, error=halt.message)
+
+
+def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcome:
+    """A rejected fallback leaves the answer before it standing; one that is unavailable is asked again."""
+    if before is not None and failed.status == "rejected":
+        return before
+    return Outcome(failed.status, step, error_code=failed.failure.error_type, error=failed.failure.message)
+
+
+async def _patiently(storage: Callable[[], Awaitable[T]]) -> T:
+    """The same again a little later when the storage has a hiccup; its last error if it does not pass."""
+    for delay in STORAGE_RETRIES_S:
+        try:
+            return await storage()
+        except Exception:  # noqa: BLE001  # each storage has errors of its own
+            await asyncio.sleep(delay)
+    return await storage()
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,90 @@
+"""The cap on what a run may spend: the worst case of each call is set aside before the call is made."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+from config.prices import Price
+from tasks.asking.question import Question
+from tasks.pricing import highest_cost
+from tasks.records import PreparedImage
+from tasks.tokens import image_tokens
+
+# Tokens the API adds around a request of ours (roles, schema instructions); generous, since this is a worst case.
+OVERHEAD_TOKENS = 1000
+WARNING_SHARE = Decimal("0.8")
+
+
+class BudgetSpent(Exception):
+    """The next call could pass the cap."""
+
+
+class Reservation:
+    """The worst case of one call, set aside; what the call really cost takes its place."""
+
+    def __init__(self, worst: Decimal) -> None:
+        self.worst = worst
+        self.cost = Decimal(0)
+
+    def paid(self, cost: Decimal) -> None:
+        """The call cost this much."""
+        self.cost = cost
+
+    def maybe_paid(self) -> None:
+        """The call may have been paid, so the cap has to count it as if it had."""
+        self.cost = self.worst
+
+
+class Budget:
+    """US dollars used up (paid, or perhaps paid), set aside and allowed. Lives on one event loop."""
+
+    def __init__(self, cap: Decimal | None) -> None:
+        self.cap = cap
+        self.used = Decimal(0)
+        self.set_aside = Decimal(0)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def nearly_spent(self) -> bool:
+        """Whether four fifths of the cap are used up: time for a warning."""
+        return self.cap is not None and self.used >= self.cap * WARNING_SHARE
+
+    @asynccontextmanager
+    async def reserved(self, worst: Decimal) -> AsyncIterator[Reservation]:
+        """Hold the worst case of one call; wait while calls in flight may still leave room; BudgetSpent if not."""
+        reservation = Reservation(worst)
+        if self.cap is not None:
+            await self._set_aside(worst, self.cap)
+        try:
+            yield reservation
+        finally:
+            self.used += reservation.cost
+            if self.cap is not None:
+                self.set_aside -= worst
+                self._wake_next()
+
+    async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
+        while self.used + self.set_aside + worst > cap:
+            if not self.set_aside:
+                self._wake_next()
+                raise BudgetSpent
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        self.set_aside += worst
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Let the first in line look again; whoever finds an answer, room or none, wakes the next."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+
+
+def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...]) -> Decimal:
+    """The most that one call can cost: every byte of text a token, and the whole of max_tokens used."""
+    if not prices:
+        return Decimal(0)
+    prompt = image_tokens(image.width, image.height) + question.text_bytes + OVERHEAD_TOKENS
+    return highest_cost(prompt, question.max_tokens, prices)

@@ -1,0 +1,106 @@
+"""Staying just under the endpoint's limits a minute, as its `anthropic-ratelimit-*` headers tell them.
+
+The API's limits are token buckets, refilled continuously (https://platform.claude.com/docs/en/api/rate-limits). Each
+answer says how full they are, so that ours follow theirs: units are taken when a call leaves, and the next answer
+corrects whatever the estimate got wrong. Without the headers nothing here holds a call back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+# `tokens` is the sum that some endpoints limit instead of input and output.
+CLASSES = ("requests", "input-tokens", "output-tokens", "tokens")
+SPARE = 0.02  # of a limit stays unused, for calls of ours that the last header could not know of
+ROUNDING = 1000.0  # the API rounds what is left of tokens to thousands
+SPARE_OF_FULLEST = 0.2  # but no more than this of the most that was ever left, where bursts are small
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one call is expected to use. Input is known well before; output only from the answers so far."""
+
+    input_tokens: int
+    output_tokens: float = 0.0
+
+    def units(self, name: str) -> float:
+        """Units of one class of limits."""
+        return {
+            "requests": 1.0,
+            "input-tokens": float(self.input_tokens),
+            "output-tokens": self.output_tokens,
+            "tokens": self.input_tokens + self.output_tokens,
+        }[name]
+
+
+class Bucket:
+    """One limit as last heard of, refilled since."""
+
+    def __init__(self, clock: Callable[[], float], *, rounding: float) -> None:
+        self._clock = clock
+        self._rounding = rounding
+        self._at = clock()
+        self._level = 0.0
+        self._limit = self._fullest = 0.0
+
+    def heard(self, limit: float, left: float, due: float) -> None:
+        """So many units a minute are allowed and so many are left, of which calls in flight will still take some."""
+        self._limit, self._level, self._at = limit, left - due, self._clock()
+        self._fullest = max(self._fullest, left)
+
+    def take(self, units: float) -> None:
+        """A call leaves."""
+        self._level = self._now() - units
+
+    def wait(self, units: float) -> float:
+        """Seconds until so many units are there and the spare ones remain."""
+        spare = min(self._limit * SPARE + self._rounding, self._fullest * SPARE_OF_FULLEST)
+        missing = min(units, self._fullest) + spare - self._now()
+        return max(missing, 0.0) / self._limit * 60
+
+    def _now(self) -> float:
+        now = self._clock()
+        self._level = min(self._limit, self._level + (now - self._at) * self._limit / 60)
+        self._at = now
+        return self._level
+
+
+class Pace:
+    """Every limit that the endpoint has told of, and what calls in flight will still use of it."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, Bucket] = {}
+        self._output_due = 0.0  # output tokens of calls in flight, which the endpoint counts when they have ended
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Take in the headers of an answer, a 429's too."""
+        for name in CLASSES:
+            limit = _number(headers.get(f"anthropic-ratelimit-{name}-limit"))
+            left = _number(headers.get(f"anthropic-ratelimit-{name}-remaining"))
+            if limit and left is not None:
+                if name not in self._buckets:
+                    self._buckets[name] = Bucket(self._clock, rounding=0.0 if name == "requests" else ROUNDING)
+                due = self._output_due if name in ("output-tokens", "tokens") else 0.0
+                self._buckets[name].heard(limit, left, due)
+
+    def wait(self, load: Load) -> float:
+        """Seconds until a call of this load fits under every limit."""
+        return max((bucket.wait(load.units(name)) for name, bucket in self._buckets.items()), default=0.0)
+
+    def left(self, load: Load) -> None:
+        """A call of this load leaves."""
+        self._output_due += load.output_tokens
+        for name, bucket in self._buckets.items():
+            bucket.take(load.units(name))
+
+    def ended(self, load: Load) -> None:
+        """That call has ended: what it used is in the next header."""
+        self._output_due -= load.output_tokens
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,74 @@
+"""The values that pass between a run and its engine."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Protocol
+
+from config.endpoints import Endpoint
+from tasks.asking.answer import Answer, FitsSchema
+from tasks.asking.question import Step
+from tasks.records import PreparedImage
+
+
+class Keep(Protocol):
+    """Where answers are kept."""
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        """The record, or None."""
+
+    async def put(self, key: str, record: dict[str, Any]) -> None:
+        """Keep the record at once; OSError or the storage's own error if that fails."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What the engine needs to know of the job."""
+
+    run_id: str
+    endpoint: Endpoint
+    steps: tuple[Step, ...]
+    schema: FitsSchema | None = None
+    concurrency: int = 50
+    per_second: float | None = None
+    timeout: float = 180.0
+    patience: float = 900.0  # seconds of nothing but 429 and 529 before the run stops
+    max_cost: Decimal | None = None
+    refresh: bool = False
+    one_first: bool = False
+
+
+@dataclass(slots=True)
+class Page:
+    """One prepared page on its way through the engine; `spent` and `attempts` add up over retries of its batch."""
+
+    uri: str
+    image: PreparedImage
+    attempts: int = 0
+    may_fail: int = 1
+    spent: Decimal = Decimal(0)
+
+    def drop_bytes(self) -> None:
+        """Free the image's bytes once they are not needed any more."""
+        self.image = replace(self.image, data=b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended for one page: the status of its row, and the answer if one was received."""
+
+    status: str
+    step: Step
+    answer: Answer | None = None
+    cached: bool = False
+    duplicate_of: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters for whoever watches."""
+
+    done: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,116 @@
+"""What tests of the asking side share: pages, endpoints, an engine on the simulator, and places to keep answers."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from config.endpoints import Endpoint, endpoint
+from config.models import model_facts
+from tasks.asking.calls import CallLedger
+from tasks.asking.engine import Engine
+from tasks.asking.halting import Halt
+from tasks.asking.journal import Journal
+from tasks.asking.question import Question, Step
+from tasks.asking.records import EngineSettings, Page
+from tasks.records import PreparedImage
+from tests.simulator_requests import picture
+
+MODEL = "claude-haiku-5-5"
+CENT = Decimal("0.01")
+
+
+class JsonKeep:
+    """Answers as JSON files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        path = self.folder / key
+        record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return record
+
+    async def put(self, key: str, record: dict[str, Any]) -> None:
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.folder.rglob("*")) if path.is_file()]
+
+
+def prepared(number: int = 0, *, page: int = 1) -> PreparedImage:
+    """A small PNG, another for each number."""
+    data = picture(number)
+    return PreparedImage(page, data, "image/png", hashlib.sha256(data).hexdigest(), 64, 48, "PNG", 64, 48)
+
+
+def page(number: int, uri: str | None = None) -> Page:
+    return Page(uri or f"images/{number:05}.png", prepared(number))
+
+
+def pages(count: int, *, start: int = 0) -> list[Page]:
+    return [page(number) for number in range(start, start + count)]
+
+
+def question(prompt: str = "What is this?", *, model: str = MODEL, **more: Any) -> Question:
+    facts = model_facts(model)
+    effort = "low" if facts.effort else None
+    return Question("simulator", facts, model, prompt, **{"room": 1024, "effort": effort, **more})
+
+
+def steps(*questions: Question) -> tuple[Step, ...]:
+    return tuple(Step(number, asked) for number, asked in enumerate(questions or (question(),)))
+
+
+def at(url: str) -> Endpoint:
+    """The simulator at this address."""
+    return replace(endpoint("simulator"), base_url=url)
+
+
+class Asked:
+    """An engine under way, and what it left behind."""
+
+    def __init__(self, engine: Engine, ledger: CallLedger, keep: Any, journal: Journal) -> None:
+        self.engine = engine
+        self.keep = keep
+        self.journal = journal.path
+        self._ledger = ledger
+        self._calls: list[dict[str, Any]] = []
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Rows of the ledger so far."""
+        self._calls += self._ledger.drain()
+        return self._calls
+
+    @property
+    def halt(self) -> Halt:
+        """Why it stopped, which it has to have done."""
+        assert self.engine.halt is not None
+        return self.engine.halt
+
+    @property
+    def cost(self) -> Decimal:
+        return sum((call["cost_usd"] for call in self.calls), Decimal(0))
+
+    def outcomes_of(self, name: str) -> int:
+        return sum(call["outcome"] == name for call in self.calls)
+
+
+@contextmanager
+def asking(url: str, folder: Path, keep: Any = None, **settings: Any) -> Iterator[Asked]:
+    """An engine on the simulator at `url` that keeps answers and journal under `folder`."""
+    run_id = settings.pop("run_id", "20261123T000000Z-test")
+    settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
+    keep = keep or JsonKeep(folder / "kept")
+    journal = Journal(str(folder / "output"), "job", run_id)
+    ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
+    with Engine(EngineSettings(run_id=run_id, **settings), keep, ledger) as engine:
+        yield Asked(engine, ledger, keep, journal)
+    journal.close()

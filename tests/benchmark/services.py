@@ -1,0 +1,117 @@
+"""The simulator and Prefect's server, each a process of its own, and what they can tell afterwards."""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.conduct import ENVIRONMENT
+from flows.server import Server, start_server
+
+ROOT = Path(__file__).parents[2]
+START_S = 30.0
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A simulator in another process."""
+
+    url: str
+    pid: int
+
+    def ledger(self, *, entries: bool = False) -> dict[str, Any]:
+        """What it was asked and billed since the last reset."""
+        with urllib.request.urlopen(f"{self.url}/simulator/ledger?entries={int(entries)}", timeout=60) as answer:
+            ledger: dict[str, Any] = json.load(answer)
+        return ledger
+
+    def reset(self, *, latency: float) -> None:
+        """An empty ledger, and so many seconds to an answer."""
+        self._post("reset", {})
+        self._post("faults", {"latency": latency})
+
+    def _post(self, what: str, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        with urllib.request.urlopen(f"{self.url}/simulator/{what}", data=data, timeout=60) as answer:
+            answer.read()
+
+
+@contextmanager
+def simulator(folder: Path, *, latency: float = 0.0) -> Iterator[Simulator]:
+    """A simulator that reads no text and listens on a free port."""
+    ready = folder / "simulator.url"
+    command = [sys.executable, "-m", "tasks.simulator", "--port", "0", "--no-ocr", "--latency", str(latency)]
+    process = subprocess.Popen([*command, "--ready-file", str(ready)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + START_S
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("the simulator does not start: try `python -m tasks.simulator`")
+            time.sleep(0.02)
+        yield Simulator(ready.read_text(encoding="utf-8"), process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A Prefect server of the benchmark's own, on a home that is thrown away."""
+
+    url: str
+    pid: int
+    home: Path
+
+    @property
+    def database_bytes(self) -> int:
+        """Size of its database, write-ahead log included."""
+        return sum(path.stat().st_size for path in self.home.glob("prefect.db*"))
+
+    def copy_home(self, folder: Path) -> Path:
+        """A migrated home for a run that starts a server itself."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with sqlite3.connect(self.home / "prefect.db") as ours, sqlite3.connect(folder / "prefect.db") as copy:
+            ours.backup(copy)
+        return folder
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[PrefectServer]:
+    """A server on a new home: its database is migrated first, which takes half a minute."""
+    home = folder / "prefect"
+    home.mkdir(parents=True)
+    os.environ.update(ENVIRONMENT, PREFECT_HOME=str(home))
+    port = _free_port()
+    process = start_server(port, folder / "prefect-server.log")
+    try:
+        url = Server(f"http://127.0.0.1:{port}/api", process=process).ready(lambda _: None)
+        yield PrefectServer(url, process.pid, home)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU that a process has used so far; None where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,71 @@
+"""Batches: small runs image by image, large runs in shares, finished work skipped before a task run is made."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks.batches import LARGEST, Batch, batch_size, batches, identity, row_identity, split_kept
+from tasks.records import Source
+from tasks.rows import source_columns
+
+SOURCES = [
+    Source(
+        f"/in/{number:05}.jpg", f"{number:05}.jpg", 100 + number, datetime(2026, 11, 23, 12, 0, number % 60, tzinfo=UTC)
+    )
+    for number in range(20_000)
+]
+
+
+def finished(source: Source, page: int = 1, **columns: Any) -> dict[str, Any]:
+    """A row as a finished batch keeps it."""
+    return {**source_columns(source), "page": page, "status": "ok", "cost_usd": "0.1", "attempts": 2, **columns}
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 1), (200, 1), (201, 5), (5_000, 100), (1_000_000, LARGEST)])
+def test_task_runs_are_shared_by_more_images_as_runs_grow(images: int, size: int) -> None:
+    assert batch_size(images) == size
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 201, 999, 20_000])
+def test_every_image_is_in_one_batch_in_order(count: int) -> None:
+    found = list(batches(None, SOURCES[:count]))
+    assert [source for batch in found for source in batch.sources] == SOURCES[:count]
+    assert [batch.number for batch in found] == list(range(1, len(found) + 1))
+    assert all(len(batch.sources) <= batch_size(count) for batch in found)
+    if count:
+        assert len(found[0].sources) == 1, "the first call does not wait for a whole batch to be prepared"
+
+
+def test_a_batch_is_named_by_its_images_and_its_question() -> None:
+    run = SimpleNamespace(plan=SimpleNamespace(batch_prefix="batches/asked"))
+    one, two = Batch(run, 1, SOURCES[:1]), Batch(run, 2, SOURCES[:3])  # type: ignore[arg-type]
+    assert (one.label, two.label) == ("00000.jpg", "00000.jpg and 2 more")
+    assert one.key.startswith("batches/asked/") and one.key != two.key
+    changed = Batch(run, 1, [replace(SOURCES[0], size=7)])  # type: ignore[arg-type]
+    assert changed.key != one.key
+
+
+def test_a_file_is_the_same_while_its_size_and_etag_or_time_are() -> None:
+    source = SOURCES[0]
+    assert row_identity(finished(source)) == identity(source)
+    assert identity(replace(source, size=1)) != identity(source)
+    assert identity(replace(source, modified=datetime(2026, 1, 1, tzinfo=UTC))) != identity(source)
+    stored = replace(source, etag="abc")
+    assert row_identity(finished(stored)) == identity(stored)
+    assert identity(replace(stored, modified=None)) == identity(stored), "an ETag says it all"
+
+
+def test_finished_files_are_taken_over_and_changed_ones_are_left() -> None:
+    same, changed, new = SOURCES[:3]
+    kept, left = split_kept(
+        [same, replace(changed, size=1), new], [[finished(same, page=2), finished(changed)], [finished(same, page=1)]]
+    )
+    assert left == [replace(changed, size=1), new]
+    assert [(row["name"], row["page"], row["cached"], row["cost_usd"], row["attempts"]) for row in kept] == [
+        (same.name, 1, True, "0", 0),
+        (same.name, 2, True, "0", 0),
+    ]
+    assert split_kept(SOURCES[:5], []) == ([], SOURCES[:5])

@@ -1,0 +1,117 @@
+"""The deployments: accepted by Prefect, run by a worker that knows nothing of this folder, and served."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+
+from tasks.simulator import Simulator
+from tests.runs import ROOT, draw, run_table, start
+
+NAMES = ["analyze-images/ad-hoc", "analyze-images/nightly"]
+
+
+@pytest.fixture
+def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def prefect(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def ended(client: SyncPrefectClient, flow_run: FlowRun, seconds: float = 90) -> FlowRun:
+    deadline = time.monotonic() + seconds
+    while True:
+        current = client.read_flow_run(flow_run.id)
+        if current.state is not None and current.state.is_final():
+            return current
+        assert time.monotonic() < deadline, f"still {current.state}"
+        time.sleep(0.3)
+
+
+def until_served(client: SyncPrefectClient, seconds: float = 30) -> None:
+    """Wait until both are registered. (Served before they are deployed: Prefect never forgets a work pool.)"""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(ObjectNotFound):
+            for name in NAMES:
+                client.read_deployment_by_name(name)
+            return
+        assert time.monotonic() < deadline, "not served"
+        time.sleep(0.2)
+
+
+def ad_hoc(client: SyncPrefectClient, tmp_path: Path, name: str) -> FlowRun:
+    """A run of three images, started as the UI starts one."""
+    images = draw(tmp_path / "images", 3)
+    parameters: dict[str, Any] = {
+        "source": str(images),
+        "output": str(tmp_path / name),
+        "job": {"preset": "classification", "labels": ["cat", "dog"]},
+    }
+    deployment = client.read_deployment_by_name(NAMES[0])
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def test_serve_runs_what_is_started_from_the_ui(
+    client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    process = start("serve", PREFECT_RUNNER_POLL_FREQUENCY=1, PYTHONUNBUFFERED=1)
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(4)]
+        assert all(said), process.communicate()
+        assert [line.split()[-1] for line in said[:2]] == [NAMES[1], NAMES[0]]
+        assert f"UI        {os.environ['PREFECT_API_URL'].removesuffix('/api')}" in said[2]
+        until_served(client)
+        finished = ended(client, ad_hoc(client, tmp_path, "served"))
+        assert finished.state_name == "Completed"
+        assert run_table(tmp_path / "served")["ok"][0] == 3
+        assert simulator.ledger().requests == 3
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in err + out
+
+
+def test_a_worker_in_another_folder_runs_what_was_deployed(
+    client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    client.create_work_pool(WorkPoolCreate(name="images", type="process"))
+    deployed = prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    nightly = client.read_deployment_by_name(NAMES[1])
+    assert [schedule.schedule.cron for schedule in nightly.schedules] == ["0 2 * * *"]  # type: ignore[union-attr]
+    assert nightly.parameters["job"]["schema"] == "document"
+
+    flow_run = ad_hoc(client, tmp_path, "by-worker")
+    samples = client.create_flow_run_from_deployment(
+        nightly.id, parameters={"output": str(tmp_path / "nightly"), "job": {"limit": 1, "name": "nightly"}}
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "images", "--run-once"]
+    worker = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=150, check=False)
+    finished = ended(client, flow_run)
+    assert finished.state is not None and finished.state.name == "Completed", worker.stdout + worker.stderr
+    assert "3 ok" in str(finished.state.message)
+    assert run_table(tmp_path / "by-worker")["ok"][0] == 3
+    # The path of the samples is relative to the clone, wherever the worker is.
+    assert ended(client, samples).state_name == "Completed"
+    assert run_table(tmp_path / "nightly")["images"][0] == 1
+    assert simulator.ledger().requests == 4

@@ -1,0 +1,304 @@
+"""What the README says is true: commands, options, tables, presets, messages, links, and code that runs."""
+
+import argparse
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from config.endpoints import Endpoint
+from config.job import Job
+from config.presets import Preset, preset, preset_names
+from config.prices import Price
+from flows.arguments import parser
+from flows.commands import EXIT_STATUS
+from flows.jobs import load_job
+from tasks.recording import to_table
+from tasks.schemas import load_schema
+from tasks.schemas.loading import ready_schemas
+from tasks.tables import STATUSES, TABLES
+from tests.report_run import RUN_ID, make_run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE = ("config", "tasks", "flows")
+TOP_LEVEL = {*CODE, "data", "deployments", "tests"}
+TOP_LEVEL |= {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"}
+TOP_LEVEL |= {"requirements.txt", "requirements-dev.txt"}
+# Put together from pieces, so that this file does not hold what it looks for.
+FORBIDDEN = [
+    *(f"/{folder}/" for folder in ("home", "work", "root", "Users", "opt")),
+    *(f"python{end}" for end in ("hosted.org", "mirror")),
+    *(f"{option}-url" for option in ("--index", "--extra-index")),
+    "pypi" + ".org",
+]
+
+
+def section(title: str) -> str:
+    """The text under a heading, up to the next heading of any level."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", without_code(), re.MULTILINE | re.DOTALL)
+    assert found, f"README has no section {title!r}"
+    return found[1]
+
+
+@cache
+def without_code() -> str:
+    """The README with its code blocks left out, whose comments look like headings."""
+    return re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language; the plain ones for an empty name."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
+
+
+def table_rows(text: str) -> Iterator[list[str]]:
+    """The cells of each row of the Markdown tables in a text, without the headings."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    for row, below in pairwise([*rows, ""]):
+        if not (is_ruler(row) or is_ruler(below)):
+            yield [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
+def is_ruler(row: str) -> bool:
+    """Whether this is the line under a table's headings."""
+    return bool(row) and set(row) <= set("|- ")
+
+
+def first_cells(title: str) -> list[str]:
+    """What stands in code style in the first column of a section's tables."""
+    return [word for row in table_rows(section(title)) for word in re.findall(r"`([^`]+)`", row[0])]
+
+
+@cache
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(choices)
+
+
+def options(command: str) -> dict[str, argparse.Action]:
+    """The long options of a command."""
+    actions = command_parsers()[command]._actions
+    return {name: action for action in actions for name in action.option_strings if name.startswith("--")}
+
+
+class TestCommandLine:
+    def test_every_command_stands_in_the_readme_and_no_other(self) -> None:
+        told = {cell.split()[1] for cell in first_cells("With a real key") if cell.startswith("visionflow ")}
+        assert told == set(command_parsers())
+
+    def test_the_table_of_options_is_that_of_run(self) -> None:
+        real = {f"{name} {action.metavar or ''}".strip() for name, action in options("run").items() if name != "--help"}
+        assert set(first_cells("Options of run")) == real
+
+    def test_no_option_is_named_that_does_not_exist(self) -> None:
+        real = {name for command in command_parsers() for name in options(command)}
+        other_programs = re.compile(r"\b(pip|prefect)\b")
+        lines = [line for line in README.splitlines() if not other_programs.search(line)]
+        assert {option for line in lines for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)} <= real
+
+    @pytest.mark.parametrize("command", ["demo", "estimate", "report", "simulate", "prices", "serve"])
+    def test_what_the_other_commands_add_is_told(self, command: str) -> None:
+        known = {name.split()[0] for name in first_cells("Options of run")}
+        added = [name for name in options(command) if name not in known and name != "--help"]
+        assert [name for name in added if f"{name} " not in README and f"{name}`" not in README] == []
+
+    def test_every_command_line_shown_can_be_typed(self) -> None:
+        shown = [line for block in blocks("") for line in block.splitlines()]
+        shown += re.findall(r"`(visionflow [^`]+)`", without_code())
+        lines = [shlex.split(line, comments=True)[1:] for line in shown if line.startswith("visionflow ")]
+        assert len(lines) > 10
+        for line in lines:
+            parser().parse_args(["report", "OUTPUT"] if line == ["report"] else line)
+
+    def test_exit_statuses(self) -> None:
+        told = {int(row[0]) for row in table_rows(section("Exit status")) if row[0].isdecimal()}
+        assert told == {*EXIT_STATUS.values(), 2}
+
+    def test_the_job_file_loads_and_names_every_setting_without_an_option(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (block,) = blocks("yaml")
+        (tmp_path / "receipts.yaml").write_text(block, encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        source, output, job = load_job(parser().parse_args(["run", "--job", "receipts.yaml"]))
+        assert (source, output, job.max_cost) == ("photos/receipts", "out/facts", Decimal(5))
+        destinations = {action.dest for action in options("run").values()}
+        fields = {field.alias or name for name, field in Job.model_fields.items()}
+        assert fields - destinations <= set(re.findall(r"^(\w+):", block, re.MULTILINE))
+
+    def test_make_targets(self) -> None:
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        real = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE))
+        told = set(re.findall(r"`make ([a-z]+)`", README)) | set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
+        assert told == real
+
+
+class TestTables:
+    @pytest.mark.parametrize("table", TABLES)
+    def test_columns(self, table: str) -> None:
+        told = [name for name in first_cells(table) if name not in STATUSES or table == "runs"]
+        real = set(TABLES[table].names) | ({"result"} if table == "results" else set())
+        assert set(told) == real
+        assert len(told) == len(real), "a column stands there twice"
+
+    def test_statuses(self) -> None:
+        assert set(first_cells("results")) & set(STATUSES) == set(STATUSES)
+
+    def test_presets(self) -> None:
+        rows = [row for row in table_rows(section("Presets")) if row[0].startswith("`")]
+        told = [(row[0].strip("`"), *map(int, row[1:4])) for row in rows]
+        real = [preset(name) for name in preset_names()]
+        assert told == [(one.name, one.max_edge, one.quality, one.max_tokens) for one in real]
+
+    def test_ready_schemas(self) -> None:
+        (line,) = re.findall(r"^- a ready one of .*", README, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", line) == ready_schemas()
+
+
+class TestExamples:
+    def test_toml_blocks_are_entries_of_the_configuration(self) -> None:
+        tables: dict[str, Any] = {}
+        for block in blocks("toml"):
+            tables |= tomllib.loads(block)
+        example = Preset(name="shelf", **tables.pop("shelf"))
+        assert example.schema in ready_schemas()
+        endpoint = Endpoint(name="mygateway", **tables.pop("mygateway"))
+        (row,) = tables.pop("price")
+        source = tables.pop("source")[row["endpoint"]]
+        Price(**row, source=source["url"], checked=source["checked"])
+        assert row["endpoint"] == endpoint.prices
+        assert tables == {}
+
+    def test_the_pydantic_model_is_a_schema(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (block,) = (block for block in blocks("python") if "BaseModel" in block)
+        (tmp_path / "facts.py").write_text(block, encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        struct = load_schema("facts:Receipt").arrow
+        assert [struct.field(name).type for name in ("company", "bought")] == [pa.string(), pa.date32()]
+        assert pa.types.is_decimal(struct.field("total").type)
+        sys.modules.pop("facts")
+
+    def test_queries_run_over_the_tables_of_a_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = make_run(rows=200)
+        run = {"runs": to_table([made.run], TABLES["runs"]), "results": made.results, "calls": made.calls}
+        for table, rows in run.items():
+            folder = tmp_path / f"out/facts/{table}/job=receipts/run={RUN_ID}"
+            folder.mkdir(parents=True)
+            pq.write_table(rows, folder / "part-00000.parquet")
+        monkeypatch.chdir(tmp_path)
+        spent, newest = (duckdb.execute(one).fetchall() for one in ";".join(blocks("sql")).split(";") if one.strip())
+        assert sum(row[-1] for row in spent) == made.run["cost_usd"]
+        good = sum(status == "ok" for status in made.results.column("status").to_pylist())
+        assert len(newest) == good
+        names: dict[str, Any] = {}
+        for block in blocks("python"):
+            if "BaseModel" not in block:
+                exec(compile(block, "README.md", "exec"), names)
+        assert len(names["failed"]) == made.results.num_rows - good
+        assert names["companies"].height == good
+
+
+class TestMessages:
+    def test_every_message_in_troubleshooting_is_one_that_the_code_prints(self) -> None:
+        messages = [
+            message
+            for row in table_rows(section("Troubleshooting"))
+            for message in re.findall(r"`([^`]+)`", row[0])
+            if " " in message or "…" in message
+        ]
+        assert len(messages) > 30
+        assert [message for message in messages if not any(says(text, message) for text in code_texts())] == []
+
+
+def says(text: str, message: str) -> bool:
+    """Whether the text holds the message's words in their order; … stands for anything."""
+    at = 0
+    for words in filter(None, message.split("…")):
+        at = text.find(words, at)
+        if at < 0:
+            return False
+        at += len(words)
+    return True
+
+
+@cache
+def code_texts() -> tuple[str, ...]:
+    """Every text in the code that is more than a word, with … for what is filled in."""
+    texts: set[str] = set()
+    for path in (path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                texts.add("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    return tuple(text for text in texts if " " in text)
+
+
+class TestRepository:
+    def test_links_and_paths_exist(self) -> None:
+        headings = re.findall(r"^#+ (.+)$", without_code(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+        assert {link for link in links if link.startswith("#")} <= {f"#{anchor}" for anchor in anchors}
+        named = re.findall(r"`((?:config|tasks|flows|tests|data|deployments)/[\w./-]*\w/?)`", README)
+        paths = [link for link in links if not link.startswith("#")] + named
+        assert [path for path in paths if not (ROOT / path).exists()] == []
+
+    def test_the_variables_of_the_environment_are_listed(self) -> None:
+        example = (ROOT / ".env.example").read_text(encoding="utf-8")
+        listed = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
+        assert set(re.findall(r"\b(?:ANTHROPIC|AWS|VISIONFLOW|PREFECT)_[A-Z_]+\b", README)) == listed
+        code = "".join(path.read_text(encoding="utf-8") for name in CODE for path in (ROOT / name).rglob("*.py"))
+        assert set(re.findall(r'environ(?:\.get\(|\[)"((?:ANTHROPIC|VISIONFLOW)_[A-Z_]+)"', code)) <= listed
+
+    def test_the_readme_can_be_read_in_one_sitting(self) -> None:
+        assert len(README.splitlines()) <= 500
+
+    def test_the_changelog_has_this_version(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        assert project["license"] in section("Licence")
+
+    def test_the_top_level_holds_only_what_belongs_there(self) -> None:
+        top = {path.partition("/")[0] for path in repository_files()}
+        assert {name for name in top if not name.startswith(".")} == TOP_LEVEL
+
+    def test_no_file_names_a_machine_or_a_registry(self) -> None:
+        found = [
+            f"{path}: {word}"
+            for path in repository_files()
+            for word in FORBIDDEN
+            if word.encode() in (ROOT / path).read_bytes()
+        ]
+        assert found == []
+
+
+@cache
+def repository_files() -> tuple[str, ...]:
+    """The files that are in the repository or would be added to it."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        answer = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a clone")
+    names = filter(None, os.fsdecode(answer).split("\0"))
+    return tuple(name for name in names if (ROOT / name).is_file())

@@ -1,0 +1,164 @@
+"""The write-ahead journal: what a run that died had paid for, and what it had sent, is found by the next one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tasks.asking.journal import Journal, journal_folder, leftovers
+from tasks.errors import OutputError
+from tasks.pricing import NANO_USD
+from tasks.recording import TableFile, run_folder, write_table_file
+from tasks.recovery import recover
+from tasks.simulator import Simulator
+from tasks.storage import Output, open_output
+from tests.asking import asking, pages
+
+ASKS_UNTIL_KILLED = """
+import sys
+from pathlib import Path
+from tests.asking import asking, pages
+with asking(sys.argv[1], Path(sys.argv[2]), run_id="killed", concurrency=4) as asked:
+    asked.engine.ask(pages(1000), attempts=3)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONFLOW_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return open_output(str(tmp_path / "output"))
+
+
+def kill_a_run(simulator: Simulator, tmp_path: Path, *, after: int) -> None:
+    """SIGKILL a process while it asks, once so many answers were billed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ASKS_UNTIL_KILLED, simulator.url, str(tmp_path)]
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 30
+    while simulator.ledger(entries=False).billed < after:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def journal(output: Output) -> Iterator[Journal]:
+    """The journal of the run that finds what is left."""
+    finding = Journal(output.uri, "job", "finding")
+    yield finding
+    finding.forget()
+
+
+def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
+    tmp_path: Path, output: Output, journal: Journal
+) -> None:
+    with Simulator(latency=0.03) as simulator:
+        kill_a_run(simulator, tmp_path, after=25)
+        before = simulator.ledger()
+        maybe = recover(output, "job", journal)
+        assert 1 <= len(maybe) <= 4, "the calls in flight"
+        assert all(call["paid"] == "maybe" and call["started_at"].tzinfo for call in maybe)
+        recorded = output.read_table(run_folder("calls", "job", "killed")).to_pylist()
+        assert len(recorded) <= before.requests <= len(recorded) + len(maybe), "a call may die before it arrives"
+        billed = {entry.request_id: entry.cost_usd.quantize(NANO_USD) for entry in before.entries if entry.billed}
+        assert all(billed[call["request_id"]] == call["cost_usd"] for call in recorded)
+        in_flight = {call["sent_sha256"] for call in maybe}
+        assert {
+            entry.image for entry in before.entries if entry.request_id not in {c["request_id"] for c in recorded}
+        } <= in_flight
+        with asking(simulator.url, tmp_path, run_id="resumed", concurrency=4) as resumed:
+            outcomes = resumed.engine.ask(pages(60), attempts=3)
+        assert {outcome.status for outcome in outcomes} == {"ok"}
+        asked_twice = {call["sent_sha256"] for call in resumed.calls} & {call["sent_sha256"] for call in recorded}
+        assert asked_twice <= in_flight, "received answers are used, only calls in flight are repeated"
+    assert recover(output, "job", journal) == [], "the journals of dead runs are taken in once"
+
+
+def test_a_live_runs_journal_is_left_alone(output: Output, journal: Journal) -> None:
+    alive = Journal(output.uri, "job", "alive")
+    alive.sent({"call": 1, "started_at": "2026-11-23T12:00:00+00:00"})
+    assert recover(output, "job", journal) == [] and alive.path.exists()
+    alive.close()
+    (call,) = recover(output, "job", journal)
+    assert call["outcome"] == "unknown" and not alive.path.exists()
+
+
+def test_a_run_that_finds_calls_and_dies_too_hands_them_on(output: Output, journal: Journal) -> None:
+    first, second = Journal(output.uri, "job", "first"), Journal(output.uri, "job", "second")
+    first.sent({"call": 7, "started_at": "2026-11-23T12:00:00+00:00", "image": "a.png"})
+    first.close()
+    assert len(recover(output, "job", second)) == 1
+    second.close()
+    assert recover(output, "job", journal) == [], "it is no call of the second run's own"
+    (row,) = output.read_table(run_folder("calls", "job", "second")).to_pylist()
+    assert (row["image"], row["paid"], row["call"]) == ("a.png", "maybe", None)
+
+
+def test_calls_that_reached_the_table_are_not_recorded_again(output: Output, journal: Journal) -> None:
+    dead = Journal(output.uri, "job", "dead")
+    for number in (1, 2, 3):
+        row = {"call": number, "started_at": "2026-11-23T12:00:00+00:00", "model": "m"}
+        dead.sent(row)
+        dead.ended({**row, "cost_usd": Decimal("0.000000123"), "paid": "yes"})
+    dead.close()
+    written = [{"call": 1, "cost_usd": Decimal("0.000000123"), "paid": "yes"}]
+    write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written)
+    assert recover(output, "job", journal) == []
+    rows = output.read_table(run_folder("calls", "job", "dead")).to_pylist()
+    assert sorted(row["call"] for row in rows) == [1, 2, 3]
+    assert sum(row["cost_usd"] for row in rows) == Decimal("0.000000369")
+
+
+def test_a_line_torn_by_the_kill_is_passed_over(output: Output) -> None:
+    journal = Journal(output.uri, "job", "dead")
+    journal.sent({"call": 1, "started_at": "2026-11-23T12:00:00+00:00"})
+    journal.close()
+    with journal.path.open("a") as file:
+        file.write('{"ended": {"call": 1, "cost_u')
+    (left,) = leftovers(output.uri, "job")
+    assert [call["call"] for call in left.in_flight] == [1] and left.ended == []
+
+
+def test_jobs_and_outputs_have_journals_of_their_own(output: Output) -> None:
+    assert journal_folder(output.uri, "a") != journal_folder(output.uri, "b")
+    assert journal_folder("s3://bucket/a", "job") != journal_folder("s3://bucket/b", "job")
+    assert journal_folder(output.uri, "job") == journal_folder(os.path.relpath(output.uri), "job")
+
+
+def test_a_call_is_on_disk_before_it_leaves(tmp_path: Path) -> None:
+    with Simulator(latency=0.5) as simulator, asking(simulator.url, tmp_path) as asked:
+        asking_thread = threading.Thread(target=asked.engine.ask, args=(pages(1),), kwargs={"attempts": 1})
+        asking_thread.start()
+        deadline = time.monotonic() + 5
+        while not simulator.ledger(entries=False).requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        (line,) = asked.journal.read_text().splitlines()
+        asking_thread.join()
+    assert json.loads(line)["sent"]["image"] == "images/00000.png"
+
+
+def test_a_call_that_cannot_be_written_down_is_not_made(tmp_path: Path, output: Output) -> None:
+    folder = journal_folder(output.uri, "job")
+    folder.mkdir(parents=True)
+    (folder / "full.jsonl").symlink_to("/dev/full")
+    with Simulator() as simulator:
+        with asking(simulator.url, tmp_path, run_id="full") as asked:
+            outcomes = asked.engine.ask(pages(3), attempts=3)
+        assert simulator.ledger().requests == 0
+    assert {outcome.status for outcome in outcomes} == {"unasked"} and asked.calls == []
+    assert isinstance(asked.halt.error, OutputError)
+    assert "No space left on device" in asked.halt.message and "VISIONFLOW_HOME" in asked.halt.message

@@ -1,0 +1,88 @@
+"""Keeping answers in Prefect's result store: at once, as JSON, where any later run finds them."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.keeping import PrefectKeep, result_storage
+from tests.runs import forget_s3_connections
+from tests.s3 import S3Server
+
+RECORD = {"text": "Tổng cộng 12,50", "cost_usd": "0.000123", "usage": {"input": 1}}
+
+
+def test_a_record_is_a_json_file_at_once_and_found_again(home: Path) -> None:
+    keep = PrefectKeep(result_storage("/anywhere/out"))
+    assert asyncio.run(keep.get("answers/ab/cd")) is None
+    asyncio.run(keep.put("answers/ab/cd", RECORD))
+    stored = json.loads((home / "results" / "answers" / "ab" / "cd").read_text())
+    assert json.loads(stored["result"]) == RECORD
+    assert asyncio.run(PrefectKeep(result_storage("/elsewhere")).get("answers/ab/cd")) == RECORD
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"metadata": {"stor', b"\xff\xfe\x00", b'{"metadata": {}, "result": "[1]"}'])
+def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
+    keep = PrefectKeep(result_storage("/anywhere/out"))
+    asyncio.run(keep.put("answers/ab/cd", RECORD))
+    (home / "results" / "answers" / "ab" / "cd").write_bytes(torn)
+    assert asyncio.run(keep.get("answers/ab/cd")) is None
+
+
+def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
+    keep = PrefectKeep(result_storage("/anywhere/out"))
+    assert keep.finished("batches/q") == []
+    for name in ("one", "two", "three"):
+        keep.store.write([{"image": name}], key=f"batches/q/{name}")
+    keep.store.write([{"image": "of another question"}], key="batches/r/one")
+    (home / "results" / "batches" / "q" / "three").write_bytes(b'{"me')
+    assert keep.finished("batches/q") == [[{"image": "one"}], [{"image": "two"}]]
+
+
+def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
+    keep = PrefectKeep(result_storage("/anywhere/out"))
+    (home / "results").mkdir(parents=True)
+    (home / "results" / "answers").write_text("a file in the way, as root or not")
+    with pytest.raises(OSError, match="answers"):
+        asyncio.run(keep.put("answers/ab/cd", RECORD))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_on_s3_answers_lie_beside_the_results(s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_s3_connections()
+    output = f"s3://{s3_server.bucket}/keeping"
+    keep = PrefectKeep(result_storage(output))
+
+    async def use(keep: PrefectKeep) -> None:
+        assert await keep.get("answers/ab/cd") is None
+        await keep.put("answers/ab/cd", RECORD)
+        assert await keep.get("answers/ab/cd") == RECORD
+
+    asyncio.run(use(keep))
+    keep.store.write([{"image": "one"}], key="batches/q/one")
+    assert keep.finished("batches/q") == [[{"image": "one"}]]
+    assert keep.finished("batches/none") == []
+    listed = s3_server.client().list_objects_v2(Bucket=s3_server.bucket, Prefix="keeping/")["Contents"]
+    assert [entry["Key"] for entry in listed] == [
+        "keeping/.visionflow/answers/ab/cd",
+        "keeping/.visionflow/batches/q/one",
+    ]
+    assert not (home / "results").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_while_s3_is_away_an_answer_is_kept_here(
+    s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = f"s3://{s3_server.bucket}/away"
+    forget_s3_connections()
+    storage = result_storage(output)
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        away.setenv("AWS_MAX_ATTEMPTS", "1")
+        forget_s3_connections()
+        with pytest.raises(Exception, match=r"127\.0\.0\.1:9"):
+            asyncio.run(PrefectKeep(storage).put("answers/ab/cd", RECORD))
+    forget_s3_connections()
+    assert asyncio.run(PrefectKeep(result_storage(output)).get("answers/ab/cd")) == RECORD

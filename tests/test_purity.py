@@ -1,0 +1,78 @@
+"""The house: arrows run one way (flows -> Prefect tasks -> steps -> config), and steps are plain Python."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.runs import ROOT
+
+# The only modules under tasks/ that know Prefect.
+PREFECT_TASKS = {"tasks.steps", "tasks.keeping", "tasks.artifacts"}
+
+
+def modules(package: str) -> list[str]:
+    """Every module of a package, by its dotted name."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+
+
+def source(module: str) -> Path:
+    path = ROOT / Path(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(module: str) -> Iterator[str]:
+    """What a module imports, at its top or later."""
+    for node in ast.walk(ast.parse(source(module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+STEPS = [module for module in modules("tasks") if module not in PREFECT_TASKS]
+
+
+def test_steps_load_neither_prefect_nor_the_sdk() -> None:
+    script = f"import importlib, sys\nfor name in {STEPS}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert set(STEPS) <= loaded
+    assert not loaded & {"prefect", "anthropic", "flows"}
+
+
+def offences(of: list[str], *forbidden: str) -> dict[str, list[str]]:
+    """What each module imports of the forbidden packages or modules."""
+    found = {
+        module: [name for name in imports(module) if name in forbidden or name.split(".")[0] in forbidden]
+        for module in of
+    }
+    return {module: names for module, names in found.items() if names}
+
+
+def test_arrows_run_one_way() -> None:
+    assert offences(modules("config"), "tasks", "flows", "prefect", "tests") == {}
+    assert offences(STEPS, *PREFECT_TASKS, "flows", "prefect", "tests") == {}
+    assert offences(sorted(PREFECT_TASKS), "flows", "tests") == {}
+    assert offences(modules("flows"), "tests") == {}
+
+
+def test_nobody_imports_the_simulator() -> None:
+    """It is a peer of the real API: the job knows only its address."""
+    for module in [*modules("flows"), *modules("tasks")]:
+        if not module.startswith("tasks.simulator") and module != "flows.commands":
+            assert not [name for name in imports(module) if name.startswith("tasks.simulator")], module
+
+
+def test_modules_fit_on_a_few_screens() -> None:
+    long = {
+        module: len(source(module).read_text().splitlines())
+        for package in ("config", "tasks", "flows")
+        for module in modules(package)
+    }
+    assert {module: lines for module, lines in long.items() if lines > 300} == {}

@@ -1,0 +1,168 @@
+"""The sliding window: how many images are under way, how much memory they hold, and what a halt leaves."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.job import Job
+from tasks import window
+from tasks.asking.halting import Halt
+from tasks.asking.records import Page
+from tasks.batches import Batch, batches
+from tasks.errors import OutputError
+from tasks.planning import make_plan
+from tasks.preparing import prepare_image
+from tasks.running import Run
+from tasks.window import AHEAD, Window
+from tests.asking import JsonKeep
+from tests.runs import draw
+
+Work = Callable[[Batch], Any]
+
+
+class Result(Future[Any]):
+    """A future that gives its exception as Prefect's do."""
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        error = self.exception(timeout)
+        return super().result(timeout) if raise_on_failure or error is None else error
+
+
+@contextmanager
+def opened(tmp_path: Path, images: int, **job: Any) -> Iterator[Run]:
+    """A run of so many images at the simulator."""
+    plan = make_plan(str(draw(tmp_path / "images", images)), str(tmp_path / "out"), Job(**job))
+    with Run(plan, JsonKeep(tmp_path / "kept")).open() as run:
+        yield run
+
+
+def answered(batch: Batch) -> None:
+    """Stands for the tasks `prepare` and `ask`."""
+    batch.rows = [{**batch.run.unasked_row(source), "status": "ok"} for source in batch.sources]
+
+
+def drive(run: Run, work: Work, watch: Callable[[list[Batch]], None] = lambda _: None) -> None:
+    """Let every batch through the window, as the flow does."""
+    todo = Window(run, batches(run, run.plan.listing.images))
+    with ThreadPoolExecutor(16) as pool:
+
+        def submitted(batch: Batch) -> Result:
+            future = Result()
+
+            def finish() -> None:
+                try:
+                    future.set_result(work(batch))
+                except Exception as error:  # noqa: BLE001  # it is the future's
+                    future.set_exception(error)
+
+            pool.submit(finish)
+            return future
+
+        for wave in todo.waves():
+            watch(wave)
+            todo.watch(wave, [submitted(batch) for batch in wave])
+
+
+@pytest.mark.usefixtures("simulator")
+def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: Path) -> None:
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def admitted(wave: list[Batch]) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += sum(len(batch.sources) for batch in wave)
+            most = max(most, under_way)
+
+    def work(batch: Batch) -> None:
+        nonlocal under_way
+        answered(batch)
+        with lock:
+            under_way -= len(batch.sources)
+
+    with opened(tmp_path, 60, concurrency=3) as run:
+        drive(run, work, admitted)
+    assert most <= AHEAD * 3
+    assert (run.rows, run.images, run.statuses) == (60, 60, {"ok": 60})
+
+
+def prepared(batch: Batch) -> None:
+    """Stands for the task `prepare`."""
+    for source in batch.sources:
+        pages = prepare_image(Path(source.uri).read_bytes(), batch.run.rules)
+        batch.pages += [(source, Page(source.uri, page)) for page in pages]
+
+
+@pytest.mark.usefixtures("simulator")
+def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, held, most = threading.Lock(), 0, 0
+
+    def work(batch: Batch) -> None:
+        nonlocal held, most
+        prepared(batch)
+        sizes = [len(page.image.data) for _, page in batch.pages]
+        with lock:
+            held += sum(sizes)
+            most = max(most, held)
+        threading.Event().wait(0.02)  # while they are asked about
+        with lock:
+            held -= sum(sizes)
+        for _, page in batch.pages:
+            page.drop_bytes()
+        answered(batch)
+
+    with opened(tmp_path, 24, concurrency=50) as run:
+        largest = max(source.size for source in run.plan.listing.images)
+        monkeypatch.setattr(window, "PREPARED_BYTES", 3 * largest)
+        drive(run, work)
+    assert run.statuses == {"ok": 24}
+    assert largest < most <= 4 * largest
+
+
+@pytest.mark.usefixtures("simulator")
+def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
+    def work(batch: Batch) -> None:
+        answered(batch)
+        if batch.number == 5:
+            batch.run.stop(Halt("paused", "Enough."))
+
+    with opened(tmp_path, 50, concurrency=1) as run:
+        drive(run, work)
+    assert (run.rows, run.images, run.status) == (50, 50, "paused")
+    assert run.statuses["unasked"] + run.statuses["ok"] == 50
+    assert run.statuses["unasked"] > 30
+    assert {failure["error"] for failure in run.failures} == {"Enough."}
+
+
+@pytest.mark.usefixtures("simulator")
+@pytest.mark.parametrize("error", [OutputError("No room."), KeyError("a bug")])
+def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Exception) -> None:
+    def work(batch: Batch) -> None:
+        prepared(batch)
+        if batch.number == 3:
+            raise error
+        answered(batch)
+
+    with opened(tmp_path, 50, concurrency=1) as run:
+        drive(run, work)
+    assert (run.rows, run.status) == (50, "stopped")
+    assert run.engine.halt is not None and run.engine.halt.error is not None
+    assert str(error) in run.engine.halt.message
+    assert run.statuses["unavailable"] == 1
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_file_that_breaks_its_preparation_does_not_stop_the_others(tmp_path: Path) -> None:
+    def work(batch: Batch) -> None:
+        if batch.number == 3:
+            raise RuntimeError("a decoder nobody foresaw")
+        answered(batch)
+
+    with opened(tmp_path, 20, concurrency=1) as run:
+        drive(run, work)
+    assert run.statuses == {"ok": 19, "unavailable": 1}
+    assert "a decoder nobody foresaw" in run.failures[0]["error"]
