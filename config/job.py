@@ -50,6 +50,9 @@ class Job(BaseModel):
     attempts: int = Field(5, ge=1, le=20, description="Calls for one image before it counts as unavailable.")
     timeout: float = Field(180, gt=0, description="Seconds to wait for one answer.")
     max_cost: Decimal | None = Field(None, ge=0, description="US dollars this run may spend.")
+    max_cost_per_day: Decimal | None = Field(
+        None, ge=0, description="US dollars that all runs of this job with this output may spend in one day (UTC)."
+    )
     limit: int | None = Field(None, ge=1, description="Only the first so many images.")
     include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
     exclude: tuple[str, ...] = Field((), description="No file that matches one of these globs.")

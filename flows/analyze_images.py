@@ -7,7 +7,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
 from flows.ending import last_state
-from flows.opening import list_images, open_run
+from flows.opening import list_images, open_run, run_name
 from tasks.batches import batches
 from tasks.steps import ask_for, prepare, report
 from tasks.window import Window
@@ -17,7 +17,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)
 DEFAULT_JOB = Job()
 
 
-@flow(name="analyze-images", task_runner=RUNNER)
+@flow(name="analyze-images", flow_run_name=run_name, task_runner=RUNNER)
 def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str, Any]:
     """Ask about every image under `source` and write answers, calls and costs under `output`.
 
@@ -33,11 +33,8 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         images = list_images(run)
         window = Window(run, batches(run, images))
         ask = ask_for(run)
-        for wave in window.waves():
-            prepared = prepare.map(wave)
-            # A future given as an argument would be looked up at Prefect's API by every task run: 20 ms and a server
-            # that must not be away. Waiting for it is enough, since a batch is passed by reference.
-            pairs = zip(wave, prepared, strict=True)
-            window.watch(wave, [ask.submit(batch, wait_for=[ready], return_state=False) for batch, ready in pairs])
+        for turn in window.turns():
+            window.preparing(turn.admitted, prepare.map(turn.admitted))
+            window.asking(turn.prepared, ask.map(turn.prepared))
     summary: dict[str, Any] = last_state(run, report(run))  # Prefect gives the caller the state's result
     return summary

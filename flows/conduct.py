@@ -6,7 +6,7 @@ from typing import Any
 
 from config.job import Job
 from flows.server import Server, drop_unsent_events, healthy
-from flows.terminal import Terminal
+from flows.terminal import Terminal, counted, shortened
 from tasks.errors import StopRun
 from tasks.planning import Plan, make_plan
 
@@ -14,6 +14,7 @@ from tasks.planning import Plan, make_plan
 ENVIRONMENT = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",  # the flow's own lines; a task's would be too many
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # Each retry waits twice as long as the one before, from 2 s on: a server that is gone must not hold up the end.
     "PREFECT_CLIENT_MAX_RETRIES": "2",
@@ -70,7 +71,10 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
 def announce(plan: Plan, terminal: Terminal) -> None:
     """What was found, before anything is asked."""
     listing = plan.listing
-    terminal.say("Listed", f"{len(listing.images):,} images ({size(listing.total_bytes)}) in {listing.source}")
+    terminal.say(
+        "Listed",
+        f"{counted(len(listing.images), 'image')} ({size(listing.total_bytes)}) in {shortened(listing.source)}",
+    )
     if listing.passed_over:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(listing.passed_over.items()))
         terminal.say("", f"passed over what is no image: {kinds}")

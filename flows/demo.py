@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from config.job import Job
 from flows.commands import samples
 from flows.conduct import Conducted, conduct
 from flows.server import Server
-from flows.terminal import Terminal
+from flows.terminal import Terminal, shortened
 from tasks.errors import StopRun
 from tasks.storage import open_output
 
@@ -31,12 +32,12 @@ def demonstrate(output: str, *, server: Server, terminal: Terminal) -> Conducted
         conducted = conduct(str(samples()), output, job, server=server, terminal=terminal)
     summary = conducted.summary
     _show_answers(terminal, output, summary)
-    terminal.say("Report", summary["report"])
-    terminal.say("Next", f"python -c \"import pandas; print(pandas.read_parquet('{output}/results'))\"")
-    terminal.say("", "make demo   again: every answer is kept, so no call is made")
-    terminal.say(
-        "", "export ANTHROPIC_API_KEY=...   then: visionflow estimate FOLDER, visionflow run FOLDER --output OUT"
-    )
+    commands = shortened(str(Path(sys.executable).parent))
+    terminal.say("Next", "open the report in a browser, or run the demo again: no call is made twice.")
+    terminal.say("", "With your own images and key:")
+    terminal.note("  export ANTHROPIC_API_KEY=...")
+    terminal.note(f"  {commands}/visionflow estimate FOLDER")
+    terminal.note(f"  {commands}/visionflow run FOLDER --output OUT --schema document --max-cost 1")
     return Conducted(summary, as_expected=summary["failed"] == DAMAGED)
 
 
@@ -63,5 +64,5 @@ def _show_answers(terminal: Terminal, output: str, summary: dict[str, Any]) -> N
     for row in rows:
         words = " ".join(json.loads(row["answer"]).get("text", "").split()) if row["status"] == "ok" else ""
         if words and shown < 4:
-            terminal.say("Read" if not shown else "", f"{row['name']}: {words[:52]}...")
+            terminal.say("Read" if not shown else "", f"{row['name']}: {words[:44]} ...")
             shown += 1

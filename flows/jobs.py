@@ -1,6 +1,7 @@
 """From options and a job file to a job."""
 
 import argparse
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,16 @@ def make_job(values: dict[str, Any]) -> Job:
         return Job(**values)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "job"
-        raise UsageError(f"{_spelt(place)}: {problem['msg'].removeprefix('Value error, ')}.") from None
+        place = str(problem["loc"][0]) if problem["loc"] else "job"
+        raise UsageError(_explained(place, problem["type"], problem["msg"])) from None
+
+
+def _explained(place: str, kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        alike = get_close_matches(place, [field.alias or name for name, field in Job.model_fields.items()], n=1)
+        return f"There is no setting {place!r}." + (f" Did you mean {alike[0]!r}?" if alike else "")
+    message = message.removeprefix("Value error, ").replace("Input should be", "it must be")
+    return f"{_spelt(place)}: {message}."
 
 
 def _job_file(path: str) -> dict[str, Any]:

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from config.job import Job
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+
+from config.job import Job, job_name
 from tasks.artifacts import progress_artifact
 from tasks.batches import split_kept
+from tasks.estimating import expected_cost
 from tasks.keeping import PrefectKeep, result_storage
 from tasks.planning import Plan, make_plan
 from tasks.records import Source
@@ -38,8 +42,20 @@ def list_images(run: Run) -> list[Source]:
     kept, left = split_kept(plan.listing.images, finished)
     run.record(kept)
     run.to_ask = len(left)
+    run.estimate = expected_cost(plan, left)
     run.listed.set()
+    log = get_run_logger()
+    log.info("Listed %d images in %s, %d done before", len(plan.listing.images), plan.listing.source, run.images)
+    log.info("To ask: %d images with %s, about $%s", len(left), plan.job.model, run.estimate)
     return left
+
+
+def run_name() -> str:
+    """The flow run's name in the UI: the job's."""
+    parameters = flow_run.get_parameters()
+    job = parameters.get("job")
+    named = job.name if isinstance(job, Job) else (job or {}).get("name")
+    return named or job_name(str(parameters["source"]))
 
 
 def plan_key(source: str, output: str, job: Job) -> tuple[str, str, str]:

@@ -49,4 +49,4 @@ def _find(output: Output, run_id: str | None) -> tuple[str, str]:
 
 def _summary(row: dict[str, Any]) -> dict[str, Any]:
     statuses = {status: row[status] for status in STATUSES if row[status]}
-    return {**row, "statuses": statuses, "saved_usd": 0, "calls_maybe_paid": 0}
+    return {**row, "statuses": statuses}

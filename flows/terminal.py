@@ -4,16 +4,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from tasks.running import Run
 
 LABEL = 9
 EVERY_S = 0.2
+WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
 
 
 class Terminal:
@@ -61,9 +65,8 @@ class Terminal:
         self.say("To ask", to_ask_line(run))
         if not self._bars or not run.to_ask:
             return
-        with Progress(
-            TextColumn("[bold]{task.description:<9}"), BarColumn(20), _Facts(), console=self._console
-        ) as progress:
+        bar = BarColumn(20 if self._console.width >= WIDE else 12)
+        with Progress(TextColumn("[bold]{task.description:<9}"), bar, _Facts(), console=self._console) as progress:
             preparing = progress.add_task("Preparing", total=run.to_ask, facts="")
             asking = progress.add_task("Asking", total=run.to_ask, facts="")
             while not run.finished.wait(EVERY_S):
@@ -76,10 +79,16 @@ class Terminal:
         if summary["message"]:
             self.say("", summary["message"])
         self.say("Cost", cost_line(summary))
-        self.say("Results", summary["results"])
+        if summary["saved_usd"]:
+            self.say("", f"${summary['saved_usd']:.6f} saved by kept answers and duplicates")
+        if summary["calls_maybe_paid"]:
+            self.say("", f"{summary['calls_maybe_paid']:,} of the calls may have been paid without an answer")
+        self.say("Results", shortened(summary["results"]))
+        self.say("Report", shortened(summary["report"]))
 
     def failures(self, failures: list[dict[str, Any]], most: int = 5) -> None:
-        """The first failed images, each with its reason."""
+        """The first failed images, each with its reason; what a halted run did not ask about has all the same one."""
+        failures = [row for row in failures if row["status"] != "unasked"]
         for row in failures[:most]:
             page = f" page {row['page']}" if row["page"] != 1 else ""
             self.say(row["status"].capitalize(), f"{row['name']}{page}: {row['error']}")
@@ -91,7 +100,10 @@ ENDED = {"paused": "Paused", "stopped": "Stopped", "interrupted": "Stopped"}
 
 
 class _Facts(ProgressColumn):
-    """Figures beside a bar."""
+    """Figures beside a bar, on one line whatever the width."""
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}{task.fields['facts']}")
@@ -99,7 +111,7 @@ class _Facts(ProgressColumn):
 
 def kept_line(run: Run) -> str:
     """How many images were answered before."""
-    return f"{run.images:,} images answered before" if run.images else "nothing from earlier runs"
+    return f"{counted(run.images, 'image')} done before" if run.images else "nothing from earlier runs"
 
 
 def to_ask_line(run: Run) -> str:
@@ -107,42 +119,56 @@ def to_ask_line(run: Run) -> str:
     plan = run.plan
     if not run.to_ask:
         return "nothing"
-    about = f", about ${run.estimate:,.2f}" if run.estimate is not None else ""
+    about = f", about {dollars(run.estimate)}" if run.estimate is not None else ""
     cap = f" (cap ${plan.job.max_cost:,})" if plan.job.max_cost is not None else ""
-    return f"{run.to_ask:,} images with {plan.job.model}{about}{cap}"
+    return f"{counted(run.to_ask, 'image')} with {plan.job.model}{about}{cap}"
 
 
 def done_line(summary: dict[str, Any]) -> str:
     """`in 31 s: 12,468 ok, 7 refused, 5 unreadable`."""
     statuses = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items()) or "no images"
-    return f"in {duration(summary['seconds'])}: {statuses}"
+    pages = f"{summary['rows']:,} pages, " if summary["rows"] != summary["images"] else ""
+    return f"in {duration(summary['seconds'])}: {pages}{statuses}"
 
 
 def cost_line(summary: dict[str, Any]) -> str:
     """Dollars and yuan, what was saved, and whether any of it is real."""
-    cost = f"${summary['cost_usd']:.6f} (¥{summary['cost_cny']:.4f}) for {summary['calls']:,} calls"
+    cost = f"${summary['cost_usd']:.6f} (¥{summary['cost_cny']:.4f}) for {counted(summary['calls'], 'call')}"
     if summary["simulated"]:
         cost += ", simulated: nothing was spent"
-    if summary["saved_usd"]:
-        cost += f"; ${summary['saved_usd']:.6f} saved by kept answers and duplicates"
-    if summary["calls_maybe_paid"]:
-        cost += f"; {summary['calls_maybe_paid']:,} more calls may have been paid (no answer seen)"
     return cost
+
+
+def dollars(amount: Decimal) -> str:
+    """Rounded to a cent, or to two digits where that would be nothing."""
+    return f"${amount:,.2f}" if amount >= Decimal("0.1") else f"${amount:.2g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `12,480 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shortened(uri: str) -> str:
+    """A path below the current folder as a person would type it."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
 
 
 def duration(seconds: float) -> str:
     """Seconds in words, as long as they deserve."""
     if seconds < 100:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: Run) -> None:
-    asked = run.engine.progress.done + run.unprepared
+    asked = run.engine.progress.done + run.preparation.failed
     rate = asked / run.seconds if run.seconds else 0.0
-    left = f"   {duration((run.to_ask - asked) / rate)} left" if rate and asked < run.to_ask else ""
-    spent = f"   ${run.ledger.total_usd:.4f}"
-    facts = f"   {run.engine.in_flight} in flight   {rate:.1f}/s{spent}{left}"
-    progress.update(preparing, completed=min(run.prepared, run.to_ask))
+    left = f"  {duration(round((run.to_ask - asked) / rate))} left" if rate and asked < run.to_ask else ""
+    warning = " of the cap" if run.engine.nearly_spent else ""
+    spent = f"  ${run.ledger.total_usd:.4f}{warning}"
+    facts = f"  {run.engine.in_flight} in flight  {rate:.1f}/s{spent}{left}"
+    progress.update(preparing, completed=min(run.preparation.done, run.to_ask))
     progress.update(asking, completed=min(asked, run.to_ask), facts=facts)

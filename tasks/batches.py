@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
 IMAGE_BY_IMAGE = 200
-LARGEST = 200
+LARGEST = 100
 PER_RUN = 50  # a larger run is cut into about so many batches until they reach the largest size
 
 
@@ -24,6 +24,7 @@ class Batch:
         self.run = run
         self.number = number
         self.sources = sources
+        self.asking = False
         self.pages: list[tuple[Source, Page]] = []
         self.outcomes: dict[int, Outcome] = {}  # by the page's id
         self.unprepared: list[Row] = []

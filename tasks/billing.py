@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from config.prices import prices_of
 from tasks.pricing import Usage, uncached_cost
+from tasks.storage import Output
 
 Key = tuple[str, str, str, str]  # model, endpoint, preset, tier
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -44,7 +46,7 @@ class Bill:
         """Count rows of `results`, before they are typed: what they did not cost again."""
         for row in rows:
             line = self._line(row, "standard")
-            line.counts["images"] += 1
+            line.counts["images"] += row["page"] == 1
             kept = Decimal(row["kept_usd"])
             if row["cached"]:
                 line.saved["saved_kept_usd"] += kept
@@ -105,6 +107,16 @@ class Bill:
         )
         cost: Decimal = call["cost_usd"]
         return uncached_cost(usage, prices) - cost
+
+
+def spent_today(output: Output, job: str) -> Decimal:
+    """US dollars in the `calls` of the runs of this job that began today (UTC), dead runs included."""
+    today = f"run={datetime.now(UTC):%Y%m%d}"
+    parts = [name for name in output.list(f"calls/job={job}") if f"/{today}" in name]
+    spent = Decimal(0)
+    for part in parts:
+        spent += sum(output.read_table(part, columns=["cost_usd"]).column("cost_usd").to_pylist(), Decimal(0))
+    return spent
 
 
 def in_yuan(usd: Decimal, cny_per_usd: Decimal) -> Decimal:

@@ -18,7 +18,7 @@ from config.models import VISION_TIERS, model_facts
 from config.presets import Preset
 from config.prices import prices_of
 from tasks.errors import ImageError
-from tasks.planning import Asked, image_rules
+from tasks.planning import Asked, Plan, image_rules
 from tasks.preparing import image_header, planned_size
 from tasks.pricing import Usage, cost_usd, price_for
 from tasks.reading import SourceUnavailable, read_source
@@ -31,6 +31,7 @@ HEADER_BYTES = (65_536, 1_048_576, 200_000_000)  # read on only while the header
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 TAIL_BYTES = 4096
 READERS = 32
+SAMPLE = 48  # headers read to say about what a run will cost
 CHARACTERS_A_TOKEN = 4
 HIGH_TIER_TEXT = Decimal("1.3")  # newer models count some 30 % more tokens for the same text
 REQUEST_OVERHEAD = 8
@@ -121,6 +122,26 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
     online = cost_usd(usage, [replace(price, up_to=None)])
     batch = cost_usd(usage, [replace(price, up_to=None)], batch=True) if price.batch is not None else None
     return Offer(model, preset.name, usage.input, usage.output, online, batch)
+
+
+def expected_cost(plan: Plan, sources: list[Source]) -> Decimal | None:
+    """About what asking about these files will cost, from the headers of some of them; None without a price.
+
+    Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed.
+    """
+    prices = prices_of(plan.endpoint.prices, plan.job.model)
+    sample = sources[:: max(1, len(sources) // SAMPLE)]
+    measured = [size for size in measure_all(sample) if size is not None]
+    if not prices or not measured:
+        return None
+    calls = sum(size.pages for size in measured)
+    question = plan.question
+    prompt = assumed_prompt(question.prompt + (question.system or ""), question.model)
+    usage = Usage(
+        input=sent_image_tokens(measured, plan.rules) + math.ceil(prompt * calls),
+        output=plan.preset.typical_output * calls,
+    )
+    return cost_usd(usage, [replace(price_for(0, prices), up_to=None)]) / len(sample) * len(sources)
 
 
 def assumed_prompt(text: str, model: str) -> Decimal:

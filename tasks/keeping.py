@@ -39,11 +39,46 @@ def storage_of(output: str) -> Path | RemoteFileSystem:
     return RemoteFileSystem(basepath=base, settings={"use_listings_cache": False})  # credentials: AWS variables
 
 
+class RecordFiles(LocalFileSystem):
+    """Small records on local disk, whole or not at all.
+
+    Prefect's own local storage opens, writes and closes in three hops through a thread: an answer that has arrived
+    would wait unkept for tens of milliseconds while other calls keep the event loop busy, and be lost to a kill.
+    """
+
+    _block_type_name = "Visionflow Record Files"
+    _block_type_slug = "visionflow-record-files"
+
+    def _resolve_path(self, path: str) -> Path:
+        """The file of a key; keys are ours, hexadecimal, so nothing has to be looked up on disk to trust them."""
+        assert self.basepath is not None
+        return Path(self.basepath, path)  # Prefect hands in absolute paths too
+
+    async def aread_path(self, path: str) -> bytes:
+        """The record; ValueError, as Prefect expects, when there is none."""
+        try:
+            return self._resolve_path(path).read_bytes()
+        except FileNotFoundError:
+            raise ValueError(f"Path {path} does not exist.") from None
+
+    async def awrite_path(self, path: str, content: bytes) -> str:
+        """Write beside the record and rename, so that a reader never sees half of it."""
+        target = self._resolve_path(path)
+        partial = target.with_name(f"{target.name}.part")
+        try:
+            partial.write_bytes(content)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+        partial.replace(target)
+        return str(target)
+
+
 class PrefectKeep:
     """Answers and finished batches in a Prefect result store."""
 
     def __init__(self, storage: Path | RemoteFileSystem) -> None:
-        block = LocalFileSystem(basepath=str(storage)) if isinstance(storage, Path) else storage
+        block = RecordFiles(basepath=str(storage)) if isinstance(storage, Path) else storage
         self._root = storage
         self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = home() / "unsaved"

@@ -19,8 +19,9 @@ from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.records import EngineSettings
-from tasks.billing import Bill, in_yuan
+from tasks.billing import Bill, in_yuan, spent_today
 from tasks.planning import Plan
+from tasks.preparation import Preparation
 from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
 from tasks.records import ImageRules, Source
 from tasks.recovery import recover
@@ -46,7 +47,7 @@ class Run:
         self.statuses: Counter[str] = Counter()
         self.cached = self.duplicates = self.rows = self.images = 0
         self.to_ask = len(plan.listing.images)
-        self.prepared = self.unprepared = 0
+        self.preparation = Preparation()
         self.estimate: Decimal | None = None
         self.bill = Bill(plan.endpoint.prices)
         self._clock = monotonic()
@@ -55,6 +56,7 @@ class Run:
         self._calls = self._writer("calls")
         self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
+        self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
         self.engine = Engine(engine_settings(plan), keep, self.ledger)
 
     @property
@@ -70,7 +72,6 @@ class Run:
     @contextmanager
     def open(self) -> Iterator["Run"]:
         """Start the engine; whatever happens, keep what was received and write down what was paid."""
-        self._take_in_dead_runs()
         with self.engine, self._interruptible():
             try:
                 yield self
@@ -113,8 +114,9 @@ class Run:
     @property
     def status(self) -> str:
         """completed, completed_with_failures, paused, stopped or interrupted."""
-        if self.engine.halt is not None:
-            return self.engine.halt.kind
+        halt = self.engine.halt
+        if halt is not None and (halt.error or self.statuses["unasked"] or self.statuses["unavailable"]):
+            return halt.kind  # else the run was told to end when there was nothing left to ask
         return "completed" if self.statuses["ok"] == self.rows else "completed_with_failures"
 
     def finish(self) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class Run:
             "run_id": plan.run_id,
             "job": plan.name,
             "status": self.status,
-            "message": self.engine.halt.message if self.engine.halt else None,
+            "message": self.engine.halt.message if self.engine.halt and self.status == self.engine.halt.kind else None,
             "simulated": plan.simulated,
             "images": self.images,
             "rows": self.rows,
@@ -229,7 +231,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
 
     Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
     """
-    job = plan.job
+    job, cap = plan.job, spending_cap(plan)
     return EngineSettings(
         run_id=plan.run_id,
         endpoint=plan.endpoint,
@@ -238,10 +240,22 @@ def engine_settings(plan: Plan) -> EngineSettings:
         concurrency=job.concurrency,
         per_second=job.calls_per_second,
         timeout=job.timeout,
-        max_cost=job.max_cost,
+        max_cost=cap,
+        cap_remedy="Raise --max-cost"
+        if cap == job.max_cost
+        else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
     )
+
+
+def spending_cap(plan: Plan) -> Decimal | None:
+    """What this run may spend: its own cap, or what the day's cap has left if that is less."""
+    job = plan.job
+    if job.max_cost_per_day is None:
+        return job.max_cost
+    left = max(job.max_cost_per_day - spent_today(plan.output, plan.name), Decimal(0))
+    return left if job.max_cost is None else min(left, job.max_cost)
 
 
 def _money(amount: Any) -> float:

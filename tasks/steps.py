@@ -20,7 +20,7 @@ from tasks.batches import Batch
 from tasks.errors import ImageError
 from tasks.preparing import prepare_image
 from tasks.reading import SourceUnavailable, read_source
-from tasks.records import Source
+from tasks.records import PreparedImage, Source
 from tasks.reporting.writing import write_report
 from tasks.rows import Row, answered_row, unavailable_row, unprepared_row
 from tasks.running import Run
@@ -56,19 +56,18 @@ def prepare(batch: Batch) -> Batch:
 def _prepare_one(batch: Batch, source: Source, *, last: bool) -> None:
     run = batch.run
     question, preset = run.plan.question, run.plan.preset.name
+    pages: list[PreparedImage] = []
     try:
         data = read_source(source, most_bytes=run.rules.max_source_bytes)
         pages = prepare_image(data, run.rules)
     except ImageError as error:
-        run.unprepared += 1
         batch.unprepared.append(unprepared_row(source, question, preset, error))
     except SourceUnavailable as error:
         if not last:
             raise
         batch.unprepared.append(unavailable_row(source, question, preset, str(error)))
-    else:
-        batch.pages += [(source, Page(source.uri, page)) for page in pages]
-    run.prepared += 1
+    batch.pages += [(source, Page(source.uri, page)) for page in pages]
+    run.preparation.add(source.size, pages)
 
 
 def _kept_under(_: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -5,24 +5,34 @@ images fit in memory. As batches finish their rows are recorded, and the next on
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from tasks.asking.halting import Halt
-from tasks.batches import Batch
+from tasks.batches import IMAGE_BY_IMAGE, LARGEST, Batch
 from tasks.errors import StopRun
 from tasks.rows import Row, renewed
 from tasks.running import Run
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 256_000_000
-AHEAD = 4  # images under way for each call in flight, so that the tails of batches overlap
+AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
 # How long the flow waits before it looks whether the run was halted.
 LOOK_S = 0.5
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What the flow may do next: batches to prepare, and prepared ones (their done futures) to ask about."""
+
+    admitted: list[Batch]
+    prepared: list[Any]
+
+
 class Window:
-    """Lets batches in, and records them as they finish."""
+    """Lets batches in, hands them on as they are prepared, and records them as they finish."""
 
     def __init__(self, run: Run, batches: Iterable[Batch]) -> None:
         self._run = run
@@ -30,24 +40,33 @@ class Window:
         self._next: Batch | None = next(self._batches, None)
         self._under_way: dict[Any, Batch] = {}
         self._wave: list[Batch] = []
+        self._prepared: list[Any] = []
         self._done: SimpleQueue[Any] = SimpleQueue()
-        self._most_images = AHEAD * run.plan.job.concurrency
+        self._most_images = AHEAD * max(run.plan.job.concurrency, LARGEST if run.to_ask > IMAGE_BY_IMAGE else 1)
 
-    def waves(self) -> Iterator[list[Batch]]:
-        """As many batches as there is room for, again and again until all are done."""
+    def turns(self) -> Iterator[Turn]:
+        """A turn whenever there is something to do, until all is done."""
         while True:
-            if wave := self._admitted():
-                yield wave
+            admitted, prepared, self._prepared = self._admitted(), self._prepared, []
+            if admitted or prepared:
+                yield Turn(admitted, prepared)
             elif self._under_way:
-                self._record_finished()
+                self._take_done()
             else:
                 break
         self._record_unasked()
 
-    def watch(self, wave: list[Batch], futures: Iterable[Any]) -> None:
-        """Record each batch of the wave once its future is done."""
+    def preparing(self, admitted: list[Batch], futures: Iterable[Any]) -> None:
+        """Hand each batch on once it is prepared."""
         self._wave = []
-        for batch, future in zip(wave, futures, strict=True):
+        self._watch(zip(admitted, futures, strict=True))
+
+    def asking(self, prepared: list[Any], futures: Iterable[Any]) -> None:
+        """Record each batch once it has been asked about."""
+        self._watch(zip([self._under_way.pop(future) for future in prepared], futures, strict=True))
+
+    def _watch(self, pairs: Iterable[tuple[Batch, Any]]) -> None:
+        for batch, future in pairs:
             self._under_way[future] = batch
             future.add_done_callback(self._done.put)
 
@@ -74,15 +93,24 @@ class Window:
         if batch.pages:
             return sum(len(page.image.data) for _, page in list(batch.pages))
         most = self._run.rules.max_base64_bytes * 3 // 4
-        return sum(min(source.size, most) for source in batch.sources)
+        return round(sum(min(source.size, most) for source in batch.sources) * self._run.preparation.sent_share)
 
-    def _record_finished(self) -> None:
-        try:
-            future = self._done.get(timeout=LOOK_S)
-        except Empty:
-            return
-        batch = self._under_way.pop(future)
-        self._run.record(_rows(batch, future))
+    def _take_done(self) -> None:
+        """Wait a little until something is done, then take everything that is."""
+        with suppress(Empty):
+            self._take(self._done.get(timeout=LOOK_S))
+            while True:
+                self._take(self._done.get_nowait())
+
+    def _take(self, future: Any) -> None:
+        batch = self._under_way[future]
+        future.wait()  # it is done; only now does Prefect's future know its state without asking the server
+        if batch.asking or not future.state.is_completed():
+            del self._under_way[future]
+            self._run.record(_rows(batch, future))
+        else:
+            batch.asking = True
+            self._prepared.append(future)
 
     def _record_unasked(self) -> None:
         """The run was halted: whatever was not let in gets its row all the same."""

@@ -31,8 +31,10 @@ class JsonKeep:
         self.folder = folder
 
     async def get(self, key: str) -> dict[str, Any] | None:
-        path = self.folder / key
-        record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        try:
+            record: dict[str, Any] = json.loads((self.folder / key).read_text())
+        except (FileNotFoundError, ValueError):  # none, or torn by a kill
+            return None
         return record
 
     async def put(self, key: str, record: dict[str, Any]) -> None:

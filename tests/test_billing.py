@@ -191,12 +191,11 @@ def test_an_unknown_class_of_tokens_stops_the_run_and_the_answer_is_kept(tmp_pat
 
 def test_kept_answers_and_duplicates_are_savings_not_costs() -> None:
     bill = Bill("anthropic")
-    row = {"model": "claude-haiku-5-5", "endpoint": "anthropic", "preset": "ocr", "kept_usd": "0.002"}
-    bill.add_rows(
-        [{**row, "cached": True}, {**row, "cached": False, "duplicate_of": "a.png"}, {**row, "cached": False}]
-    )
+    row = {"model": "claude-haiku-5-5", "endpoint": "anthropic", "preset": "ocr", "page": 1, "kept_usd": "0.002"}
+    kept, asked = {**row, "cached": True}, {**row, "cached": False}
+    bill.add_rows([kept, {**asked, "duplicate_of": "a.png"}, asked, {**asked, "page": 2}])
     assert (bill.saved("saved_kept_usd"), bill.saved("saved_duplicates_usd")) == (Decimal("0.002"), Decimal("0.002"))
-    assert bill.cost_usd == 0 and bill.total("images") == 3
+    assert bill.cost_usd == 0 and bill.total("images") == 3, "the second page belongs to the image of the first"
 
 
 def test_an_unpriced_model_has_a_bill_of_nothing_even_when_it_caches() -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,10 +33,14 @@ def command(simulator: Simulator, tmp_path: Path) -> list[object]:
     return ["run", images, "--output", tmp_path / "out", "--concurrency", "4", "--json", "--name", "job"]
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Wait for something to happen while the command goes on."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert process.poll() is None, end(process)
+        if time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"waited in vain: {end(process)}")
         time.sleep(0.01)
 
 
@@ -54,7 +59,7 @@ def test_after_a_kill_only_calls_in_flight_are_repeated(
     simulator: Simulator, command: list[object], tmp_path: Path
 ) -> None:
     process = start(*command)
-    until(answered(simulator, 12))
+    until(answered(simulator, 12), process)
     process.kill()
     killed = time.time()
     end(process)
@@ -90,7 +95,7 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
     number: signal.Signals, simulator: Simulator, command: list[object], tmp_path: Path
 ) -> None:
     process = start(*command)
-    until(answered(simulator, 8))
+    until(answered(simulator, 8), process)
     process.send_signal(number)
     ended = end(process)
 
@@ -130,7 +135,7 @@ def test_interrupted_while_it_makes_its_plan(number: signal.Signals, home: Path,
 @pytest.mark.usefixtures("prefect_server")
 def test_results_that_cannot_be_written_any_more(simulator: Simulator, command: list[object], tmp_path: Path) -> None:
     process = start(*command)
-    until(answered(simulator, 8))
+    until(answered(simulator, 8), process)
     (tmp_path / "out" / "results").write_text("a file in the way, as root or not")
     ended = end(process)
 
@@ -152,7 +157,7 @@ def test_results_that_cannot_be_written_any_more(simulator: Simulator, command: 
 def test_a_disk_without_room_for_answers(simulator: Simulator, command: list[object], tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: it binds root too. The journal meets it first."""
     process = start(*command)
-    until(answered(simulator, 8))
+    until(answered(simulator, 8), process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (9_000, 9_000))
     ended = end(process)
 
@@ -175,7 +180,7 @@ def test_s3_that_goes_away_and_comes_back(simulator: Simulator, command: list[ob
         output = f"s3://{machine.server.bucket}/out"
         arguments = [output if part == tmp_path / "out" else part for part in command]
         process = start(*arguments, **machine.server.env)
-        until(answered(simulator, 8))
+        until(answered(simulator, 8), process)
         machine.stop()
         time.sleep(3)
         machine.start()
@@ -197,14 +202,14 @@ def test_our_prefect_server_outlives_a_kill_and_the_run_outlives_the_server(
         return recorded
 
     first = start(*command, **environment)
-    until(answered(simulator, 4))
+    until(answered(simulator, 4), first)
     first.kill()
     end(first)
     left = server()
     assert healthy(left["url"])
 
     second = start(*command, **environment)
-    until(answered(simulator, 16))
+    until(answered(simulator, 16), second)
     assert server() == left, "the next run uses the server that the killed one left"
     os.kill(left["pid"], signal.SIGKILL)
     ended = end(second)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import State, StateType
 
 from config.job import Job
 from tasks import window
@@ -26,7 +27,20 @@ Work = Callable[[Batch], Any]
 
 
 class Result(Future[Any]):
-    """A future that gives its exception as Prefect's do."""
+    """A future that tells its state and gives its exception as Prefect's do."""
+
+    @classmethod
+    def of(cls, value: Any) -> "Result":
+        future = cls()
+        future.set_result(value)
+        return future
+
+    def wait(self) -> None:
+        self.exception()
+
+    @property
+    def state(self) -> State[Any]:
+        return State(type=StateType.FAILED if self.exception() else StateType.COMPLETED)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
         error = self.exception(timeout)
@@ -63,9 +77,10 @@ def drive(run: Run, work: Work, watch: Callable[[list[Batch]], None] = lambda _:
             pool.submit(finish)
             return future
 
-        for wave in todo.waves():
-            watch(wave)
-            todo.watch(wave, [submitted(batch) for batch in wave])
+        for turn in todo.turns():
+            watch(turn.admitted)
+            todo.preparing(turn.admitted, [Result.of(batch) for batch in turn.admitted])
+            todo.asking(turn.prepared, [submitted(ready.result()) for ready in turn.prepared])
 
 
 @pytest.mark.usefixtures("simulator")

@@ -4,17 +4,18 @@ import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config.prices import Price, prices_of
 from tasks.asking.answer import Answer, Received, read_message, utc_now
+from tasks.asking.body import PATH, Bodies
 from tasks.asking.calls import CallLedger, OpenCall
 from tasks.asking.failures import Failure, Scope, classify, explained, without_secrets
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation, worst_case
 from tasks.asking.limits.limiter import Limiter
 from tasks.asking.limits.pacing import Load
-from tasks.asking.question import Question, Step, request
+from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
 from tasks.errors import EndpointError, OutputError, PriceError
 from tasks.pricing import cost_usd
@@ -72,6 +73,10 @@ class Answered:
         self.call.answered(self.answer, error=self.error)
 
 
+# How the SDK's generated methods ask for the response itself, whose headers pace the run.
+RAW_RESPONSE = {"X-Stainless-Raw-Response": "raw"}
+
+
 class Caller:
     """Calls the endpoint until there is an answer. Lives on one event loop."""
 
@@ -80,7 +85,8 @@ class Caller:
     ) -> None:
         self.budget = Budget(settings.max_cost)
         self._settings = settings
-        self._create = client.messages.with_raw_response.create
+        self._client = client
+        self._bodies = Bodies(caching=settings.endpoint.caching)
         self._key = client.api_key or ""
         self._limiter = limiter
         self._ledger = ledger
@@ -142,7 +148,7 @@ class Caller:
         page.attempts += 1
         call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=page.attempts)
         try:
-            raw = await self._create(**request(step.question, page.image, caching=self._settings.endpoint.caching))
+            raw = await self._post(self._bodies.body(step.question, page.image))
             self._limiter.heard(raw.headers)
             received = read_message(await raw.parse(), self._settings.endpoint.base_url)
         except Exception as error:  # noqa: BLE001  # whatever it is becomes a row of the ledger
@@ -153,6 +159,12 @@ class Caller:
             call.failed(failure)
             return failure
         return self._received(received, call, raw.request_id, page, step)
+
+    async def _post(self, body: bytes) -> Any:
+        """What `messages.with_raw_response.create` does once it has made the body."""
+        from anthropic.types import Message
+
+        return await self._client.post(PATH, cast_to=Message, content=body, options={"headers": RAW_RESPONSE})
 
     def _received(self, received: Received, call: OpenCall, request_id: str | None, page: Page, step: Step) -> Answered:
         cost, paid, error = self._price(received, step.question.model)
@@ -220,7 +232,7 @@ class Caller:
         budget = self.budget
         return (
             f"The next call could pass the cap of ${budget.cap} (${budget.used} used). "
-            "Raise --max-cost and run the same command again."
+            f"{self._settings.cap_remedy}, then run the same command again."
         )
 
 

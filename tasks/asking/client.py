@@ -29,7 +29,7 @@ def api_key(endpoint: Endpoint) -> str:
 
 def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "AsyncAnthropic":
     """A client whose retries are off (the engine decides) and which sends the key as the endpoint reads it."""
-    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, Timeout, omit
+    from anthropic import AsyncAnthropic, DefaultAioHttpClient, Timeout, omit
     from httpx2 import Limits
 
     _keep_images_out_of_logs()
@@ -46,7 +46,7 @@ def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "Asy
         max_retries=0,
         timeout=Timeout(timeout, connect=min(timeout, 10.0)),
         default_headers=headers,
-        http_client=DefaultAsyncHttpxClient(limits=limits),
+        http_client=DefaultAioHttpClient(limits=limits),
         open_telemetry=False,  # a tracer of Prefect's would send its headers along to the gateway
     )
 

@@ -53,11 +53,11 @@ def classify(error: Exception) -> Failure:
 
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error)
-    if isinstance(error, anthropic.APITimeoutError) and not isinstance(error.__cause__, _never_sent()):
+    if isinstance(error, anthropic.APITimeoutError) and not _never_sent(error.__cause__):
         return Failure(Scope.MOMENT, "failed", "maybe", "No answer within the time limit.", "timeout")
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
-        paid = "no" if isinstance(cause, _never_sent()) else "maybe"
+        paid = "no" if _never_sent(cause) else "maybe"
         reason = f"The connection failed ({type(cause).__name__ if cause else 'unknown'})."
         return Failure(Scope.MOMENT, "failed", paid, reason, "connection")
     if isinstance(error, json.JSONDecodeError | anthropic.APIResponseValidationError | UnicodeDecodeError):
@@ -72,10 +72,17 @@ def classify(error: Exception) -> Failure:
     return Failure(Scope.RUN, "failed", "maybe", f"The client failed ({type(error).__name__} in {where}).", "client")
 
 
-def _never_sent() -> tuple[type[Exception], ...]:
-    import httpx2
+def _never_sent(cause: BaseException | None) -> bool:
+    """Whether no connection was made, so that nothing can have been paid.
 
-    return (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+    The SDK's aiohttp transport says ConnectError also where a connection broke; what it was raised from tells.
+    """
+    import httpx2
+    from aiohttp import ClientConnectorError
+
+    if isinstance(cause, httpx2.ConnectError):
+        return isinstance(cause.__cause__, ClientConnectorError)
+    return isinstance(cause, httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
 def without_secrets(message: str, key: str) -> str:

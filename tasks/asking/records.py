@@ -34,6 +34,7 @@ class EngineSettings:
     timeout: float = 180.0
     patience: float = 900.0  # seconds of nothing but 429 and 529 before the run stops
     max_cost: Decimal | None = None
+    cap_remedy: str = "Raise --max-cost"
     refresh: bool = False
     one_first: bool = False
 
