@@ -84,7 +84,7 @@ def make_plan(source: str, output: str, job: Job) -> Plan:
         steps=asked.steps,
         simulated=checked.simulated,
         model_known=checked.model_known,
-        notices=asked.notices,
+        notices=(*asked.notices, *_cache_notices(asked)),
     )
 
 
@@ -182,6 +182,12 @@ def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
             "(`visionflow prices` lists all), add a row to config/prices.toml, or say `unpriced: allow` in the job."
         )
     return []
+
+
+def _cache_notices(asked: Asked) -> list[str]:
+    """Why a system prompt will not be cached, where it might have been."""
+    notice = asked.steps[0].question.cache_notice if asked.endpoint.caching else None
+    return [notice] if notice else []
 
 
 def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:

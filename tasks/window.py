@@ -18,7 +18,7 @@ from tasks.running import Run
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 256_000_000
-AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
+AHEAD = 8  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
 # How long the flow waits before it looks whether the run was halted.
 LOOK_S = 0.5
 

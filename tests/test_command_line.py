@@ -95,7 +95,7 @@ def test_statuses_of_a_run_that_ended(
     assert failed.status == 3
     assert "Done      in" in failed.out and "3 ok, 1 unreadable" in failed.out
     assert "Unreadable damaged.jpg: " in failed.out
-    assert "answered before" in failed.out
+    assert "3 images done before" in failed.out
     assert failed.err == ""
 
     paused = visionflow(

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,20 +11,22 @@ from PIL import Image
 from config.job import Job
 from config.presets import preset
 from flows.estimate import make_estimate
-from tasks.estimating import Assumed, Measured, duplicates, make_offer, measure, measure_all
+from tasks.estimating import (
+    Assumed,
+    Measured,
+    assumed_prompt,
+    duplicates,
+    expected_cost,
+    make_offer,
+    measure,
+    measure_all,
+)
 from tasks.listing import list_images
-from tasks.planning import resolve
+from tasks.planning import make_plan, resolve
 from tasks.records import Source
 from tasks.simulator import Simulator
 
 ASSUMED = Assumed(prompt=Decimal(100), prompt_source="a test", output=Decimal(200), output_source="a test")
-
-
-@pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
-    with Simulator() as running:
-        yield running
 
 
 def picture(path: Path, width: int, height: int, **options: object) -> Path:
@@ -147,3 +148,25 @@ def test_the_estimate_as_json_names_every_figure(tmp_path: Path, capsys: pytest.
     assert (said["images"], said["to_ask"], said["duplicates"], said["unreadable"]) == (3, 1, 1, 1)
     assert said["models"][0]["model"] == "claude-haiku-5-5"
     assert said["models"][0]["online_usd"] > said["models"][0]["batch_usd"] > 0
+
+
+@pytest.mark.usefixtures("home", "simulator")
+def test_a_run_says_about_what_it_will_cost_from_a_sample_of_headers(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(100):
+        picture(images / f"{number:03}.png", 280, 280)
+    plan = make_plan(str(images), str(tmp_path / "out"), Job(preset="classification"))
+    few, many = (expected_cost(plan, plan.listing.images[:count]) for count in (10, 100))
+    assert few and many == few * 10
+    exact = make_offer(
+        [Measured(280, 280)] * 10,
+        resolve(Job(preset="classification")),
+        model=plan.job.model,
+        preset=plan.preset,
+        assumed=Assumed(
+            assumed_prompt(plan.question.prompt, plan.job.model), "", Decimal(plan.preset.typical_output), ""
+        ),
+    )
+    assert exact and few == exact.online_usd
+    assert expected_cost(plan, []) is None

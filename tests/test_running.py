@@ -1,0 +1,67 @@
+"""A run's own rules: what it may spend, and what its end is called."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.job import Job
+from tasks.asking.halting import Halt
+from tasks.billing import spent_today
+from tasks.planning import make_plan
+from tasks.rows import answered_row
+from tasks.running import Run, spending_cap
+from tasks.simulator import Simulator
+from tests.asking import JsonKeep, page
+from tests.runs import draw
+
+
+def opened(tmp_path: Path, **job: Any) -> Run:
+    """A run of three images at the simulator, not started yet."""
+    images = draw(tmp_path / "images", 3) if not (tmp_path / "images").exists() else tmp_path / "images"
+    return Run(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonKeep(tmp_path / "kept"))
+
+
+def ask_one(run: Run) -> None:
+    """Pay for one answer and record its row, as a batch would."""
+    source, asked = run.plan.listing.images[0], page(0)
+    (outcome,) = run.engine.ask([asked], attempts=1)
+    run.record([answered_row(source, asked, outcome, run.plan.preset.name)])
+
+
+@pytest.mark.usefixtures("home")
+def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simulator) -> None:
+    first = opened(tmp_path, max_cost_per_day="1")
+    assert spending_cap(first.plan) == 1
+    with first.open():
+        ask_one(first)
+    first.finish()
+    paid = Decimal(simulator.ledger().cost_usd)
+    assert paid > 0
+    assert spent_today(first.plan.output, first.plan.name) == paid
+
+    second = opened(tmp_path, max_cost_per_day="1")
+    assert spending_cap(second.plan) == 1 - paid
+    assert spending_cap(opened(tmp_path, max_cost_per_day="1", max_cost="0.01").plan) == Decimal("0.01")
+    used_up = opened(tmp_path, max_cost_per_day=str(paid), refresh=True)
+    with used_up.open():
+        ask_one(used_up)
+    assert (used_up.status, used_up.statuses["unasked"]) == ("paused", 1)
+    assert used_up.engine.halt and "max_cost_per_day" in used_up.engine.halt.message
+    assert simulator.ledger().billed == 1
+
+
+@pytest.mark.usefixtures("home", "simulator")
+def test_an_interruption_that_came_too_late_to_matter_is_none(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    with run.open():
+        ask_one(run)
+        run.stop(Halt("interrupted", "Interrupted (SIGINT)."))
+    assert run.status == "completed"
+    assert run.finish()["message"] is None
+    early = opened(tmp_path)
+    with early.open():
+        early.record([early.unasked_row(early.plan.listing.images[0])])
+        early.stop(Halt("interrupted", "Interrupted (SIGINT)."))
+    assert early.status == "interrupted"
