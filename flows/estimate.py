@@ -13,12 +13,14 @@ from config.job import Job, job_name
 from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
-from flows.terminal import Terminal
+from flows.terminal import Terminal, counted
 from tasks.asking.counting import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
 from tasks.listing import Listing, list_images
 from tasks.planning import Asked, batch_prefix, check, image_rules, resolve
+from tasks.records import Source
+from tasks.rows import Row
 from tasks.storage import open_output
 
 # So many earlier answers of the job tell more of the next than an assumption does.
@@ -34,7 +36,9 @@ class Estimate:
     pages: int
     unreadable: int
     kept: int
+    kept_usd: Decimal
     duplicates: int
+    duplicates_usd: Decimal
     assumed: Assumed
     models: list[Offer]
     presets: list[Offer]
@@ -55,7 +59,8 @@ def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimat
     """Measure what is left after kept answers and duplicates, and price it."""
     name = asked.job.name or job_name(listing.source)
     kept = _kept_files(listing, asked, output)
-    fresh = [image for image in listing.images if image.uri not in kept]
+    kept_files = {row["image"] for row in kept}
+    fresh = [image for image in listing.images if image.uri not in kept_files]
     repeated = set(duplicates(fresh))
     asking = [image for position, image in enumerate(fresh) if position not in repeated]
     sizes = measure_all(asking)
@@ -66,8 +71,10 @@ def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimat
         to_ask=len(measured),
         pages=sum(size.pages for size in measured),
         unreadable=len(sizes) - len(measured),
-        kept=len(kept),
+        kept=len(kept_files),
+        kept_usd=sum((Decimal(row["kept_usd"]) for row in kept), Decimal(0)),
         duplicates=len(repeated),
+        duplicates_usd=_cost([fresh[position] for position in repeated], asked, assumed),
         assumed=assumed,
         models=_by_model(measured, asked, assumed),
         presets=_by_preset(measured, asked, assumed),
@@ -80,6 +87,13 @@ def _described(asked: Asked) -> Asked:
         return asked.at(check(asked.endpoint, asked.job))
     except EndpointError:
         return asked
+
+
+def _cost(sources: list[Source], asked: Asked, assumed: Assumed) -> Decimal:
+    """What asking the job's question about these files would cost."""
+    measured = [size for size in measure_all(sources) if size is not None]
+    offer = make_offer(measured, asked, model=asked.job.model, preset=asked.preset, assumed=assumed)
+    return offer.online_usd if offer else Decimal(0)
 
 
 def _by_model(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
@@ -141,36 +155,31 @@ def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decima
     return mean, f"mean of {len(answers):,} earlier answers"
 
 
-def _kept_files(listing: Listing, asked: Asked, output: str | None) -> set[str]:
-    """URIs of files that a run would not ask about again."""
+def _kept_files(listing: Listing, asked: Asked, output: str | None) -> list[Row]:
+    """Rows of files that a run would not ask about again."""
     if output is None:
-        return set()
+        return []
     from tasks.batches import split_kept
     from tasks.keeping import PrefectKeep, storage_of
 
     rules = image_rules(asked.preset, asked.facts, asked.endpoint)
     finished = PrefectKeep(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
     rows, _ = split_kept(listing.images, finished)
-    return {row["image"] for row in rows}
+    return rows
 
 
 def _print(estimate: Estimate, asked: Asked) -> None:
     terminal = Terminal()
     listing = estimate.listing
-    terminal.say("Listed", f"{len(listing.images):,} images in {listing.source}")
-    saved = [
-        f"{count:,} {what}"
-        for count, what in (
-            (estimate.kept, "answered before"),
-            (estimate.duplicates, "duplicates"),
-            (estimate.unreadable, "that cannot be read"),
-        )
-        if count
-    ]
-    if saved:
-        terminal.say("Less", ", ".join(saved))
+    terminal.say("Listed", f"{counted(len(listing.images), 'image')} in {listing.source}")
+    if estimate.kept:
+        terminal.say("Less", f"{estimate.kept:,} done before: saves ${estimate.kept_usd:.4f}")
+    if estimate.duplicates:
+        terminal.say("Less", f"{counted(estimate.duplicates, 'duplicate')}: saves ${estimate.duplicates_usd:.4f}")
+    if estimate.unreadable:
+        terminal.say("Less", f"{estimate.unreadable:,} that cannot be read")
     more = f" ({estimate.pages:,} pages)" if estimate.pages != estimate.to_ask else ""
-    terminal.say("To ask", f"{estimate.to_ask:,} images{more}, preset {asked.preset.name}")
+    terminal.say("To ask", f"{counted(estimate.to_ask, 'image')}{more}, preset {asked.preset.name}")
     assumed = estimate.assumed
     terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
     terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
@@ -203,7 +212,9 @@ def _as_json(estimate: Estimate) -> dict[str, Any]:
         "pages": estimate.pages,
         "unreadable": estimate.unreadable,
         "kept": estimate.kept,
+        "kept_usd": estimate.kept_usd,
         "duplicates": estimate.duplicates,
+        "duplicates_usd": estimate.duplicates_usd,
         "assumed": asdict(estimate.assumed),
         "models": [asdict(offer) for offer in estimate.models],
         "presets": [asdict(offer) for offer in estimate.presets],

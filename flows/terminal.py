@@ -28,6 +28,7 @@ class Terminal:
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
         self._bars = bars and self._console.is_terminal
         self.run: Run | None = None
+        self._warned = False
 
     def say(self, label: str, text: str) -> None:
         """One labelled line."""
@@ -64,6 +65,8 @@ class Terminal:
         self.say("Kept", kept_line(run))
         self.say("To ask", to_ask_line(run))
         if not self._bars or not run.to_ask:
+            while not run.finished.wait(EVERY_S):
+                self._warn(run)
             return
         bar = BarColumn(20 if self._console.width >= WIDE else 12)
         with Progress(TextColumn("[bold]{task.description:<9}"), bar, _Facts(), console=self._console) as progress:
@@ -71,7 +74,14 @@ class Terminal:
             asking = progress.add_task("Asking", total=run.to_ask, facts="")
             while not run.finished.wait(EVERY_S):
                 _update(progress, preparing, asking, run)
+                self._warn(run)
             _update(progress, preparing, asking, run)
+
+    def _warn(self, run: Run) -> None:
+        """Say once that the budget is nearly spent."""
+        if run.engine.nearly_spent and not self._warned:
+            self._warned = True
+            self.say("Note", "four fifths of the cap are used: the run will pause before it is passed.")
 
     def summary(self, summary: dict[str, Any]) -> None:
         """How it ended, what it cost, where everything is."""
@@ -167,8 +177,7 @@ def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: Run) -> 
     asked = run.engine.progress.done + run.preparation.failed
     rate = asked / run.seconds if run.seconds else 0.0
     left = f"  {duration(round((run.to_ask - asked) / rate))} left" if rate and asked < run.to_ask else ""
-    warning = " of the cap" if run.engine.nearly_spent else ""
-    spent = f"  ${run.ledger.total_usd:.4f}{warning}"
+    spent = f"  ${run.ledger.total_usd:.4f}"
     facts = f"  {run.engine.in_flight} in flight  {rate:.1f}/s{spent}{left}"
     progress.update(preparing, completed=min(run.preparation.done, run.to_ask))
     progress.update(asking, completed=min(asked, run.to_ask), facts=facts)

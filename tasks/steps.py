@@ -106,7 +106,7 @@ def ask(batch: Batch) -> list[Row]:
         raise Unanswered(f"{missing} of {len(outcomes)} images have no answer yet")
     preset = run.plan.preset.name
     rows = batch.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in outcomes]
-    rows += [_never_prepared(batch, source) for source in _unseen(batch)]
+    rows += [run.unasked_row(source) for source in _unseen(batch)]
     batch.rows = rows
     open_ends = [row for row in rows if row["status"] in ("unavailable", "unasked", "rejected")]
     if open_ends:
@@ -150,10 +150,6 @@ def _unseen(batch: Batch) -> list[Source]:
     """Files that were not opened because the run ended before."""
     seen = {source.uri for source, _ in batch.pages} | {row["image"] for row in batch.unprepared}
     return [source for source in batch.sources if source.uri not in seen]
-
-
-def _never_prepared(batch: Batch, source: Source) -> Row:
-    return batch.run.unasked_row(source)
 
 
 def _global_limit(run: Run) -> AbstractContextManager[Any]:

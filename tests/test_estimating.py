@@ -147,6 +147,7 @@ def test_the_estimate_as_json_names_every_figure(tmp_path: Path, capsys: pytest.
     said = json.loads(capsys.readouterr().out)
     assert (said["images"], said["to_ask"], said["duplicates"], said["unreadable"]) == (3, 1, 1, 1)
     assert said["models"][0]["model"] == "claude-haiku-5-5"
+    assert said["duplicates_usd"] == pytest.approx(said["models"][0]["online_usd"])
     assert said["models"][0]["online_usd"] > said["models"][0]["batch_usd"] > 0
 
 
