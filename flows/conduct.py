@@ -31,10 +31,6 @@ class Conducted:
     as_expected: bool = True
 
 
-class Stopped(StopRun):
-    """The run was stopped; what it did before is in its tables."""
-
-
 def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> Conducted:
     """Plan, run and sum up; StopRun when the run could not start or had to stop."""
     plan = make_plan(source, output, job)

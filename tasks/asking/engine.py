@@ -105,12 +105,16 @@ class Engine:
     async def _ask_all(self, pages: list[Page], attempts: int) -> list[Outcome]:
         for page in pages:
             page.may_fail = attempts
-        asking = asyncio.ensure_future(asyncio.gather(*(self._ask(page) for page in pages)))
+        asking = asyncio.gather(*(self._ask(page) for page in pages), return_exceptions=True)
         self._asking.add(asking)
         try:
-            return list(await asking)
+            outcomes = await asking  # of all, even where one fails in a way that nobody foresaw: its calls are paid for
         finally:
             self._asking.discard(asking)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
 
     async def _ask(self, page: Page) -> Outcome:
         """Climb the ladder, and let go of the bytes when nothing more can be asked."""
