@@ -159,13 +159,13 @@ def _kept_files(listing: Listing, asked: Asked, output: str | None) -> list[Row]
     """Rows of files that a run would not ask about again."""
     if output is None:
         return []
-    from tasks.batches import split_kept
+    from tasks.batches import Remaining
     from tasks.keeping import PrefectKeep, storage_of
 
     rules = image_rules(asked.preset, asked.facts, asked.endpoint)
     finished = PrefectKeep(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
-    rows, _ = split_kept(listing.images, finished)
-    return rows
+    remaining = Remaining(listing.images)
+    return [row for rows in finished for row in remaining.take(rows)]
 
 
 def _print(estimate: Estimate, asked: Asked) -> None:

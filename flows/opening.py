@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from config.job import Job, job_name
 from tasks.artifacts import progress_artifact
-from tasks.batches import split_kept
+from tasks.batches import Remaining
 from tasks.estimating import expected_cost
 from tasks.keeping import PrefectKeep, result_storage
 from tasks.planning import Plan, make_plan
@@ -38,9 +38,11 @@ def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
 def list_images(run: Run) -> list[Source]:
     """The images that are left to ask about; those answered before and unchanged since are recorded at once."""
     plan = run.plan
-    finished = [] if plan.job.refresh else run.keep.finished(plan.batch_prefix)
-    kept, left = split_kept(plan.listing.images, finished)
-    run.record(kept)
+    remaining = Remaining(plan.listing.images)
+    if not plan.job.refresh:
+        for rows in run.keep.finished(plan.batch_prefix):
+            run.record(remaining.take(rows))
+    left = remaining.left
     run.to_ask = len(left)
     run.estimate = expected_cost(plan, left)
     run.listed.set()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tasks.asking.records import Outcome, Page
@@ -30,6 +31,11 @@ class Batch:
         self.unprepared: list[Row] = []
         self.rows: list[Row] | None = None
 
+    def release(self) -> None:
+        """Let go of everything once it is recorded: Prefect remembers every task's result as long as the flow lives."""
+        for held in (self.sources, self.pages, self.outcomes, self.unprepared, self.rows or []):
+            held.clear()
+
     @property
     def label(self) -> str:
         """For the task run's name."""
@@ -55,21 +61,28 @@ def row_identity(row: Row) -> str:
     return f"{row['image']}\t{row['source_bytes']}\t{state}"
 
 
-def split_kept(sources: list[Source], finished: Iterable[list[Row]]) -> tuple[list[Row], list[Source]]:
-    """Rows of files that were finished before and have not changed since, and the files that are left."""
-    by_file: dict[str, dict[int, Row]] = {}
-    for rows in finished:
-        for row in rows:
-            by_file.setdefault(row_identity(row), {})[row["page"]] = row
-    kept: list[Row] = []
-    left: list[Source] = []
-    for source in sources:
-        pages = by_file.get(identity(source))
-        if pages is None:
-            left.append(source)
-        else:
-            kept += [renewed(pages[page], source) for page in sorted(pages)]
-    return kept, left
+class Remaining:
+    """The files of a run that no finished batch holds unchanged; shrinks as batches are looked at."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._left = {identity(source): source for source in sources}
+
+    def take(self, finished: list[Row]) -> list[Row]:
+        """Rows of a finished batch whose files are in the run and have not changed, as rows of this run."""
+        files: dict[str, list[Row]] = {}
+        for row in finished:
+            files.setdefault(row_identity(row), []).append(row)
+        return [
+            renewed(row, source)
+            for file, rows in files.items()
+            if (source := self._left.pop(file, None)) is not None
+            for row in sorted(rows, key=itemgetter("page"))
+        ]
+
+    @property
+    def left(self) -> list[Source]:
+        """The files that have to be asked about, in order."""
+        return list(self._left.values())
 
 
 def batch_size(images: int) -> int:

@@ -127,8 +127,11 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
 def expected_cost(plan: Plan, sources: list[Source]) -> Decimal | None:
     """About what asking about these files will cost, from the headers of some of them; None without a price.
 
-    Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed.
+    Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed. None for files on S3 too, where
+    reading a header is a request that the run would make again.
     """
+    if any(is_s3(source.uri) for source in sources):
+        return None
     prices = prices_of(plan.endpoint.prices, plan.job.model)
     sample = sources[:: max(1, len(sources) // SAMPLE)]
     measured = [size for size in measure_all(sample) if size is not None]

@@ -8,6 +8,7 @@ worker can resume any run.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,15 @@ class PrefectKeep:
             return None
         return record if isinstance(record, dict) else None
 
-    def finished(self, prefix: str) -> list[list[dict[str, Any]]]:
-        """Rows of every finished batch under the prefix."""
-        batches = []
+    def finished(self, prefix: str) -> Iterator[list[dict[str, Any]]]:
+        """Rows of each finished batch under the prefix."""
         for key in self._keys(prefix):
             try:
                 rows = self.store.read(key).result
             except (ValueError, FileNotFoundError):  # torn, or tidied away meanwhile
                 continue
             if isinstance(rows, list):
-                batches.append(rows)
-        return batches
+                yield rows
 
     def _keys(self, prefix: str) -> list[str]:
         if isinstance(self._root, Path):

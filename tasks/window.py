@@ -108,6 +108,7 @@ class Window:
         if batch.asking or not future.state.is_completed():
             del self._under_way[future]
             self._run.record(_rows(batch, future))
+            batch.release()
         else:
             batch.asking = True
             self._prepared.append(future)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.batches import LARGEST, Batch, batch_size, batches, identity, row_identity, split_kept
+from tasks.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
 from tasks.records import Source
 from tasks.rows import source_columns
 
@@ -60,12 +60,11 @@ def test_a_file_is_the_same_while_its_size_and_etag_or_time_are() -> None:
 
 def test_finished_files_are_taken_over_and_changed_ones_are_left() -> None:
     same, changed, new = SOURCES[:3]
-    kept, left = split_kept(
-        [same, replace(changed, size=1), new], [[finished(same, page=2), finished(changed)], [finished(same, page=1)]]
-    )
-    assert left == [replace(changed, size=1), new]
+    remaining = Remaining([same, replace(changed, size=1), new])
+    kept = remaining.take([finished(same, page=2), finished(changed), finished(same, page=1)])
+    assert remaining.left == [replace(changed, size=1), new]
     assert [(row["name"], row["page"], row["cached"], row["cost_usd"], row["attempts"]) for row in kept] == [
         (same.name, 1, True, "0", 0),
         (same.name, 2, True, "0", 0),
     ]
-    assert split_kept(SOURCES[:5], []) == ([], SOURCES[:5])
+    assert remaining.take([finished(same)]) == [], "a file has its rows once, whatever other batches held it"

@@ -32,12 +32,12 @@ def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
 
 def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
     keep = PrefectKeep(result_storage("/anywhere/out"))
-    assert keep.finished("batches/q") == []
+    assert list(keep.finished("batches/q")) == []
     for name in ("one", "two", "three"):
         keep.store.write([{"image": name}], key=f"batches/q/{name}")
     keep.store.write([{"image": "of another question"}], key="batches/r/one")
     (home / "results" / "batches" / "q" / "three").write_bytes(b'{"me')
-    assert keep.finished("batches/q") == [[{"image": "one"}], [{"image": "two"}]]
+    assert list(keep.finished("batches/q")) == [[{"image": "one"}], [{"image": "two"}]]
 
 
 def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
@@ -61,8 +61,8 @@ def test_on_s3_answers_lie_beside_the_results(s3_server: S3Server, home: Path, m
 
     asyncio.run(use(keep))
     keep.store.write([{"image": "one"}], key="batches/q/one")
-    assert keep.finished("batches/q") == [[{"image": "one"}]]
-    assert keep.finished("batches/none") == []
+    assert list(keep.finished("batches/q")) == [[{"image": "one"}]]
+    assert list(keep.finished("batches/none")) == []
     listed = s3_server.client().list_objects_v2(Bucket=s3_server.bucket, Prefix="keeping/")["Contents"]
     assert [entry["Key"] for entry in listed] == [
         "keeping/.visionflow/answers/ab/cd",
