@@ -11,7 +11,9 @@ from time import monotonic
 
 # `tokens` is the sum that some endpoints limit instead of input and output.
 CLASSES = ("requests", "input-tokens", "output-tokens", "tokens")
+COUNTED_WHEN_ENDED = ("output-tokens", "tokens")
 SPARE = 0.02  # of a limit stays unused, for calls of ours that the last header could not know of
+BELIEVED = 0.1  # of what a header tells us to have more than we thought; all where calls in flight are counted
 ROUNDING = 1000.0  # the API rounds what is left of tokens to thousands
 SPARE_OF_FULLEST = 0.2  # but no more than this of the most that was ever left, where bursts are small
 
@@ -36,16 +38,24 @@ class Load:
 class Bucket:
     """One limit as last heard of, refilled since."""
 
-    def __init__(self, clock: Callable[[], float], *, rounding: float) -> None:
+    def __init__(self, clock: Callable[[], float], *, rounding: float, believed: float) -> None:
         self._clock = clock
         self._rounding = rounding
+        self._believed = believed
         self._at = clock()
         self._level = 0.0
         self._limit = self._fullest = 0.0
 
     def heard(self, limit: float, left: float, due: float) -> None:
-        """So many units a minute are allowed and so many are left, of which calls in flight will still take some."""
-        self._limit, self._level, self._at = limit, left - due, self._clock()
+        """So many units a minute are allowed and so many are left, of which calls in flight will still take some.
+
+        What is left is believed at once when it is less than we thought. When it is more, the answer may be older than
+        the calls that left since, the more so on a busy machine: only a share of the difference is believed each time.
+        """
+        known, told = self._limit == limit, left - due
+        ours = self._now() if known else told
+        self._limit, self._at = limit, self._clock()
+        self._level = told if told < ours else ours + (told - ours) * self._believed
         self._fullest = max(self._fullest, left)
 
     def take(self, units: float) -> None:
@@ -80,9 +90,13 @@ class Pace:
             left = _number(headers.get(f"anthropic-ratelimit-{name}-remaining"))
             if limit and left is not None:
                 if name not in self._buckets:
-                    self._buckets[name] = Bucket(self._clock, rounding=0.0 if name == "requests" else ROUNDING)
-                due = self._output_due if name in ("output-tokens", "tokens") else 0.0
+                    self._buckets[name] = self._bucket(name)
+                due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
                 self._buckets[name].heard(limit, left, due)
+
+    def _bucket(self, name: str) -> Bucket:
+        rounding = 0.0 if name == "requests" else ROUNDING
+        return Bucket(self._clock, rounding=rounding, believed=1.0 if name in COUNTED_WHEN_ENDED else BELIEVED)
 
     def wait(self, load: Load) -> float:
         """Seconds until a call of this load fits under every limit."""
