@@ -48,7 +48,8 @@ def list_images(run: Run) -> list[Source]:
     run.listed.set()
     log = get_run_logger()
     log.info("Listed %d images in %s, %d done before", len(plan.listing.images), plan.listing.source, run.images)
-    log.info("To ask: %d images with %s, about $%s", len(left), plan.job.model, run.estimate)
+    about = f", about ${run.estimate:.4f}" if run.estimate is not None else ""
+    log.info("To ask: %d images with %s%s", len(left), plan.job.model, about)
     return left
 
 
