@@ -22,6 +22,6 @@ def last_state(run: Run, summary: dict[str, Any]) -> Any:
         raise halt.error
     state_type, name = ENDS[summary["status"]]
     counts = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items())
-    message = f"{halt.message if halt else ''} {counts}; ${summary['cost_usd']:.6f}".strip()
+    message = f"{summary['message'] or ''} {counts}; ${summary['cost_usd']:.6f}".strip()
     data = None if state_type is StateType.CANCELLED else summary  # Prefect takes only an exception there
     return State(type=state_type, name=name, message=message, data=data)

@@ -8,7 +8,7 @@ any, else assumed.
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from config.models import VISION_TIERS, model_facts
 from config.presets import Preset
-from config.prices import prices_of
+from config.prices import Price, prices_of
 from tasks.errors import ImageError
 from tasks.planning import Asked, Plan, image_rules
 from tasks.preparing import image_header, planned_size
@@ -86,14 +86,10 @@ def measure(source: Source) -> Measured | None:
     return None
 
 
-def measure_all(sources: list[Source], *, say: Callable[[int], None] = lambda _: None) -> list[Measured | None]:
-    """Every file measured, many at a time, for on S3 each is a request; `say` hears how many are done."""
-    measured: list[Measured | None] = []
+def measure_all(sources: list[Source]) -> list[Measured | None]:
+    """Every file measured, many at a time, for on S3 each is a request."""
     with ThreadPoolExecutor(READERS if any(is_s3(source.uri) for source in sources) else 4) as pool:
-        for number, one in enumerate(pool.map(measure, sources), start=1):
-            measured.append(one)
-            say(number)
-    return measured
+        return list(pool.map(measure, sources))
 
 
 def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
@@ -111,16 +107,12 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
     prices = prices_of(asked.endpoint.prices, model)
     if not prices:
         return None
-    facts = model_facts(model)
-    calls = sum(one.pages for one in measured)
+    rules = image_rules(preset, model_facts(model), asked.endpoint)
     prompt = same_prompt_for(assumed.prompt, asked.job.model, model)
-    usage = Usage(
-        input=sent_image_tokens(measured, image_rules(preset, facts, asked.endpoint)) + math.ceil(prompt * calls),
-        output=math.ceil(assumed.output * calls),
-    )
-    price = price_for(0, prices)  # one image never reaches the rows for large prompts
-    online = cost_usd(usage, [replace(price, up_to=None)])
-    batch = cost_usd(usage, [replace(price, up_to=None)], batch=True) if price.batch is not None else None
+    usage = _usage(measured, rules, prompt, assumed.output)
+    price = _image_price(prices)
+    online = cost_usd(usage, [price])
+    batch = cost_usd(usage, [price], batch=True) if price.batch is not None else None
     return Offer(model, preset.name, usage.input, usage.output, online, batch)
 
 
@@ -137,14 +129,22 @@ def expected_cost(plan: Plan, sources: list[Source]) -> Decimal | None:
     measured = [size for size in measure_all(sample) if size is not None]
     if not prices or not measured:
         return None
-    calls = sum(size.pages for size in measured)
     question = plan.question
     prompt = assumed_prompt(question.prompt + (question.system or ""), question.model)
-    usage = Usage(
-        input=sent_image_tokens(measured, plan.rules) + math.ceil(prompt * calls),
-        output=plan.preset.typical_output * calls,
-    )
-    return cost_usd(usage, [replace(price_for(0, prices), up_to=None)]) / len(sample) * len(sources)
+    usage = _usage(measured, plan.rules, prompt, Decimal(plan.preset.typical_output))
+    return cost_usd(usage, [_image_price(prices)]) / len(sample) * len(sources)
+
+
+def _usage(measured: list[Measured], rules: ImageRules, prompt: Decimal, output: Decimal) -> Usage:
+    """Tokens of all calls together, with so many of prompt and of answer in each."""
+    calls = sum(one.pages for one in measured)
+    images = sent_image_tokens(measured, rules)
+    return Usage(input=images + math.ceil(prompt * calls), output=math.ceil(output * calls))
+
+
+def _image_price(prices: tuple[Price, ...]) -> Price:
+    """The row for calls with one image, which never reach those for large prompts, fit to price their sum."""
+    return replace(price_for(0, prices), up_to=None)
 
 
 def assumed_prompt(text: str, model: str) -> Decimal:

@@ -8,6 +8,7 @@ worker can resume any run.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ class RecordFiles(LocalFileSystem):
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write beside the record and rename, so that a reader never sees half of it."""
         target = self._resolve_path(path)
-        partial = target.with_name(f"{target.name}.part")
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")  # another run may keep the same answer
         try:
             partial.write_bytes(content)
         except FileNotFoundError:
