@@ -1,6 +1,7 @@
 """One function a command: it does the work by the modules it imports, prints, and returns the exit status."""
 
 import argparse
+import gc
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ EXIT_STATUS = {"completed": 0, "completed_with_failures": 3, "paused": 4, "stopp
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask about every image of the source."""
+    gc.disable()  # while importing; see `conduct`
     from flows.server import find_or_start
 
     server = find_or_start()  # before anything heavy is imported: it takes longest
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Run the samples against the simulator."""
+    gc.disable()
     from flows.server import find_or_start
 
     server = find_or_start()

@@ -11,14 +11,15 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tasks.asking.halting import Halt
-from tasks.batches import IMAGE_BY_IMAGE, LARGEST, Batch
+from tasks.batches import Batch, batch_size
 from tasks.errors import StopRun
 from tasks.rows import Row, renewed
 from tasks.running import Run
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
-PREPARED_BYTES = 256_000_000
-AHEAD = 8  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
+PREPARED_BYTES = 128_000_000
+AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
+WAVE = 4  # batches let in before the flow looks what is prepared: Prefect takes some 10 ms to start each
 # How long the flow waits before it looks whether the run was halted.
 LOOK_S = 0.5
 
@@ -42,16 +43,17 @@ class Window:
         self._wave: list[Batch] = []
         self._prepared: list[Any] = []
         self._done: SimpleQueue[Any] = SimpleQueue()
-        self._most_images = AHEAD * max(run.plan.job.concurrency, LARGEST if run.to_ask > IMAGE_BY_IMAGE else 1)
+        self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(run.to_ask))
 
     def turns(self) -> Iterator[Turn]:
         """A turn whenever there is something to do, until all is done."""
         while True:
+            self._take_done()
             admitted, prepared, self._prepared = self._admitted(), self._prepared, []
             if admitted or prepared:
                 yield Turn(admitted, prepared)
             elif self._under_way:
-                self._take_done()
+                self._wait()
             else:
                 break
         self._record_unasked()
@@ -73,7 +75,7 @@ class Window:
     def _admitted(self) -> list[Batch]:
         self._wave = wave = []
         images = sum(len(batch.sources) for batch in self._under_way.values())
-        while self._next is not None and self._run.engine.halt is None and self._fits(images):
+        while self._next is not None and len(wave) < WAVE and self._run.engine.halt is None and self._fits(images):
             wave.append(self._next)
             images += len(self._next.sources)
             self._next = next(self._batches, None)
@@ -95,10 +97,13 @@ class Window:
         most = self._run.rules.max_base64_bytes * 3 // 4
         return round(sum(min(source.size, most) for source in batch.sources) * self._run.preparation.sent_share)
 
-    def _take_done(self) -> None:
-        """Wait a little until something is done, then take everything that is."""
+    def _wait(self) -> None:
+        """Until something is done, or for a little while."""
         with suppress(Empty):
             self._take(self._done.get(timeout=LOOK_S))
+
+    def _take_done(self) -> None:
+        with suppress(Empty):
             while True:
                 self._take(self._done.get_nowait())
 
