@@ -37,7 +37,10 @@ def storage_of(output: str) -> Path | RemoteFileSystem:
     """The same place for reading alone, which needs no server."""
     if not is_s3(output):
         return home() / "results"
-    base = f"{output.rstrip('/')}/{FOLDER}"
+    return _remote(f"{output.rstrip('/')}/{FOLDER}")
+
+
+def _remote(base: str) -> RemoteFileSystem:
     return RemoteFileSystem(basepath=base, settings={"use_listings_cache": False})  # credentials: AWS variables
 
 
@@ -84,6 +87,11 @@ class PrefectKeep:
         self._root = storage
         self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = home() / "unsaved"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """For a process that asks for the same run: the same place, opened there."""
+        place = str(self._root) if isinstance(self._root, Path) else self._root.basepath
+        return _reopened, (place,)
 
     async def get(self, key: str) -> dict[str, Any] | None:
         """The record, or None if there is none or it is torn; the storage's own error if it is in trouble."""
@@ -132,3 +140,7 @@ class PrefectKeep:
             return sorted(f"{prefix}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
         base = self._root.basepath.removeprefix("s3://")
         return sorted(path.removeprefix(f"{base}/") for path in s3_filesystem().find(f"{base}/{prefix}/"))
+
+
+def _reopened(place: str) -> PrefectKeep:
+    return PrefectKeep(_remote(place) if is_s3(place) else Path(place))

@@ -35,7 +35,8 @@ def _complete(output: Output, job: str, left: Leftover) -> None:
         recorded = set()
     missing = [_typed(call) for call in left.ended if call["call"] not in recorded]
     if missing:
-        write_table_file(TableFile(output, "calls", job, left.run_id, "part-recovered.parquet"), missing)
+        part = f"part-recovered-{left.path.stem}.parquet"  # a run of several processes leaves several journals
+        write_table_file(TableFile(output, "calls", job, left.run_id, part), missing)
 
 
 def _maybe(call: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
-from tasks.asking.records import EngineSettings
+from tasks.asking.processes.engines import Engines
+from tasks.asking.processes.wire import Place
+from tasks.asking.records import EngineSettings, Keep
 from tasks.billing import Bill, in_yuan, spent_today
 from tasks.planning import Plan
 from tasks.preparation import Preparation
@@ -57,7 +59,7 @@ class Run:
         self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
         self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
-        self.engine = Engine(engine_settings(plan), keep, self.ledger)
+        self.engine = open_engine(plan, keep, self.ledger)
 
     @property
     def rules(self) -> ImageRules:
@@ -201,7 +203,7 @@ class Run:
         self._record_calls()
         self._results.close()
         self._calls.close()
-        self.journal.forget()
+        self.engine.recorded()
 
     def _writer(self, table: str, **options: Any) -> TableWriter:
         return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)
@@ -224,6 +226,14 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def open_engine(plan: Plan, keep: Keep, ledger: CallLedger) -> Engine | Engines:
+    """One engine in this process, or several in processes of their own."""
+    settings, processes = engine_settings(plan), plan.job.workers
+    if processes == 1:
+        return Engine(settings, keep, ledger)
+    return Engines(settings, keep, ledger, Place(plan.output.uri, plan.name), processes=processes)
 
 
 def engine_settings(plan: Plan) -> EngineSettings:

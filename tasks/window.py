@@ -73,7 +73,8 @@ class Window:
             future.add_done_callback(self._done.put)
 
     def _admitted(self) -> list[Batch]:
-        self._wave = wave = []
+        wave: list[Batch] = []
+        self._wave = wave
         images = sum(len(batch.sources) for batch in self._under_way.values())
         while self._next is not None and len(wave) < WAVE and self._run.engine.halt is None and self._fits(images):
             wave.append(self._next)

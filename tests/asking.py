@@ -15,6 +15,8 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
+from tasks.asking.processes.engines import Engines
+from tasks.asking.processes.wire import Place
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
 from tasks.records import PreparedImage
@@ -78,7 +80,7 @@ def at(url: str) -> Endpoint:
 class Asked:
     """An engine under way, and what it left behind."""
 
-    def __init__(self, engine: Engine, ledger: CallLedger, keep: Any, journal: Journal) -> None:
+    def __init__(self, engine: Any, ledger: CallLedger, keep: Any, journal: Journal) -> None:
         self.engine = engine
         self.keep = keep
         self.journal = journal.path
@@ -107,12 +109,15 @@ class Asked:
 
 @contextmanager
 def asking(url: str, folder: Path, keep: Any = None, **settings: Any) -> Iterator[Asked]:
-    """An engine on the simulator at `url` that keeps answers and journal under `folder`."""
+    """An engine on the simulator at `url`, or several, that keep answers and journals under `folder`."""
     run_id = settings.pop("run_id", "20261123T000000Z-test")
     settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
+    processes = settings.pop("processes", 1)
     keep = keep or JsonKeep(folder / "kept")
     journal = Journal(str(folder / "output"), "job", run_id)
     ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
-    with Engine(EngineSettings(run_id=run_id, **settings), keep, ledger) as engine:
+    chosen = EngineSettings(run_id=run_id, **settings)
+    several = Engines(chosen, keep, ledger, Place(str(folder / "output"), "job"), processes=processes)
+    with several if processes > 1 else Engine(chosen, keep, ledger) as engine:
         yield Asked(engine, ledger, keep, journal)
     journal.close()

@@ -12,8 +12,8 @@ from tasks.asking.body import PATH, Bodies
 from tasks.asking.calls import CallLedger, OpenCall
 from tasks.asking.failures import Failure, Scope, classify, explained, without_secrets
 from tasks.asking.halting import Halt, Halted, Halting
-from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation, worst_case
-from tasks.asking.limits.limiter import Limiter
+from tasks.asking.limits import Limits
+from tasks.asking.limits.budget import BudgetSpent, Reservation, worst_case
 from tasks.asking.limits.pacing import Load
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
@@ -81,14 +81,19 @@ class Caller:
     """Calls the endpoint until there is an answer. Lives on one event loop."""
 
     def __init__(
-        self, settings: EngineSettings, client: "AsyncAnthropic", limiter: Limiter, ledger: CallLedger, halting: Halting
+        self,
+        settings: EngineSettings,
+        client: "AsyncAnthropic",
+        limits: Limits,
+        ledger: CallLedger,
+        halting: Halting,
     ) -> None:
-        self.budget = Budget(settings.max_cost)
+        self.budget = limits.budget
         self._settings = settings
         self._client = client
         self._bodies = Bodies(caching=settings.endpoint.caching)
         self._key = client.api_key or ""
-        self._limiter = limiter
+        self._limiter = limits.limiter
         self._ledger = ledger
         self._halting = halting
         models = {step.question.model for step in settings.steps}

@@ -7,6 +7,7 @@ as the job says, and so that one 429 slows all of them.
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tasks.asking.caller import Caller
@@ -14,27 +15,34 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.client import make_client
 from tasks.asking.halting import Halt, Halting
 from tasks.asking.ladder import Ladder
+from tasks.asking.limits import Limits
+from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
+from tasks.asking.limits.purse import Purse
 from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress
 from tasks.errors import SchemaError
 
 T = TypeVar("T")
 
-ALIKE_FAILURES = 10  # so many first answers that all fail the same way mean that the question is wrong
-
 
 class Engine:
     """Asks about pages until told to stop. Use as a context manager; `ask` may be called from many threads."""
 
-    def __init__(self, settings: EngineSettings, keep: Keep, ledger: CallLedger) -> None:
+    def __init__(self, settings: EngineSettings, keep: Keep, ledger: CallLedger, purse: Purse | None = None) -> None:
         self.settings = settings
         self.ledger = ledger
         self.progress = Progress()
         self._keep = keep
+        self._purse = purse
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
-        self._limiter = Limiter(settings.concurrency, per_second=settings.per_second, one_first=_one_first(settings))
+        self._limiter = Limiter(
+            settings.concurrency,
+            per_second=settings.per_second,
+            one_first=one_first(settings),
+            share=settings.share,
+        )
         self._halting = Halting(self._limiter.wake_all)
 
     def __enter__(self) -> "Engine":
@@ -59,7 +67,8 @@ class Engine:
     async def _open(self) -> None:
         settings = self.settings
         self._client = make_client(settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout)
-        self._caller = Caller(settings, self._client, self._limiter, self.ledger, self._halting)
+        limits = Limits(self._limiter, Budget(settings.max_cost, self._purse))
+        self._caller = Caller(settings, self._client, limits, self.ledger, self._halting)
         self._ladder = Ladder(settings, self._keep, self._caller, self._halting)
 
     async def _drain(self) -> None:
@@ -93,7 +102,15 @@ class Engine:
 
         `attempts` calls may fail before a page counts as unavailable; being throttled is no failure.
         """
-        return self._run(self._ask_all(pages, attempts))
+        return self.submit(pages, attempts=attempts).result()
+
+    def submit(self, pages: list[Page], *, attempts: int) -> Future[list[Outcome]]:
+        """The same without waiting."""
+        return asyncio.run_coroutine_threadsafe(self._ask_all(pages, attempts), self._loop)
+
+    def recorded(self) -> None:
+        """Every call is in the `calls` table: what was written down for a later run has served."""
+        self.ledger.journal.forget()
 
     def stop(self, halt: Halt) -> None:
         """Make no more calls; those in flight finish and are kept. The first reason given stands."""
@@ -121,23 +138,13 @@ class Engine:
         outcome = await self._ladder.climb(page)
         if outcome.status != "unavailable":
             page.drop_bytes()
-            self.progress.done += 1
-            self.progress.statuses[outcome.status] += 1
-            self._stop_if_all_alike(outcome)
+            try:
+                self.progress.add(outcome)
+            except SchemaError as error:
+                self._halting.halt(Halt("stopped", str(error), error))
         return outcome
 
-    def _stop_if_all_alike(self, outcome: Outcome) -> None:
-        """A wrong schema or prompt must not cost a thousand answers."""
-        failing = outcome.status in ("invalid", "truncated", "rejected") and not outcome.cached
-        statuses = self.progress.statuses
-        if failing and statuses[outcome.status] == self.progress.done == ALIKE_FAILURES:
-            error = SchemaError(
-                f"The first {ALIKE_FAILURES} images all ended as {outcome.status} ({outcome.error}). "
-                "Check the schema, the prompt and --max-tokens."
-            )
-            self._halting.halt(Halt("stopped", str(error), error))
 
-
-def _one_first(settings: EngineSettings) -> bool:
+def one_first(settings: EngineSettings) -> bool:
     """A cached system prompt is written by the first call; in a fan-out every call would write it."""
     return settings.one_first or (settings.endpoint.caching and settings.steps[0].question.cacheable)

@@ -13,19 +13,23 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO, Any
 
 from config.settings import home
 from tasks.errors import OutputError
 
+ORPHAN_S = 30.0  # a process without its run gets so long to finish; later its calls are taken in by a later run
+LOOK_S = 0.05
+
 
 class Journal:
     """Appends one line a call; each line reaches the operating system before the method returns, or OutputError."""
 
-    def __init__(self, output: str, job: str, run_id: str) -> None:
-        folder = journal_folder(output, job)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{run_id}.jsonl"
+    def __init__(self, output: str, job: str, run_id: str, process: int | None = None) -> None:
+        """`process` numbers the journals of a run that asks with several processes."""
+        self.path = journal_path(output, job, run_id, process)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("ab", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
 
@@ -70,19 +74,46 @@ class Leftover:
 
 
 def leftovers(output: str, job: str) -> Iterator[Leftover]:
-    """Journals of dead runs of this job and output."""
+    """Journals of dead runs of this job and output; those whose run is alive are left alone.
+
+    A process whose run was killed still finishes its calls in flight: it is waited for, since their answers are paid.
+    """
     folder = journal_folder(output, job)
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
+        run = path.with_name(f"{_run_of(path)}.jsonl")
         with path.open("r+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its run is alive
-            yield _read(path, file)
+            if _locked(file, seconds=ORPHAN_S if path != run and not _is_alive(run) else 0.0):
+                yield _read(path, file)
+
+
+def _run_of(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _is_alive(run: Path) -> bool:
+    try:
+        with run.open("r+", encoding="utf-8") as file:
+            return not _locked(file)
+    except FileNotFoundError:
+        return False
+
+
+def _locked(file: IO[str], seconds: float = 0.0) -> bool:
+    """Whether we could take the lock, which whoever writes the journal holds, within so many seconds."""
+    until = monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= until:
+                return False
+            sleep(LOOK_S)
+        else:
+            return True
 
 
 def _read(path: Path, lines: IO[str]) -> Leftover:
-    left = Leftover(path.stem, path)
+    left = Leftover(_run_of(path), path)
     in_flight: dict[int, dict[str, Any]] = {}
     for line in lines:
         try:
@@ -96,6 +127,11 @@ def _read(path: Path, lines: IO[str]) -> Leftover:
             left.ended.append(entry["ended"])
     left.in_flight = list(in_flight.values())
     return left
+
+
+def journal_path(output: str, job: str, run_id: str, process: int | None = None) -> Path:
+    """The journal of one run, or of one of the processes that ask for it."""
+    return journal_folder(output, job) / (f"{run_id}.jsonl" if process is None else f"{run_id}.{process}.jsonl")
 
 
 def journal_folder(output: str, job: str) -> Path:

@@ -8,7 +8,10 @@ from typing import Any, Protocol
 from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
 from tasks.asking.question import Step
+from tasks.errors import SchemaError
 from tasks.records import PreparedImage
+
+ALIKE_FAILURES = 10  # so many first answers that all fail the same way mean that the question is wrong
 
 
 class Keep(Protocol):
@@ -37,6 +40,7 @@ class EngineSettings:
     cap_remedy: str = "Raise --max-cost"
     refresh: bool = False
     one_first: bool = False
+    share: float = 1.0  # of the endpoint's limits, where several processes ask for one run
 
 
 @dataclass(slots=True)
@@ -73,3 +77,14 @@ class Progress:
 
     done: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more. SchemaError if the question must be wrong: that must not cost a thousand answers."""
+        self.done += 1
+        self.statuses[outcome.status] += 1
+        failing = outcome.status in ("invalid", "truncated", "rejected") and not outcome.cached
+        if failing and self.statuses[outcome.status] == self.done == ALIKE_FAILURES:
+            raise SchemaError(
+                f"The first {ALIKE_FAILURES} images all ended as {outcome.status} ({outcome.error}). "
+                "Check the schema, the prompt and --max-tokens."
+            )

@@ -46,6 +46,12 @@ class AnswerSchema:
     model: type[BaseModel] | None = None
     wrapped: bool = False  # the user's schema is no object, and lies in the field `value` of one
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """For another process: what was derived from the schema is derived again."""
+        from tasks.schemas.loading import rebuilt
+
+        return rebuilt, (self.name, self.source, self.model)
+
     def fit(self, text: str) -> Fitted:
         """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""
         try:

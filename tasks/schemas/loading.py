@@ -107,6 +107,11 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
     )
 
 
+def rebuilt(name: str, source: Any, model: type[BaseModel] | None) -> AnswerSchema:
+    """A schema that was built before."""
+    return build_schema(name, source, label=name, model=model)
+
+
 def _read(path: Path, label: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))

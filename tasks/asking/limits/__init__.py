@@ -1,3 +1,16 @@
 """What holds calls back: `limiter` (places and moments), `pacing` (the endpoint's headers), `rate` (what 429s teach),
-`budget` (the cap on dollars).
+`budget` (the cap on dollars), `purse` (what is used of it, perhaps by several processes).
 """
+
+from dataclasses import dataclass
+
+from tasks.asking.limits.budget import Budget
+from tasks.asking.limits.limiter import Limiter
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All that one engine's calls wait for."""
+
+    limiter: Limiter
+    budget: Budget

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from config.prices import Price
+from tasks.asking.limits.purse import Purse, Room
 from tasks.asking.question import Question
 from tasks.pricing import highest_cost
 from tasks.records import PreparedImage
@@ -38,48 +39,67 @@ class Reservation:
 
 
 class Budget:
-    """US dollars used up (paid, or perhaps paid), set aside and allowed. Lives on one event loop."""
+    """The cap, and who waits for room under it. Lives on one event loop; the purse may be another process's too."""
 
-    def __init__(self, cap: Decimal | None) -> None:
+    def __init__(self, cap: Decimal | None, purse: Purse | None = None) -> None:
         self.cap = cap
-        self.used = Decimal(0)
-        self.set_aside = Decimal(0)
+        self._purse = purse or Purse()
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def used(self) -> Decimal:
+        """US dollars paid, or perhaps paid."""
+        return self._purse.used
+
+    @property
+    def set_aside(self) -> Decimal:
+        """US dollars that calls in flight may still cost."""
+        return self._purse.set_aside
 
     @property
     def nearly_spent(self) -> bool:
         """Whether four fifths of the cap are used up: time for a warning."""
-        return self.cap is not None and self.used >= self.cap * WARNING_SHARE
+        return nearly_spent(self.used, self.cap)
 
     @asynccontextmanager
     async def reserved(self, worst: Decimal) -> AsyncIterator[Reservation]:
         """Hold the worst case of one call; wait while calls in flight may still leave room; BudgetSpent if not."""
         reservation = Reservation(worst)
-        if self.cap is not None:
-            await self._set_aside(worst, self.cap)
+        if self.cap is None:
+            yield reservation
+            return
+        await self._set_aside(worst, self.cap)
         try:
             yield reservation
         finally:
-            self.used += reservation.cost
-            if self.cap is not None:
-                self.set_aside -= worst
-                self._wake_next()
+            self._purse.give_back(worst, reservation.cost)
+            self._wake_next()
 
     async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
-        while self.used + self.set_aside + worst > cap:
-            if not self.set_aside:
+        while (room := self._purse.take(worst, cap)) is not Room.TAKEN:
+            if room is Room.NEVER:
                 self._wake_next()
                 raise BudgetSpent
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        self.set_aside += worst
+            await self._change()
         self._wake_next()
+
+    async def _change(self) -> None:
+        """Wait until a call of ours has ended, or for a moment where others' calls may have."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await asyncio.wait([waiter], timeout=self._purse.look_s)
+        if not waiter.done():
+            self._waiting.remove(waiter)
 
     def _wake_next(self) -> None:
         """Let the first in line look again; whoever finds an answer, room or none, wakes the next."""
         if self._waiting:
             self._waiting.popleft().set_result(None)
+
+
+def nearly_spent(used: Decimal, cap: Decimal | None) -> bool:
+    """Whether four fifths of the cap are used up."""
+    return cap is not None and used >= cap * WARNING_SHARE
 
 
 def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...]) -> Decimal:

@@ -1,0 +1,142 @@
+"""What a run and the processes that ask for it say to each other, over a socket that nobody else can reach."""
+
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+from decimal import Decimal
+from threading import Lock
+from typing import Any, NamedTuple
+
+from tasks.asking.answer import Answer
+from tasks.asking.halting import Halt
+from tasks.asking.question import Step
+from tasks.asking.records import EngineSettings, Keep, Outcome, Page
+
+LENGTH = struct.Struct(">Q")
+
+
+class Place(NamedTuple):
+    """Whose journals they are."""
+
+    output: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Everything a process needs to begin; the key comes from its environment."""
+
+    number: int  # of this process, from 0
+    processes: int
+    settings: EngineSettings
+    keep: Keep
+    place: Place
+    preset: str
+    purse_fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One page to ask about."""
+
+    number: int
+    page: Page
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing more will be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How it ended for one page. The question is left out: the run knows it by the number of its step."""
+
+    number: int
+    status: str
+    step: int
+    answer: Answer | None
+    cached: bool
+    duplicate_of: str | None
+    error_code: str | None
+    error: str | None
+    attempts: int
+    spent: Decimal
+
+    @classmethod
+    def of(cls, ask: Ask, outcome: Outcome) -> "Told":
+        """An outcome as it is told."""
+        return cls(
+            number=ask.number,
+            status=outcome.status,
+            step=outcome.step.number,
+            answer=outcome.answer,
+            cached=outcome.cached,
+            duplicate_of=outcome.duplicate_of,
+            error_code=outcome.error_code,
+            error=outcome.error,
+            attempts=ask.page.attempts,
+            spent=ask.page.spent,
+        )
+
+    def outcome(self, steps: tuple[Step, ...]) -> Outcome:
+        """The outcome as it was."""
+        return Outcome(
+            status=self.status,
+            step=steps[self.step],
+            answer=self.answer,
+            cached=self.cached,
+            duplicate_of=self.duplicate_of,
+            error_code=self.error_code,
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The engine itself failed on a page, in a way that nobody foresaw."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a process has to say: how it ended for a page, the calls that have ended since, whether it has stopped."""
+
+    told: Told | Broken | None
+    calls: list[dict[str, Any]]
+    in_flight: int
+    halt: Halt | None
+    last: bool = False
+
+
+class Wire:
+    """Messages, whole and in order; any thread may send, one receives. OSError or EOFError when the other is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._stream = end.makefile("rb")
+        self._sending = Lock()
+
+    def send(self, message: object) -> None:
+        """Send one message."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            self._socket.sendall(LENGTH.pack(len(data)))
+            self._socket.sendall(data)
+
+    def receive(self) -> Any:
+        """The next message."""
+        header = self._stream.read(LENGTH.size)
+        if len(header) < LENGTH.size:
+            raise EOFError
+        data = self._stream.read(LENGTH.unpack(header)[0])
+        return pickle.loads(data)  # noqa: S301  # from our own process
+
+    def close(self) -> None:
+        """Close our end."""
+        self._stream.close()
+        self._socket.close()
