@@ -31,6 +31,10 @@ SAVINGS = {
 }
 SUMMED = ("calls", "calls_maybe_paid", "images", *(name for name, _ in TOKEN_COLUMNS), "cost_usd", "cost_cny", *SAVINGS)
 
+# What a report looks at in every row; answers, which are most of a table, are not among it.
+RESULT_COLUMNS = ["name", "image", "page", "status", "error_code", "error", "sent_width", "sent_height", "attempts"]
+RESULT_COLUMNS += ["latency_ms", "cost_usd", "cached", "duplicate_of"]
+CALL_COLUMNS = ["outcome", "http_status", "attempt", "paid", "cost_usd", "started_at", "latency_ms"]
 COMPARED = ["name", "image", "page", "sent_width", "sent_height", "attempts", "latency_ms", "cost_usd"]
 
 FAILURES = 200

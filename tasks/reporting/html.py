@@ -17,10 +17,11 @@ NO_VALUE = "–"
 
 
 def render_report(
-    run: Mapping[str, Any], costs: Iterable[Mapping[str, Any]], results: pa.Table, calls: pa.Table
+    run: Mapping[str, Any], costs: Iterable[Mapping[str, Any]], results: pa.Table, calls: pa.Table, samples: pa.Table
 ) -> str:
     """The page about one run, from its rows of the tables `runs`, `costs`, `results` and `calls`.
 
+    Of results and calls only RESULT_COLUMNS and CALL_COLUMNS are needed; `samples` are some whole rows of results.
     Nothing is embedded but the first rows of each kind: the page of 100,000 images is as long as that of 1,000.
     """
     costs = list(costs)
@@ -47,7 +48,7 @@ def render_report(
             latency=charts.histogram(calls["latency_ms"].filter(charts.was_answered(calls))),
             in_flight=charts.in_flight(calls),
             answered=charts.answered(calls),
-            answers=figures.answers(results),
+            answers=figures.answers(samples),
             settings=parsed(run["settings"]),
             versions=parsed(run["versions"]),
             folders={table: folder(run, table) for table in ("results", "calls", "costs", "runs")},

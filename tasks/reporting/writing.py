@@ -1,6 +1,9 @@
 """Writing the report of a run from its tables."""
 
+import pyarrow as pa
+
 from tasks.recording import run_folder
+from tasks.reporting import figures
 from tasks.reporting.html import render_report
 from tasks.storage import Output
 
@@ -9,8 +12,23 @@ def write_report(output: Output, job: str, run_id: str) -> str:
     """Write `report.html` of a run that has ended, from its Parquet tables alone, and return its URI."""
     run = output.read_table(f"{run_folder('runs', job, run_id)}/run.parquet").to_pylist()[0]
     costs = output.read_table(f"{run_folder('costs', job, run_id)}/costs.parquet").to_pylist()
-    results = output.read_table(run_folder("results", job, run_id))
-    calls = output.read_table(run_folder("calls", job, run_id))
+    rows, calls = run_folder("results", job, run_id), run_folder("calls", job, run_id)
+    page = render_report(
+        run,
+        costs,
+        results=output.read_table(rows, columns=figures.RESULT_COLUMNS),
+        calls=output.read_table(calls, columns=figures.CALL_COLUMNS),
+        samples=_samples(output, rows),
+    )
     path = f"{run_folder('reports', job, run_id)}/report.html"
-    output.write_text(path, render_report(run, costs, results, calls))
+    output.write_text(path, page)
     return output.join(path)
+
+
+def _samples(output: Output, folder: str) -> pa.Table:
+    """The first part with a good answer: answers are most of a table, and only a few are shown."""
+    for part in output.list(folder):
+        rows = output.read_table(part)
+        if "ok" in rows["status"].unique().to_pylist():
+            break
+    return rows
