@@ -34,7 +34,8 @@ class Conducted:
 
 def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> Conducted:
     """Plan, run and sum up; StopRun when the run could not start or had to stop."""
-    plan = make_plan(source, output, job)
+    with terminal.listing() as progress:
+        plan = make_plan(source, output, job, progress)
     announce(plan, terminal)
     _import_prefect(server)
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
@@ -46,7 +47,7 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
 
     opening.plans[opening.plan_key(source, output, job)] = plan
     opening.watchers.append(terminal.watch)
-    gc.freeze()  # modules stay for good: looking through them for garbage takes a sixth of the start, and of every sweep
+    gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
     gc.enable()
     try:
         analyze_images(source, output, job)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,10 +18,9 @@ from flows.terminal import Terminal, counted
 from tasks.asking.counting import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
-from tasks.listing import Listing, list_images
+from tasks.listing import Listing, OnDemand, list_images
 from tasks.planning import Asked, batch_prefix, check, image_rules, resolve
 from tasks.records import Source
-from tasks.rows import Row
 from tasks.storage import open_output
 
 # So many earlier answers of the job tell more of the next than an assumption does.
@@ -47,7 +47,8 @@ class Estimate:
 def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
     """Estimate and print; StopRun or UsageError where a run would stop too."""
     asked = _described(resolve(job))
-    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit)
+    with Terminal(quiet=as_json).listing() as progress:
+        listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     estimate = make_estimate(listing, asked, output)
     if as_json:
         sys.stdout.write(json.dumps(_as_json(estimate), default=_plain) + "\n")
@@ -58,12 +59,10 @@ def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) 
 def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimate:
     """Measure what is left after kept answers and duplicates, and price it."""
     name = asked.job.name or job_name(listing.source)
-    kept = _kept_files(listing, asked, output)
-    kept_files = {row["image"] for row in kept}
-    fresh = [image for image in listing.images if image.uri not in kept_files]
-    repeated = set(duplicates(fresh))
-    asking = [image for position, image in enumerate(fresh) if position not in repeated]
-    sizes = measure_all(asking)
+    fresh, kept_usd = _fresh(listing, asked, output)
+    repeated = duplicates(fresh)
+    again = set(repeated)
+    sizes = measure_all(fresh.pick([position for position in range(len(fresh)) if position not in again]))
     measured = [size for size in sizes if size is not None]
     assumed = _assumed(asked, output, name)
     return Estimate(
@@ -71,10 +70,10 @@ def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimat
         to_ask=len(measured),
         pages=sum(size.pages for size in measured),
         unreadable=len(sizes) - len(measured),
-        kept=len(kept_files),
-        kept_usd=sum((Decimal(row["kept_usd"]) for row in kept), Decimal(0)),
+        kept=len(listing.images) - len(fresh),
+        kept_usd=kept_usd,
         duplicates=len(repeated),
-        duplicates_usd=_cost([fresh[position] for position in repeated], asked, assumed),
+        duplicates_usd=_cost(fresh.pick(repeated), asked, assumed),
         assumed=assumed,
         models=_by_model(measured, asked, assumed),
         presets=_by_preset(measured, asked, assumed),
@@ -89,7 +88,7 @@ def _described(asked: Asked) -> Asked:
         return asked
 
 
-def _cost(sources: list[Source], asked: Asked, assumed: Assumed) -> Decimal:
+def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:
     """What asking the job's question about these files would cost."""
     measured = [size for size in measure_all(sources) if size is not None]
     offer = make_offer(measured, asked, model=asked.job.model, preset=asked.preset, assumed=assumed)
@@ -155,17 +154,20 @@ def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decima
     return mean, f"mean of {len(answers):,} earlier answers"
 
 
-def _kept_files(listing: Listing, asked: Asked, output: str | None) -> list[Row]:
-    """Rows of files that a run would not ask about again."""
+def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand, Decimal]:
+    """The files that a run would ask about, and what the answers that it would not ask for again had cost."""
+    kept_usd = Decimal(0)
     if output is None:
-        return []
+        return listing.images, kept_usd
     from tasks.batches import Remaining
     from tasks.keeping import PrefectKeep, storage_of
 
     rules = image_rules(asked.preset, asked.facts, asked.endpoint)
     finished = PrefectKeep(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
     remaining = Remaining(listing.images)
-    return [row for rows in finished for row in remaining.take(rows)]
+    for rows in finished:
+        kept_usd += sum(Decimal(row["kept_usd"]) for row in remaining.take(rows))
+    return remaining.left, kept_usd
 
 
 def _print(estimate: Estimate, asked: Asked) -> None:

@@ -1,6 +1,6 @@
 """Opening a run: the plan, the place where answers are kept, and whoever watches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from prefect import get_run_logger
@@ -35,7 +35,7 @@ def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
         yield run
 
 
-def list_images(run: Run) -> list[Source]:
+def list_images(run: Run) -> Sequence[Source]:
     """The images that are left to ask about; those answered before and unchanged since are recorded at once."""
     plan = run.plan
     remaining = Remaining(plan.listing.images)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from tasks.running import Run
 
 LABEL = 9
 EVERY_S = 0.2
+PATIENCE_S = 1.0
 WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
 
 
@@ -45,6 +47,21 @@ class Terminal:
                 wait()
         else:
             wait()
+
+    @contextmanager
+    def listing(self) -> Iterator[Callable[[int], None]]:
+        """Say how many images were found so far, once that takes longer than a person waits without asking."""
+        began, status = monotonic(), self._console.status("")
+
+        def show(count: int) -> None:
+            if self._bars and monotonic() - began > PATIENCE_S:
+                status.update(f"[bold]{'Listing':<{LABEL}}[/bold] {counted(count, 'image')} ...")
+                status.start()
+
+        try:
+            yield show
+        finally:
+            status.stop()
 
     @contextmanager
     def watch(self, run: Run) -> Iterator[None]:

@@ -1,11 +1,12 @@
 """Batches: how images are shared out over task runs, and which of them were finished before."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tasks.asking.records import Outcome, Page
+from tasks.listing.images import Images, OnDemand
 from tasks.records import Source
 from tasks.rows import Row, renewed
 
@@ -62,10 +63,14 @@ def row_identity(row: Row) -> str:
 
 
 class Remaining:
-    """The files of a run that no finished batch holds unchanged; shrinks as batches are looked at."""
+    """The files of a run, each there once, that no finished batch holds unchanged; shrinks as batches are looked at.
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._left = {identity(source): source for source in sources}
+    Files are found by the hash of their URI and then compared: no text of theirs is held a second time.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._images = Images.of(sources)
+        self._taken: Any = None  # by position; while no batch was finished before, nothing has to be looked up
 
     def take(self, finished: list[Row]) -> list[Row]:
         """Rows of a finished batch whose files are in the run and have not changed, as rows of this run."""
@@ -75,14 +80,40 @@ class Remaining:
         return [
             renewed(row, source)
             for file, rows in files.items()
-            if (source := self._left.pop(file, None)) is not None
+            if (source := self._pop(rows[0]["image"], file)) is not None
             for row in sorted(rows, key=itemgetter("page"))
         ]
 
     @property
-    def left(self) -> list[Source]:
+    def left(self) -> OnDemand:
         """The files that have to be asked about, in order."""
-        return list(self._left.values())
+        if self._taken is None:
+            return self._images
+        import numpy as np
+
+        positions: Any = np.flatnonzero(~self._taken)
+        return self._images.pick(positions)
+
+    def _pop(self, uri: str, file: str) -> Source | None:
+        """The file of this identity, unless it is not in the run, has changed or was taken before."""
+        if self._taken is None:
+            self._look_up()
+        key, place = hash(uri), int(self._hashes.searchsorted(hash(uri)))
+        while place < len(self._hashes) and self._hashes[place] == key:  # different URIs may have the same hash
+            position = int(self._positions[place])
+            if not self._taken[position] and identity(source := self._images[position]) == file:
+                self._taken[position] = True
+                return source
+            place += 1
+        return None
+
+    def _look_up(self) -> None:
+        import numpy as np
+
+        hashes = np.fromiter(map(hash, self._images.uris()), np.int64, len(self._images))
+        self._positions = hashes.argsort(kind="stable").astype(np.int32)
+        self._hashes = hashes[self._positions]
+        self._taken = np.zeros(len(hashes), np.bool_)
 
 
 def batch_size(images: int) -> int:
@@ -92,9 +123,9 @@ def batch_size(images: int) -> int:
     return min(LARGEST, -(-images // PER_RUN))
 
 
-def batches(run: Any, sources: list[Source]) -> Iterator[Batch]:
+def batches(run: Any, sources: Sequence[Source]) -> Iterator[Batch]:
     """Batches in order; the first ones are small, so that calls start before many images are prepared."""
     most, size, start, number = batch_size(len(sources)), 1, 0, 1
     while start < len(sources):
-        yield Batch(run, number, sources[start : start + size])
+        yield Batch(run, number, list(sources[start : start + size]))
         start, number, size = start + size, number + 1, min(most, size * 2)

@@ -8,7 +8,7 @@ any, else assumed.
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,6 +18,7 @@ from config.models import VISION_TIERS, model_facts
 from config.presets import Preset
 from config.prices import Price, prices_of
 from tasks.errors import ImageError
+from tasks.listing import any_on_s3
 from tasks.planning import Asked, Plan, image_rules
 from tasks.preparing import image_header, planned_size
 from tasks.pricing import Usage, cost_usd, price_for
@@ -31,6 +32,7 @@ HEADER_BYTES = (65_536, 1_048_576, 200_000_000)  # read on only while the header
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 TAIL_BYTES = 4096
 READERS = 32
+TOGETHER = 10_000  # files given to the readers at a time
 SAMPLE = 48  # headers read to say about what a run will cost
 CHARACTERS_A_TOKEN = 4
 HIGH_TIER_TEXT = Decimal("1.3")  # newer models count some 30 % more tokens for the same text
@@ -86,10 +88,13 @@ def measure(source: Source) -> Measured | None:
     return None
 
 
-def measure_all(sources: list[Source]) -> list[Measured | None]:
+def measure_all(sources: Sequence[Source]) -> list[Measured | None]:
     """Every file measured, many at a time, for on S3 each is a request."""
-    with ThreadPoolExecutor(READERS if any(is_s3(source.uri) for source in sources) else 4) as pool:
-        return list(pool.map(measure, sources))
+    measured: list[Measured | None] = []
+    with ThreadPoolExecutor(READERS if any_on_s3(sources) else 4) as pool:
+        for start in range(0, len(sources), TOGETHER):  # the pool takes in all it is given at once
+            measured += pool.map(measure, sources[start : start + TOGETHER])
+    return measured
 
 
 def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
@@ -116,13 +121,13 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
     return Offer(model, preset.name, usage.input, usage.output, online, batch)
 
 
-def expected_cost(plan: Plan, sources: list[Source]) -> Decimal | None:
+def expected_cost(plan: Plan, sources: Sequence[Source]) -> Decimal | None:
     """About what asking about these files will cost, from the headers of some of them; None without a price.
 
     Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed. None for files on S3 too, where
     reading a header is a request that the run would make again.
     """
-    if any(is_s3(source.uri) for source in sources):
+    if any_on_s3(sources):
         return None
     prices = prices_of(plan.endpoint.prices, plan.job.model)
     sample = sources[:: max(1, len(sources) // SAMPLE)]
@@ -158,7 +163,7 @@ def same_prompt_for(tokens: Decimal, counted_with: str, model: str) -> Decimal:
     return tokens * _text_factor(model) / _text_factor(counted_with)
 
 
-def duplicates(sources: list[Source]) -> list[int]:
+def duplicates(sources: Sequence[Source]) -> list[int]:
     """Positions of files that repeat an earlier one byte for byte; only files of equal size are read.
 
     On S3 nothing is downloaded: equal size and ETag count as equal.

@@ -20,7 +20,7 @@ from config.prices import prices_of
 from tasks.asking.client import Checked, check_endpoint, make_client
 from tasks.asking.question import Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
-from tasks.listing import Listing, list_images
+from tasks.listing import Listing, Progress, list_images
 from tasks.preparing import PREPARATION_VERSION
 from tasks.records import ImageRules
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
@@ -61,14 +61,17 @@ class Plan:
         return batch_prefix(self.steps, self.rules, self.schema)
 
 
-def make_plan(source: str, output: str, job: Job) -> Plan:
-    """Resolve and check everything; UsageError or a StopRun says what is wrong and what to do."""
+def make_plan(source: str, output: str, job: Job, progress: Progress | None = None) -> Plan:
+    """Resolve and check everything; UsageError or a StopRun says what is wrong and what to do.
+
+    `progress` is told how many images are listed so far.
+    """
     if job.mode == "batch":
         raise UsageError("--mode batch is not there yet. Leave it out: calls are made online.")
     asked = resolve(job)
     where = open_output(output)
     where.check_writable()
-    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit)
+    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     checked = check(asked.endpoint, job)
     asked = asked.at(checked)
     return Plan(

@@ -1,8 +1,11 @@
 """S3 through s3fs: one file system per process, and its errors in words."""
 
 import os
+from datetime import datetime
 from functools import cache
 from typing import Any
+
+CONNECTIONS = 128
 
 
 def is_s3(uri: str) -> bool:
@@ -17,8 +20,25 @@ def s3_filesystem() -> Any:
     Listings are never cached: a run must see what another worker has just written.
     """
     import s3fs
+    from aiobotocore.session import AioSession
 
-    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"max_pool_connections": 128})
+    session = AioSession()
+    # dateutil, botocore's own, guesses at every format there is: of a listing it would take half the time.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+    return s3fs.S3FileSystem(
+        session=session, use_listings_cache=False, config_kwargs={"max_pool_connections": CONNECTIONS}
+    )
+
+
+def _timestamp(text: Any) -> datetime:
+    """A time as S3 writes it in listings (ISO 8601), or in any other form."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # in headers (RFC 9110) or as a number
+        from botocore.utils import parse_timestamp
+
+        parsed: datetime = parse_timestamp(text)
+        return parsed
 
 
 def split_uri(uri: str) -> tuple[str, str]:

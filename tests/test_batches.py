@@ -1,15 +1,19 @@
 """Batches: small runs image by image, large runs in shares, finished work skipped before a task run is made."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from tasks.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
+from tasks.listing import Images
 from tasks.records import Source
-from tasks.rows import source_columns
+from tasks.rows import Row, renewed, source_columns
 
 SOURCES = [
     Source(
@@ -68,3 +72,67 @@ def test_finished_files_are_taken_over_and_changed_ones_are_left() -> None:
         (same.name, 2, True, "0", 0),
     ]
     assert remaining.take([finished(same)]) == [], "a file has its rows once, whatever other batches held it"
+
+
+class Dictionary:
+    """`Remaining` at its simplest."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        self._left = {identity(source): source for source in sources}
+
+    def take(self, rows: list[Row]) -> list[Row]:
+        files = dict.fromkeys(map(row_identity, rows))
+        taken = {file: self._left.pop(file) for file in files if file in self._left}
+        return [
+            renewed(row, source)
+            for file, source in taken.items()
+            for row in sorted(rows, key=lambda row: row["page"])
+            if row_identity(row) == file
+        ]
+
+    @property
+    def left(self) -> list[Source]:
+        return list(self._left.values())
+
+
+FILES = some.builds(
+    Source,
+    uri=some.integers(0, 30).map("/in/{}.jpg".format),
+    name=some.just("x.jpg"),
+    size=some.integers(1, 2),
+    modified=some.none() | some.integers(0, 1).map(lambda day: datetime(2026, 11, 23 + day, tzinfo=UTC)),
+    etag=some.none() | some.sampled_from(["a", "b"]),
+)
+ROWS = some.builds(finished, FILES, page=some.integers(1, 3))
+
+
+@pytest.mark.parametrize("alike", [hash, lambda uri: len(uri), lambda uri: int(uri[4:-4]) % 3 - 2**63])
+@given(
+    listed=some.lists(FILES, unique_by=lambda source: source.uri, max_size=30),
+    kept=some.lists(some.lists(ROWS, max_size=12), max_size=5),
+)
+def test_what_is_left_is_what_a_dictionary_would_leave(
+    alike: Callable[[str], int], listed: list[Source], kept: list[list[Row]]
+) -> None:
+    """Also where many URIs have the same hash."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.batches.hash", alike, raising=False)
+        remaining, simple = Remaining(listed), Dictionary(listed)
+        for rows in kept:
+            assert remaining.take(rows) == simple.take(rows)
+            assert remaining.left == simple.left
+            assert list(remaining.left[::3]) == simple.left[::3]
+
+
+def test_nothing_is_looked_up_until_a_batch_was_finished() -> None:
+    images = Images.of(SOURCES)
+    assert Remaining(images).left is images
+
+
+def test_batches_of_what_is_left_are_lists_of_their_own() -> None:
+    remaining = Remaining(Images.of(SOURCES[:1000]))
+    remaining.take([finished(source) for source in SOURCES[100:200]])
+    found = list(batches(None, remaining.left))
+    assert [source for batch in found for source in batch.sources] == [*SOURCES[:100], *SOURCES[200:1000]]
+    found[0].sources.clear()
+    assert len(remaining.left) == 900

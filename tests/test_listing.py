@@ -1,15 +1,27 @@
 """Listing: what counts as an image, from a folder, a file, a glob, a manifest or S3."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
+from flows import terminal
 from tasks.errors import SourceError
 from tasks.listing import Listing, list_images
-from tests.runs import forget_s3_connections, picture
+from tasks.listing.images import CHUNK, collect, collect_sorted
+from tasks.listing.objects import first_by_uri
+from tasks.records import Source
+from tasks.s3 import _timestamp, s3_filesystem
+from tests.benchmark.listing import CREDENTIALS, served
+from tests.runs import ROOT, forget_s3_connections, picture
 from tests.s3 import S3Server
 
 
@@ -178,3 +190,227 @@ def test_s3_that_cannot_be_listed(prefix: str, monkeypatch: pytest.MonkeyPatch) 
     forget_s3_connections()
     with pytest.raises(SourceError, match=r"Cannot reach http://127.0.0.1:9 .* Check AWS_ENDPOINT_URL"):
         list_images(prefix)
+
+
+URIS = some.text(some.sampled_from("aZ/0.- é\udc80\U0001f600"), max_size=8).map("/in/{}".format)
+TIMES = some.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=some.just(UTC))  # noqa: DTZ001
+SOURCES = some.builds(
+    Source,
+    uri=URIS,
+    name=URIS.map(lambda uri: uri[4:]),
+    size=some.integers(0, 2**50),
+    modified=some.none() | TIMES,
+    etag=some.none() | some.text("0123-", min_size=1),
+)
+
+
+@given(some.lists(SOURCES, max_size=20), some.slices(20))
+def test_columns_give_back_what_they_were_given(sources: list[Source], part: slice) -> None:
+    images = collect(sources, "/in/")
+    assert images == sources == list(images)
+    assert images[part] == sources[part]
+    assert images[part][::-2] == sources[part][::-2]
+    assert [images[place] for place in range(-len(sources), len(sources))] == sources * 2
+    assert images.total_bytes == sum(source.size for source in sources)
+    assert collect_sorted(sources[:1] + sources, "/in/") == sorted(
+        {source.uri: source for source in reversed(sources)}.values(), key=lambda source: source.uri
+    )
+    with pytest.raises(IndexError):
+        images[len(sources)]
+
+
+def test_columns_are_small_and_cut_in_chunks() -> None:
+    when = datetime(2026, 11, 23, tzinfo=UTC)
+    count = 3 * CHUNK + 7
+    prefix = "s3://a-bucket/a/rather/long/prefix/"
+    made = (
+        Source(
+            f"{prefix}2026/11/23/image-{number:010}.jpg", f"2026/11/23/image-{number:010}.jpg", number, when, "e" * 32
+        )
+        for number in range(count)
+    )
+    images = collect(made, prefix)
+    assert images.nbytes / count < 120
+    assert [image.size for image in images] == list(range(count))
+    assert images.total_bytes == count * (count - 1) // 2
+    places = [0, CHUNK - 1, CHUNK, 3 * CHUNK, count - 1]
+    assert [image.size for image in images.pick(places)] == places
+    assert [image.size for image in images[5::CHUNK]] == list(range(5, count, CHUNK))
+
+
+def test_images_that_come_in_no_order_are_sorted_and_cut_in_chunks_again() -> None:
+    count = 2 * CHUNK + 5
+    made = [Source(f"/in/{number:06}", f"{number:06}", number) for number in range(count)]
+    images = collect_sorted(reversed(made), "/in/")
+    assert images == made
+    assert images.total_bytes == count * (count - 1) // 2
+    assert [image.size for image in images[CHUNK + 1 :: CHUNK]] == [CHUNK + 1, 2 * CHUNK + 1]
+    first = collect_sorted(reversed(made), "/in/", limit=3)
+    assert first == made[:3]
+    assert first.nbytes < 300, "nothing is held of the others"
+
+
+def test_names_sort_as_their_whole_paths_do(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"a/not-\xff-utf8.jpg")
+    for name in ("a/b.jpg", "a.jpg", "a-1.jpg", "a b.jpg", "a0.jpg", "a/b/c.jpg", "a/b-c.jpg", "ä.jpg", "😀.jpg", odd):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture(1))
+    found = names(list_images(str(tmp_path)))
+    assert len(found) == 10 and found == sorted(found)
+    assert names(list_images(str(tmp_path / "**" / "*.jpg"))) == found
+    for limit in range(1, 11):
+        assert names(list_images(str(tmp_path), limit=limit)) == found[:limit]
+        assert names(list_images(str(tmp_path / "**" / "*.jpg"), limit=limit)) == found[:limit]
+
+
+def test_a_limit_ends_the_listing_early(folder: Path) -> None:
+    (folder / "z").mkdir()
+    (folder / "z" / "notes.md").write_text("text")
+    assert ".md" in list_images(str(folder)).passed_over
+    assert ".md" not in list_images(str(folder), limit=2).passed_over
+
+
+def test_a_glob_that_finds_a_file_twice_lists_it_once(folder: Path) -> None:
+    found = names(list_images(str(folder / "**" / "**")))
+    assert found == sorted(set(found)) and "deep/er/c.tiff" in found
+
+
+def test_listing_a_folder_waits_for_nothing_heavy(folder: Path) -> None:
+    script = (
+        "import sys\nfrom tasks.listing import list_images\n"
+        f"print(list_images({str(folder)!r}).total_bytes)\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"pandas", "pyarrow.dataset", "pyarrow.compute", "s3fs", "botocore"} & set(done.stdout.split())
+
+
+KEYS = some.lists(
+    some.text("ab/.0", min_size=1, max_size=6).filter(lambda key: "/" not in (key[0], key[-1])), max_size=15
+)
+
+
+@given(KEYS, some.integers(1, 6), some.booleans())
+def test_the_first_images_are_the_first_whatever_order_the_server_lists_in(
+    keys: list[str], limit: int, by_folder: bool
+) -> None:
+    files = {key for key in keys if "//" not in key and not any(other.startswith(f"{key}/") for other in keys)}
+    listed = sorted(files, key=lambda key: key.split("/")) if by_folder else sorted(files)
+    sources = iter([Source(f"s3://b/{key}", key, 1) for key in listed])
+    found = collect_sorted(first_by_uri(sources, "s3://b/", limit), "s3://b/", limit=limit)
+    assert [image.name for image in found] == sorted(files)[:limit]
+
+
+@pytest.fixture
+def many(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A prefix of 2,500 keys at a server of pages."""
+    with served(2500) as url:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        forget_s3_connections()
+        yield "s3://pictures/2026"
+    forget_s3_connections()
+
+
+def test_s3_is_listed_page_by_page(many: str) -> None:
+    told: list[int] = []
+    images = list_images(many, progress=told.append).images
+    assert [image.name for image in images] == [f"{n // 1000:05}/image-{n:07}.jpg" for n in range(2500)]
+    assert told == [1000, 2000]
+    assert images[2499].modified == datetime(2026, 11, 23, 0, 41, 39, tzinfo=UTC)
+    assert len({image.etag for image in images}) == 2500
+    assert list_images(many, exclude=["00000/*"], limit=600).images == images[1000:1600]
+
+
+def test_s3_globs_mean_what_they_mean_to_fsspec(prefix: str) -> None:
+    for pattern in (
+        "*",
+        "*.jpg",
+        "**",
+        "**/*",
+        "**/*.png",
+        "deep/*",
+        "?.jpg",
+        "[a-c].jpg",
+        "[!b]*",
+        "*/a.*",
+        "d*/**",
+        "*/",
+    ):
+        keys = s3_filesystem().glob(f"{prefix}/{pattern}", detail=True)
+        files = [f"s3://{key}" for key, facts in keys.items() if facts["type"] == "file"]
+        wanted = [uri for uri in files if not uri.endswith((".txt", ".hidden.jpg"))]
+        if wanted:
+            assert [image.uri for image in list_images(f"{prefix}/{pattern}").images] == wanted, pattern
+        else:
+            with pytest.raises(SourceError, match="Nothing matches"):
+                list_images(f"{prefix}/{pattern}")
+    with pytest.raises(SourceError, match="There is no s3://nobody-has-it"):
+        list_images("s3://nobody-has-it/*.jpg")
+
+
+def test_objects_without_an_extension_are_looked_into_many_at_once(
+    prefix: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = s3_server.client()
+    place = prefix.removeprefix(f"s3://{s3_server.bucket}/")
+
+    def put(name: str, body: bytes) -> None:
+        client.put_object(Bucket=s3_server.bucket, Key=f"{place}/plain/{name}", Body=body)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, [f"image{number:02}" for number in range(40)], [picture(1)] * 40))
+    put("text", b"no image")
+    put("empty", b"")
+    put("folder/", b"")
+    fs, under_way, most = s3_filesystem(), 0, 0
+    read = fs._cat_file
+
+    async def counted(*arguments: object, **options: object) -> bytes:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            content: bytes = await read(*arguments, **options)
+        finally:
+            under_way -= 1
+        return content
+
+    monkeypatch.setattr(fs, "_cat_file", counted)
+    listing = list_images(f"{prefix}/plain")
+    assert names(listing) == [f"image{number:02}" for number in range(40)]
+    assert listing.passed_over == {"no extension": 2}
+    assert 20 <= most <= 64
+
+
+def test_s3_keys_sort_and_are_limited_like_paths(prefix: str, s3_server: S3Server) -> None:
+    client = s3_server.client()
+    place = prefix.removeprefix(f"s3://{s3_server.bucket}/")
+    for name in ("a/1.jpg", "a/2.jpg", "a.jpg", "a-1.jpg", "a0.jpg", "b/c/1.jpg", "b.jpg", "é.jpg", "z.jpg"):
+        client.put_object(Bucket=s3_server.bucket, Key=f"{place}/odd/{name}", Body=picture(1))
+    found = names(list_images(f"{prefix}/odd"))
+    assert len(found) == 9 and found == sorted(found)
+    for limit in range(1, 10):
+        assert names(list_images(f"{prefix}/odd", limit=limit)) == found[:limit]
+
+
+def test_a_slow_listing_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(**options: bool) -> str:
+        with terminal.Terminal(**options).listing() as progress:
+            progress(1000)
+            progress(412_000)
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
+    assert shown() == "", "where stdout is no terminal"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "412,000 images ..." in shown()
+    assert shown(bars=False) == ""
+    monkeypatch.setattr(terminal, "PATIENCE_S", 60.0)
+    assert "images" not in shown(), "a listing that is done at once"
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-23T12:00:00.000Z", "2026-11-23T12:00:00+00:00", "Mon, 23 Nov 2026 12:00:00 GMT", 1795435200]
+)
+def test_a_time_is_read_in_every_form_that_s3_writes(text: object) -> None:
+    assert _timestamp(text) == datetime(2026, 11, 23, 12, tzinfo=UTC)

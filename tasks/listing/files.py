@@ -1,0 +1,104 @@
+"""Images on this machine: in a folder and below, or by a glob."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
+from tasks.records import Source
+
+
+def local_source(uri: str, name: str) -> Source:
+    """What the disk says of a file now."""
+    try:
+        status = os.stat(uri)  # noqa: PTH116  # a Path for every file would take as long as the rest
+    except OSError:  # named by a manifest but gone, or a link to nothing: the row will say so
+        return Source(uri=uri, name=name, size=0)
+    modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
+    return Source(uri=uri, name=name, size=status.st_size, modified=modified)
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """The path below the root, or the last part of one that lies elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def folder_root(folder: Path) -> str:
+    """What the URI of every file in the folder begins with."""
+    return f"{str(folder.absolute()).rstrip('/')}/"
+
+
+def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
+    """Images below the root (which ends with a slash), ascending by URI."""
+    below = [("", iter(_entries(root)))]
+    while below:
+        folder, entries = below[-1]
+        entry = next(entries, None)
+        if entry is None:
+            below.pop()
+            continue
+        name = folder + entry
+        if entry.endswith("/"):
+            below.append((name, iter(_entries(root + name))))
+        elif not is_image(entry, root + name, first_bytes):
+            passed_over[kind(entry)] += 1
+        elif wanted(name):
+            yield local_source(root + name, name)
+
+
+def _entries(folder: str) -> list[str]:
+    """Names in a folder, hidden ones left out; with a slash after a folder's they sort as the URIs below it do."""
+    names = []
+    with os.scandir(folder.rstrip("/") or "/") as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                names.append(entry.name)
+            elif not (entry.is_symlink() and _leads_back(Path(entry.path))):
+                names.append(f"{entry.name}/")
+    return sorted(names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether it leads to a folder that it lies in, which would be listed for ever."""
+    return any(link.samefile(above) for above in link.parents)
+
+
+def glob_root(pattern: str) -> str:
+    """What the URI of every match begins with."""
+    folder, slash, _ = literal(pattern).rpartition("/")
+    return folder_root(Path(folder + slash).expanduser())
+
+
+def from_glob(pattern: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
+    """Images that match, in no order."""
+    start = Path(literal(pattern)).expanduser().absolute()
+    root = start if start.is_dir() else start.parent
+    for found in glob.iglob(os.path.expanduser(pattern), recursive=True):
+        path = Path(found).absolute()
+        if not path.is_file():
+            continue
+        if not is_image(path.name, str(path), first_bytes):
+            passed_over[kind(path.name)] += 1
+        elif wanted(name := relative_name(path, root)):
+            yield local_source(str(path), name)
+
+
+def first_bytes(uri: str) -> bytes:
+    """Enough of a file to tell what it is; nothing of a link to nothing."""
+    try:
+        with open(uri, "rb") as file:  # noqa: PTH123
+            return file.read(SNIFFED_BYTES)
+    except FileNotFoundError:
+        return b""
