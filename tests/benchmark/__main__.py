@@ -5,22 +5,24 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 
-from tests.benchmark.comparing import compare
+from tests.benchmark.comparing import check, compare, summary
 from tests.benchmark.contestants import CONTESTANTS, Bench, Task
 from tests.benchmark.images import SIZES, make_photos, total_bytes
 from tests.benchmark.measuring import BenchmarkError
 from tests.benchmark.resuming import resume
-from tests.benchmark.scaling import scale
+from tests.benchmark.scaling import BATCH_SIZES, batch_sizes, scale
 from tests.benchmark.services import prefect_server, simulator
+from tests.benchmark.splitting import split
+from tests.benchmark.storage import Disk, bucket
+from tests.benchmark.variants import PATIENCE_S, Variant, full
 
-FULL = [*product(["small"], [0.05, 0.3, 2.0], [10, 50, 200]), ("large", 0.3, 50), ("phone", 0.3, 50)]
-LARGE_SHARE = 5  # so many times fewer images where each is large
+IMAGES, BATCHED, ROUNDS = 400, 2000, 3
+LOOKED_INTO = "visionflow"
 
 
 def main() -> int:
@@ -30,30 +32,37 @@ def main() -> int:
         os.environ.pop(name, None)
     print(machine())
     try:
-        with tempfile.TemporaryDirectory(prefix="visionflow-benchmark-") as folder, benches(Path(folder)) as bench:
-            if options.scale:
-                for count in options.scale:
-                    print(scale(bench, count), flush=True)
-            elif options.full:
-                for size, latency, in_flight in FULL:
-                    images = options.images if size == "small" else options.images // LARGE_SHARE
-                    _compare(bench, options, size, Task(bench.folder, images, in_flight, latency))
-            else:
-                _compare(
-                    bench, options, options.size, Task(bench.folder, options.images, options.in_flight, options.latency)
-                )
+        with tempfile.TemporaryDirectory(prefix="visionflow-benchmark-") as folder:
+            _run(Path(folder), options)
     except BenchmarkError as error:
         print(f"Stopped: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+def _run(folder: Path, options: argparse.Namespace) -> None:
+    variants = full(options.images) if options.full else [_chosen(options)]
+    many = options.scale or options.batch_sizes is not None
+    with benches(folder, s3=not many and any(variant.s3 for variant in variants)) as (disk, s3):
+        for count in options.scale or ():
+            print(scale(disk, count), flush=True)
+        if options.batch_sizes is not None:
+            sizes = options.batch_sizes or BATCH_SIZES
+            print(batch_sizes(disk, options.images or BATCHED, sizes, options.rounds or 1), flush=True)
+        if not many:
+            _compare_all(disk, s3, variants, options)
+
+
 @contextmanager
-def benches(folder: Path) -> Iterator[Bench]:
-    """A simulator and a Prefect server for as long as the benchmark takes."""
+def benches(folder: Path, *, s3: bool) -> Iterator[tuple[Bench, Bench]]:
+    """A simulator and a Prefect server, with everything on disk; and the same with an S3 server, if that is wanted."""
     print("Starting Prefect's server on a new home ...", flush=True)
-    with simulator(folder) as api, prefect_server(folder) as prefect:
-        yield Bench(folder, api, prefect)
+    with ExitStack() as stack:
+        api = stack.enter_context(simulator(folder))
+        prefect = stack.enter_context(prefect_server(folder))
+        disk = Bench(folder, api, prefect, Disk())
+        on_s3 = Bench(folder, api, prefect, stack.enter_context(bucket(folder / "s3"))) if s3 else disk
+        yield disk, on_s3
 
 
 def machine() -> str:
@@ -63,35 +72,89 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {load}, Python {platform.python_version()}, {versions}"
 
 
-def _compare(bench: Bench, options: argparse.Namespace, size: str, task: Task) -> None:
-    photos = bench.folder / f"{size}-{task.count}"
+def _compare_all(disk: Bench, s3: Bench, variants: Sequence[Variant], options: argparse.Namespace) -> None:
+    names = options.only or list(CONTESTANTS)
+    rounds = 1 if options.full else options.rounds or ROUNDS
+    patience_s = PATIENCE_S if options.full else float("inf")
+    checked, found = set(), {}
+    for variant in variants:
+        bench = s3 if variant.s3 else disk
+        task = _task(disk.folder, variant)
+        if (variant.size, variant.s3) not in checked:  # the timed runs are checked as well, each time
+            check(bench, task, names)
+            checked.add((variant.size, variant.s3))
+        print(_title(variant, task), flush=True)
+        compared = compare(bench, task, names, rounds, patience_s=patience_s)
+        print(compared.table, flush=True)
+        if LOOKED_INTO in names:
+            found[variant.name] = compared
+            _look_into(bench, variant, task)
+    if len(found) > 1:
+        print(f"\n{summary(found, LOOKED_INTO)}")
+
+
+def _look_into(bench: Bench, variant: Variant, task: Task) -> None:
+    print(f"\n{resume(bench, task, variant.size)}", flush=True)
+    if variant.inside:
+        print(f"\n{split(bench, task)}", flush=True)
+
+
+def _task(folder: Path, variant: Variant) -> Task:
+    """The variant's images, made if they are not there yet."""
+    photos = folder / f"{variant.size}-{variant.images}"
     if not photos.exists():
-        print(f"Making {task.count} images of {SIZES[size][0]} x {SIZES[size][1]} ...", flush=True)
-        make_photos(photos, task.count, size)
-    mean = total_bytes(list(photos.iterdir())) / task.count
-    task = Task(photos, task.count, task.in_flight, task.latency)
+        width, height = SIZES[variant.size]
+        print(f"Making {variant.images} images of {width} x {height} ...", flush=True)
+        make_photos(photos, variant.images, variant.size)
+    return Task(photos, variant.images, variant.in_flight, variant.latency)
+
+
+def _title(variant: Variant, task: Task) -> str:
+    mean = total_bytes(list(task.images.iterdir())) / task.count / 1000
     limit = task.count * task.latency / task.in_flight
-    print(
-        f"\n{task.count} images, {size}, {mean / 1000:,.0f} kB each; latency {task.latency} s, {task.in_flight} in "
-        f"flight: no faster than {limit:.1f} s"
+    return (
+        f"\n{task.count} images, {variant.size}, {mean:,.0f} kB each{', on S3' if variant.s3 else ''}; latency "
+        f"{task.latency:g} s, {task.in_flight} in flight: no faster than {limit:.1f} s"
     )
-    chosen = {name: CONTESTANTS[name] for name in options.only or CONTESTANTS}
-    print(compare(bench, task, chosen, options.rounds), flush=True)
-    if "visionflow" in chosen:
-        print(resume(bench, task), flush=True)
+
+
+def _chosen(options: argparse.Namespace) -> Variant:
+    images = options.images or IMAGES
+    return Variant(options.size, options.latency, options.in_flight, images, s3=options.storage == "s3", inside=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--images", type=int, default=400, help="images of each run (default: %(default)s)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"images of each run (default: {IMAGES}, with --batch-sizes {BATCHED}); with --full at most so many",
+    )
     parser.add_argument("--latency", type=float, default=0.3, help="seconds to an answer (default: %(default)s)")
     parser.add_argument("--in-flight", type=int, default=50, help="calls at once (default: %(default)s)")
     parser.add_argument("--size", choices=SIZES, default="small", help="1200x900, 3000x2200 or 4000x3000")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: %(default)s)")
-    parser.add_argument("--only", action="append", choices=CONTESTANTS, help="this contestant alone (repeatable)")
-    parser.add_argument("--full", action="store_true", help="every latency, number in flight and size: an hour")
+    parser.add_argument("--storage", choices=("local", "s3"), default="local", help="of images and output")
     parser.add_argument(
-        "--scale", type=int, action="append", metavar="N", help="N tiny images, no latency (repeatable)"
+        "--rounds", type=int, help=f"turns of each contestant (default: {ROUNDS}, with --batch-sizes 1)"
+    )
+    parser.add_argument("--only", action="append", choices=CONTESTANTS, help="this contestant alone (repeatable)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--full", action="store_true", help="every latency, number in flight and size, and S3, one round: half an hour"
+    )
+    what.add_argument(
+        "--scale",
+        type=int,
+        action="append",
+        metavar="N",
+        help="N tiny images; again; 100 more (repeatable)",
+    )
+    what.add_argument(
+        "--batch-sizes",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help=f"tiny images with N a task run (default: {' '.join(map(str, BATCH_SIZES))})",
     )
     return parser
 

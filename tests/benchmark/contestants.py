@@ -3,17 +3,17 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from config.presets import preset
+from tasks.storage import open_output
 from tests.benchmark.floors import MAX_TOKENS, MODEL, PROMPT
 from tests.benchmark.measuring import BenchmarkError, Measured, measure
 from tests.benchmark.services import PrefectServer, Simulator, cpu_seconds
+from tests.benchmark.storage import Storage
 
 PRESET = "ocr"  # the largest images that the presets send
 KEY = "of-the-benchmark"
@@ -28,6 +28,7 @@ class Bench:
     folder: Path
     simulator: Simulator
     prefect: PrefectServer
+    storage: Storage
 
     def fresh(self, name: str) -> Path:
         """An empty folder."""
@@ -39,7 +40,30 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         """What every contestant finds in its environment."""
-        return {"ANTHROPIC_BASE_URL": self.simulator.url, "ANTHROPIC_API_KEY": KEY}
+        return {"ANTHROPIC_BASE_URL": self.simulator.url, "ANTHROPIC_API_KEY": KEY, **self.storage.environment}
+
+    def place(self, name: str) -> "Place":
+        """An empty folder, and an output that nobody has written to."""
+        folder = self.fresh(name)
+        return Place(folder, self.storage.output(folder))
+
+    def used(self) -> dict[str, float]:
+        """CPU seconds of the services so far."""
+        pids = {"simulator": self.simulator.pid, "prefect": self.prefect.pid, "s3": self.storage.pid}
+        known = {name: cpu_seconds(pid) for name, pid in pids.items() if pid is not None}
+        return {name: seconds for name, seconds in known.items() if seconds is not None}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of visionflow keeps and writes."""
+
+    folder: Path
+    output: str
+
+    def with_server(self, url: str) -> dict[str, str]:
+        """The environment of a run on a Prefect server that is there."""
+        return {"PREFECT_API_URL": url, "VISIONFLOW_HOME": str(self.folder / "home")}
 
 
 @dataclass(frozen=True)
@@ -58,7 +82,7 @@ class Timed:
 
     process: Measured
     ledger: dict[str, Any]
-    server_cpu_s: float | None
+    services: dict[str, float]  # CPU seconds of the simulator, Prefect's server (if it was used) and S3
 
     @property
     def calls_s(self) -> float:
@@ -81,8 +105,8 @@ def floor(way: str) -> Contestant:
         place = bench.fresh("floor")
         chosen = preset(PRESET)
         report = place / "rows.json"
-        command = ["-m", "tests.benchmark.floors", way, task.images, report, "--in-flight", task.in_flight]
-        command += ["--edge", chosen.max_edge, "--quality", chosen.quality]
+        command = ["-m", "tests.benchmark.floors", way, bench.storage.images(task.images), report]
+        command += ["--in-flight", task.in_flight, "--edge", chosen.max_edge, "--quality", chosen.quality]
         timed = _time(bench, task, command, bench.environment, place)
         rows = json.loads(report.read_text(encoding="utf-8"))
         check_rows([(row["image"], row["status"]) for row in rows], timed.ledger, task)
@@ -91,31 +115,42 @@ def floor(way: str) -> Contestant:
     return run
 
 
-def visionflow(bench: Bench, task: Task) -> Timed:
-    """`visionflow run` on new folders, with a Prefect server that runs already."""
-    place = bench.fresh("visionflow")
-    environment = {"PREFECT_API_URL": bench.prefect.url, "VISIONFLOW_HOME": str(place / "home")}
-    return run_visionflow(bench, task, place / "output", environment)
+def visionflow(*options: object) -> Contestant:
+    """`visionflow run` with these options beside the job's, on new folders and a Prefect server that runs already."""
+
+    def run(bench: Bench, task: Task) -> Timed:
+        place = bench.place("visionflow")
+        return run_visionflow(bench, task, place, place.with_server(bench.prefect.url), options=options)
+
+    return run
 
 
 def visionflow_own_server(bench: Bench, task: Task) -> Timed:
     """`visionflow run` that starts a Prefect server itself, on a home that is migrated."""
-    place = bench.fresh("visionflow-own-server")
-    prefect = bench.prefect.copy_home(place / "prefect")
-    environment = {"PREFECT_HOME": str(prefect), "VISIONFLOW_HOME": str(place / "home")}
-    return run_visionflow(bench, task, place / "output", environment)
+    place = bench.place("visionflow-own-server")
+    prefect = bench.prefect.copy_home(place.folder / "prefect")
+    environment = {"PREFECT_HOME": str(prefect), "VISIONFLOW_HOME": str(place.folder / "home")}
+    return run_visionflow(bench, task, place, environment)
 
 
 def run_visionflow(
-    bench: Bench, task: Task, output: Path, environment: dict[str, str], *, calls: int | None = None
+    bench: Bench,
+    task: Task,
+    place: Place,
+    environment: dict[str, str],
+    *,
+    calls: int | None = None,
+    program: Sequence[object] = ("flows",),
+    options: Sequence[object] = (),
 ) -> Timed:
     """`visionflow run`, which must make so many calls: one an image unless `calls` says that answers are kept."""
-    command = ["-m", "flows", "run", task.images, "--output", output, "--json", "--no-progress"]
-    command += ["--preset", PRESET, "--model", MODEL, "--prompt", PROMPT, "--max-tokens", MAX_TOKENS]
-    command += ["--concurrency", task.in_flight]
-    timed = _time(bench, task, command, {**bench.environment, **environment}, output.parent)
+    command = ["-m", *program, "run", bench.storage.images(task.images), "--output", place.output]
+    command += ["--json", "--no-progress", "--concurrency", task.in_flight]
+    command += ["--preset", PRESET, "--model", MODEL, "--prompt", PROMPT, "--max-tokens", MAX_TOKENS, *options]
+    timed = _time(bench, task, command, {**bench.environment, **environment}, place.folder)
     summary = json.loads(timed.process.out.splitlines()[-1])
-    rows = pq.read_table(summary["results"], columns=["image", "status"])
+    results = summary["results"].removeprefix(f"{place.output}/")
+    rows = open_output(place.output).read_table(results, ["image", "status"])
     pairs = zip(rows["image"].to_pylist(), rows["status"].to_pylist(), strict=True)
     check_rows(list(pairs), timed.ledger, task, calls=calls)
     return timed
@@ -133,23 +168,29 @@ def check_rows(rows: list[tuple[str, str]], ledger: dict[str, Any], task: Task, 
         raise BenchmarkError(f"{ledger['billed']} calls were paid instead of {expected}")
 
 
+# Another way to run it is one line more, such as "workers=2": visionflow("--workers", 2).
 CONTESTANTS: dict[str, Contestant] = {
     "bare": floor("bytes"),
     "pillow": floor("pillow"),
     "threads": floor("threads"),
-    "visionflow": visionflow,
+    "visionflow": visionflow(),
     "own-server": visionflow_own_server,
 }
 
 
 def _time(bench: Bench, task: Task, command: list[object], environment: dict[str, str], place: Path) -> Timed:
     bench.simulator.reset(latency=task.latency)
-    before = cpu_seconds(bench.prefect.pid)
+    before = bench.used()
     most = PATIENCE_S + task.count * (SECONDS_AN_IMAGE + task.latency)
     process = measure(command, environment, place / "out.txt", seconds=most)
-    after = cpu_seconds(bench.prefect.pid)
     if process.status != 0:
         errors = (place / "out.err").read_text(encoding="utf-8")[-2000:]
         raise BenchmarkError(f"{' '.join(map(str, command[:4]))} ended with {process.status}: {errors}")
-    server = after - before if before is not None and after is not None else None
-    return Timed(process, bench.simulator.ledger(), server)
+    ledger = bench.simulator.ledger()
+    ours = "PREFECT_API_URL" in environment
+    if ours:
+        bench.prefect.settle()
+    services = {name: seconds - before.get(name, 0.0) for name, seconds in bench.used().items()}
+    if not ours:
+        services.pop("prefect", None)
+    return Timed(process, ledger, services)

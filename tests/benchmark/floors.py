@@ -1,4 +1,6 @@
-"""What visionflow is measured against: `python -m tests.benchmark.floors WAY FOLDER REPORT`, a process of its own each.
+"""What visionflow is measured against: `python -m tests.benchmark.floors WAY SOURCE REPORT`, a process of its own each.
+
+SOURCE is a folder or s3://bucket/prefix. Images are read a little ahead of the calls, but by `threads`.
 
 bytes    the least there is to do: the bare SDK, a semaphore, the files' bytes as they are
 pillow   the same, with each image shrunk and encoded by Pillow in threads that run ahead of the calls
@@ -40,22 +42,63 @@ class Settings:
 
 
 Row = dict[str, Any]
-Way = Callable[[list[Path], Settings], Coroutine[Any, Any, list[Row]]]
 
 
-async def ask_bytes(paths: list[Path], settings: Settings) -> list[Row]:
+class Disk:
+    """A folder."""
+
+    def __init__(self, source: str) -> None:
+        self.images = sorted(str(path) for path in Path(source).rglob("*") if path.is_file())
+
+    async def read(self, image: str) -> bytes:
+        """On the event loop: handing it to a thread takes longer."""
+        return self.read_now(image)
+
+    def read_now(self, image: str) -> bytes:
+        """For a thread."""
+        return Path(image).read_bytes()
+
+
+class Bucket:
+    """A prefix on S3, read by s3fs."""
+
+    def __init__(self, source: str) -> None:
+        from s3fs import S3FileSystem
+
+        settings: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": {"max_pool_connections": 128}}
+        self._threads = S3FileSystem(**settings)
+        self._loop = S3FileSystem(asynchronous=True, **settings)
+        self.images: list[str] = sorted(self._threads.find(source))
+
+    async def read(self, image: str) -> bytes:
+        """On the event loop."""
+        return bytes(await self._loop._cat_file(image))
+
+    def read_now(self, image: str) -> bytes:
+        """For a thread, which waits."""
+        return bytes(self._threads.cat_file(image))
+
+
+Source = Disk | Bucket
+Way = Callable[[Source, Settings], Coroutine[Any, Any, list[Row]]]
+
+
+async def ask_bytes(source: Source, settings: Settings) -> list[Row]:
     """The bare SDK."""
+    ahead = asyncio.Semaphore(settings.in_flight * (1 + AHEAD))
     places = asyncio.Semaphore(settings.in_flight)
     async with _client(settings) as client:
 
-        async def one(path: Path) -> Row:
-            async with places:
-                return await _ask(client, path, path.read_bytes())
+        async def one(image: str) -> Row:
+            async with ahead:
+                data = await source.read(image)
+                async with places:
+                    return await _ask(client, image, data)
 
-        return await asyncio.gather(*map(one, paths))
+        return await asyncio.gather(*map(one, source.images))
 
 
-async def ask_pillow(paths: list[Path], settings: Settings) -> list[Row]:
+async def ask_pillow(source: Source, settings: Settings) -> list[Row]:
     """The bare SDK, and Pillow ahead of it."""
     ahead = asyncio.Semaphore(settings.in_flight * (1 + AHEAD))
     places = asyncio.Semaphore(settings.in_flight)
@@ -63,37 +106,37 @@ async def ask_pillow(paths: list[Path], settings: Settings) -> list[Row]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         async with _client(settings) as client:
 
-            async def one(path: Path) -> Row:
+            async def one(image: str) -> Row:
                 async with ahead:
-                    data = await loop.run_in_executor(pool, _shrunk, path, settings)
+                    data = await loop.run_in_executor(pool, _shrunk, await source.read(image), settings)
                     async with places:
-                        return await _ask(client, path, data)
+                        return await _ask(client, image, data)
 
-            return await asyncio.gather(*map(one, paths))
+            return await asyncio.gather(*map(one, source.images))
 
 
-async def ask_threads(paths: list[Path], settings: Settings) -> list[Row]:
+async def ask_threads(source: Source, settings: Settings) -> list[Row]:
     """A thread for each call, as far as the default pool has any."""
     places = asyncio.Semaphore(settings.in_flight)
     client = Anthropic(max_retries=0)
 
-    def call(path: Path) -> Row:
+    def call(image: str) -> Row:
         started = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                message = client.messages.create(**_question(path.read_bytes()))
+                message = client.messages.create(**_question(source.read_now(image)))
             except APIError as error:
                 failure = str(error)
                 time.sleep(attempt)
             else:
-                return {**_row(path, message), "latency_ms": round((time.monotonic() - started) * 1000)}
-        return {"image": path.name, "status": "failed", "error": failure}
+                return {**_row(image, message), "latency_ms": round((time.monotonic() - started) * 1000)}
+        return {"image": image, "status": "failed", "error": failure}
 
-    async def one(path: Path) -> Row:
+    async def one(image: str) -> Row:
         async with places:
-            return await asyncio.to_thread(call, path)
+            return await asyncio.to_thread(call, image)
 
-    return await asyncio.gather(*map(one, paths))
+    return await asyncio.gather(*map(one, source.images))
 
 
 WAYS: dict[str, Way] = {"bytes": ask_bytes, "pillow": ask_pillow, "threads": ask_threads}
@@ -104,12 +147,12 @@ def _client(settings: Settings) -> AsyncAnthropic:
     return AsyncAnthropic(max_retries=0, http_client=DefaultAsyncHttpxClient(limits=limits))
 
 
-async def _ask(client: AsyncAnthropic, path: Path, data: bytes) -> Row:
-    return _row(path, await client.messages.create(**_question(data)))
+async def _ask(client: AsyncAnthropic, image: str, data: bytes) -> Row:
+    return _row(image, await client.messages.create(**_question(data)))
 
 
-def _shrunk(path: Path, settings: Settings) -> bytes:
-    with Image.open(path) as image:
+def _shrunk(data: bytes, settings: Settings) -> bytes:
+    with Image.open(BytesIO(data)) as image:
         image.thumbnail((settings.edge, settings.edge))
         buffer = BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=settings.quality)
@@ -123,24 +166,24 @@ def _question(data: bytes) -> dict[str, Any]:
     return {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": content}]}
 
 
-def _row(path: Path, message: Any) -> Row:
+def _row(image: str, message: Any) -> Row:
     text = "".join(block.text for block in message.content if block.type == "text")
-    return {"image": path.name, "status": "ok" if text else "empty", "answer": text}
+    return {"image": image, "status": "ok" if text else "empty", "answer": text}
 
 
 def main() -> int:
-    """Ask about every file of the folder, and leave the rows as JSON."""
+    """Ask about every file of the source, and leave the rows as JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.floors", description=__doc__)
     parser.add_argument("way", choices=WAYS)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("source")
     parser.add_argument("report", type=Path)
     parser.add_argument("--in-flight", type=int, default=50)
     parser.add_argument("--edge", type=int, default=2048)
     parser.add_argument("--quality", type=int, default=95)
     options = parser.parse_args()
-    paths = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    source = Bucket(options.source) if options.source.startswith("s3://") else Disk(options.source)
     settings = Settings(options.in_flight, options.edge, options.quality)
-    options.report.write_text(json.dumps(asyncio.run(WAYS[options.way](paths, settings))), encoding="utf-8")
+    options.report.write_text(json.dumps(asyncio.run(WAYS[options.way](source, settings))), encoding="utf-8")
     return 0
 
 

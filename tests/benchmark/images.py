@@ -27,13 +27,13 @@ def make_photos(folder: Path, count: int, size: str, *, start: int = 0) -> list[
     return paths
 
 
-def make_tiny(folder: Path, count: int) -> Path:
+def make_tiny(folder: Path, count: int, *, start: int = 0) -> Path:
     """`count` PNGs of 56 x 56 pixels, a thousand a folder."""
-    for number in range(count):
+    for number in range(start, start + count):
         image = Image.new("RGB", (TINY, TINY), "white")
         _mark(image, number)
         place = folder / f"{number // PER_FOLDER:04}"
-        if number % PER_FOLDER == 0:
+        if number == start or number % PER_FOLDER == 0:
             place.mkdir(parents=True, exist_ok=True)
         image.save(place / f"t{number:07}.png", compress_level=1)
     return folder

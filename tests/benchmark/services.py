@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from flows.server import Server, start_server
 
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
+SETTLE_S = 120.0
+QUIET_S = 1.0
+QUIET_SHARE = 0.15  # of a core: its own loops take less
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,19 @@ class PrefectServer:
 
     @property
     def database_bytes(self) -> int:
-        """Size of its database, write-ahead log included."""
-        return sum(path.stat().st_size for path in self.home.glob("prefect.db*"))
+        """Size of its database, what is still in the write-ahead log included."""
+        with closing(sqlite3.connect(self.home / "prefect.db", timeout=60)) as database:
+            (pages,), (size,) = (database.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
+        return int(pages * size)
+
+    def settle(self) -> None:
+        """Wait until it has written down what it was told: it goes on after a run has ended."""
+        until, used = time.monotonic() + SETTLE_S, cpu_seconds(self.pid)
+        while used is not None and time.monotonic() < until:
+            time.sleep(QUIET_S)
+            before, used = used, cpu_seconds(self.pid)
+            if used is None or used - before < QUIET_SHARE * QUIET_S:
+                break
 
     def copy_home(self, folder: Path) -> Path:
         """A migrated home for a run that starts a server itself."""
