@@ -68,6 +68,12 @@ class Output(ABC):
             # The default takes the first part's columns for all of them; a job's schema may have grown since.
             return factory.finish(factory.inspect(promote_options="permissive")).to_table(columns=columns)
 
+    def read_parts(self, folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Each part below a folder, one after another, with the columns it has in its file. Raises OutputError."""
+        for name in self.list(folder):
+            with explained(self.join(name), verb="read"), self._filesystem.open_input_file(self._path(name)) as file:
+                yield pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
     def write_bytes(self, relative: str, data: bytes | memoryview) -> None:
         """Write one file, whole or not at all. Raises OutputError."""
         with explained(self.join(relative)):

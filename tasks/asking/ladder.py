@@ -26,7 +26,7 @@ class Ladder:
         self._caller = caller
         self._halting = halting
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
-        self._first_with: dict[str, tuple[str, int]] = {}
+        self._first_with: dict[bytes, tuple[str, int]] = {}  # a line for every picture of the run: its keys are short
 
     async def climb(self, page: Page) -> Outcome:
         """Ask until an answer is good or every step has been tried; what came last is the outcome."""
@@ -50,7 +50,7 @@ class Ladder:
     async def _outcome(self, page: Page, step: Step) -> Outcome:
         key = answer_key(step.question, page.image.sha256)
         place = (page.uri, page.image.page)
-        first = self._first_with.setdefault(key, place)
+        first = self._first_with.setdefault(bytes.fromhex(key[-32:]), place)
         answer, cached = await self._once(page, step, key)
         status, code, reason = judge(answer, self._settings.schema)
         duplicate_of = first[0] if first != place else None

@@ -16,8 +16,8 @@ def write_report(output: Output, job: str, run_id: str) -> str:
     page = render_report(
         run,
         costs,
-        results=output.read_table(rows, columns=figures.RESULT_COLUMNS),
-        calls=output.read_table(calls, columns=figures.CALL_COLUMNS),
+        results=pa.concat_tables(output.read_parts(rows, figures.RESULT_COLUMNS)),
+        calls=pa.concat_tables(output.read_parts(calls, figures.CALL_COLUMNS)),
         samples=_samples(output, rows),
     )
     path = f"{run_folder('reports', job, run_id)}/report.html"
@@ -27,8 +27,7 @@ def write_report(output: Output, job: str, run_id: str) -> str:
 
 def _samples(output: Output, folder: str) -> pa.Table:
     """The first part with a good answer: answers are most of a table, and only a few are shown."""
-    for part in output.list(folder):
-        rows = output.read_table(part)
-        if "ok" in rows["status"].unique().to_pylist():
+    for part in output.read_parts(folder):
+        if "ok" in part["status"].unique().to_pylist():
             break
-    return rows
+    return part
