@@ -22,6 +22,7 @@ from tasks.asking.processes.engines import Engines
 from tasks.asking.processes.wire import Place
 from tasks.asking.records import EngineSettings, Keep
 from tasks.billing import Bill, in_yuan, spent_today
+from tasks.memory import give_back
 from tasks.planning import Plan
 from tasks.preparation import Preparation
 from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
@@ -204,6 +205,7 @@ class Run:
         self._results.close()
         self._calls.close()
         self.engine.recorded()
+        give_back()  # what asking took, before the report is made
 
     def _writer(self, table: str, **options: Any) -> TableWriter:
         return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)

@@ -19,7 +19,7 @@ from tasks.errors import OutputError
 from tasks.planning import make_plan
 from tasks.preparing import prepare_image
 from tasks.running import Run
-from tasks.window import AHEAD, Window
+from tasks.window import AHEAD, PREPARING, Window
 from tests.asking import JsonKeep
 from tests.runs import draw
 
@@ -103,6 +103,23 @@ def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: P
         drive(run, work, admitted)
     assert most <= AHEAD * 3
     assert (run.rows, run.images, run.statuses) == (60, 60, {"ok": 60})
+
+
+@pytest.mark.usefixtures("simulator")
+def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(tmp_path: Path) -> None:
+    with opened(tmp_path, 60, concurrency=50) as run:
+        todo, preparing = Window(run, batches(run, run.plan.listing.images)), dict[Result, Batch]()
+        turns = todo.turns()
+        while len(preparing) < PREPARING:
+            admitted = next(turns).admitted
+            futures = [Result() for _ in admitted]
+            preparing |= dict(zip(futures, admitted, strict=True))
+            todo.preparing(admitted, futures)
+        assert len(preparing) == PREPARING
+        first, batch = next(iter(preparing.items()))
+        first.set_result(batch)
+        turn = next(turns)
+        assert (len(turn.admitted), turn.prepared) == (1, [first]), "one is ready to be asked about, one more comes in"
 
 
 def prepared(batch: Batch) -> None:

@@ -56,6 +56,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self._run(self._drain())
+        self._ladder.forget()
         self._run(self._client.close())
         self._end_loop()
 

@@ -28,6 +28,10 @@ class Ladder:
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
         self._first_with: dict[bytes, tuple[str, int]] = {}  # a line for every picture of the run: its keys are short
 
+    def forget(self) -> None:
+        """Let go of what is known of each picture: nothing more will be asked."""
+        self._first_with.clear()
+
     async def climb(self, page: Page) -> Outcome:
         """Ask until an answer is good or every step has been tried; what came last is the outcome."""
         outcome: Outcome | None = None

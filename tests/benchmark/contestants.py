@@ -168,7 +168,6 @@ def check_rows(rows: list[tuple[str, str]], ledger: dict[str, Any], task: Task, 
         raise BenchmarkError(f"{ledger['billed']} calls were paid instead of {expected}")
 
 
-# Another way to run it is one line more, such as "workers=2": visionflow("--workers", 2).
 CONTESTANTS: dict[str, Contestant] = {
     "bare": floor("bytes"),
     "pillow": floor("pillow"),

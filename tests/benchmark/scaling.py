@@ -1,7 +1,8 @@
 """Many tiny images without latency: what an image costs, what grows, and what running again takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.benchmark.comparing import check
 from tests.benchmark.contestants import Bench, Task, Timed, run_visionflow
@@ -11,10 +12,10 @@ from tests.benchmark.resuming import resumed_table, run_again
 
 COSTS = ("ms/image", "CPU ms/image", "server ms/image", "to 1st call s", "peak MB")
 HEADER = ("tiny images", *COSTS, "Prefect's database")
-SIZES_HEADER = ("images a task run", *COSTS, "Prefect's database, kB/image")
 IN_FLIGHT = 50
 MORE = 100
 BATCH_SIZES = (1, 5, 20, 100, 400)
+WORKERS = (1, 2, 4)
 
 
 def scale(bench: Bench, count: int) -> str:
@@ -34,18 +35,28 @@ def scale(bench: Bench, count: int) -> str:
 
 def batch_sizes(bench: Bench, count: int, sizes: Sequence[int], rounds: int) -> str:
     """The table: the same images with each number of images a task run, in turns."""
-    task = _tiny(bench, f"batches-{count}", count)
-    runs: dict[int, list[Timed]] = {size: [] for size in sizes}
-    grown: dict[int, list[float]] = {size: [] for size in sizes}
+    forced = {size: {"program": ("tests.benchmark.inside", "--batch-size", size)} for size in sizes}
+    return _in_turns(bench, count, "images a task run", forced, rounds)
+
+
+def workers(bench: Bench, count: int, numbers: Sequence[int], rounds: int) -> str:
+    """The table: the same images asked about by each number of processes, in turns."""
+    return _in_turns(bench, count, "--workers", {n: {"options": ("--workers", n)} for n in numbers}, rounds)
+
+
+def _in_turns(bench: Bench, count: int, what: str, ways: Mapping[int, Mapping[str, Any]], rounds: int) -> str:
+    """A line for each way of running it."""
+    task = _tiny(bench, f"tiny-{count}", count)
+    runs: dict[int, list[Timed]] = {way: [] for way in ways}
+    grown: dict[int, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for size in sizes:
-            place, before = bench.place("batches"), bench.prefect.database_bytes
-            program = ("tests.benchmark.inside", "--batch-size", size)
-            run = run_visionflow(bench, task, place, place.with_server(bench.prefect.url), program=program)
-            runs[size].append(run)
-            grown[size].append((bench.prefect.database_bytes - before) / 1e3 / count)
-    lines = [[str(size), *_cells(runs[size], count), spread(grown[size], 2)] for size in sizes]
-    return f"{count:,} tiny images, no latency, {IN_FLIGHT} in flight\n{table(SIZES_HEADER, lines)}"
+        for way, how in ways.items():
+            place, before = bench.place("turn"), bench.prefect.database_bytes
+            runs[way].append(run_visionflow(bench, task, place, place.with_server(bench.prefect.url), **how))
+            grown[way].append((bench.prefect.database_bytes - before) / 1e3 / count)
+    lines = [[str(way), *_cells(runs[way], count), spread(grown[way], 2)] for way in ways]
+    header = (what, *COSTS, "Prefect's database, kB/image")
+    return f"{count:,} tiny images, no latency, {IN_FLIGHT} in flight\n{table(header, lines)}"
 
 
 def _tiny(bench: Bench, name: str, count: int) -> Task:

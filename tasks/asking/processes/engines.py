@@ -48,8 +48,8 @@ class Child:
         self._wire = Wire(ours)
         self._heard = heard
         self._reader = threading.Thread(target=self._read, name=f"visionflow-process-{self.number}", daemon=True)
-        self._wire.send(sys.path)
-        self._wire.send(opening)
+        self.tell(sys.path)
+        self.tell(opening)
         self._reader.start()
 
     def tell(self, message: object) -> None:
@@ -70,12 +70,14 @@ class Child:
 
     def _read(self) -> None:
         try:
-            while not self.closed:
-                news: News = self._wire.receive()
-                self.closed = news.last
-                self._heard(self, news)
-        except (EOFError, OSError):
-            self._heard(self, None)
+            with suppress(EOFError, OSError):
+                while not self.closed:
+                    news: News = self._wire.receive()
+                    self.closed = news.last
+                    self._heard(self, news)
+        finally:  # whatever happened, nobody may wait for a page for ever
+            if not self.closed:
+                self._heard(self, None)
 
 
 class Engines:

@@ -130,11 +130,14 @@ class Wire:
 
     def receive(self) -> Any:
         """The next message."""
-        header = self._stream.read(LENGTH.size)
-        if len(header) < LENGTH.size:
+        (length,) = LENGTH.unpack(self._read(LENGTH.size))
+        return pickle.loads(self._read(length))  # noqa: S301  # from our own process
+
+    def _read(self, length: int) -> bytes:
+        data = self._stream.read(length)
+        if len(data) < length:  # killed in the middle of a word
             raise EOFError
-        data = self._stream.read(LENGTH.unpack(header)[0])
-        return pickle.loads(data)  # noqa: S301  # from our own process
+        return data
 
     def close(self) -> None:
         """Close our end."""
