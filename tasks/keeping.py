@@ -6,10 +6,11 @@ output they lie under VISIONFLOW_HOME, whatever folder the images are in; with a
 worker can resume any run.
 """
 
+import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,42 @@ class RecordFiles(LocalFileSystem):
         return str(target)
 
 
+class RecordObjects(RemoteFileSystem):
+    """Small records on S3, one request for each that is read or written.
+
+    Prefect's own remote storage asks for the folder, the object and then its bytes, and makes the requests of a write
+    on the event loop itself: all other calls in flight would wait for each answer that is kept.
+    """
+
+    _block_type_name = "Visionflow Record Objects"
+    _block_type_slug = "visionflow-record-objects"
+
+    async def aread_path(self, path: str) -> bytes:
+        """The record; FileNotFoundError when there is none."""
+        fs = s3_filesystem()
+        return bytes(await _on_loop_of(fs, fs._cat_file(self._resolve_path(path))))
+
+    async def awrite_path(self, path: str, content: bytes) -> str:
+        """Write the record, whole or not at all."""
+        fs, target = s3_filesystem(), self._resolve_path(path)
+        await _on_loop_of(fs, fs._pipe_file(target, content))
+        return target
+
+
+def _on_loop_of(fs: Any, request: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+    """A request made on the file system's own event loop, to be waited for on ours."""
+    return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, fs.loop))
+
+
 class PrefectKeep:
     """Answers and finished batches in a Prefect result store."""
 
     def __init__(self, storage: Path | RemoteFileSystem) -> None:
-        block = RecordFiles(basepath=str(storage)) if isinstance(storage, Path) else storage
+        block = (
+            RecordFiles(basepath=str(storage))
+            if isinstance(storage, Path)
+            else RecordObjects(basepath=storage.basepath, settings=storage.settings)
+        )
         self._root = storage
         self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = home() / "unsaved"
