@@ -3,18 +3,15 @@
 import atexit
 import json
 import os
-import socket
 import struct
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from queue import LifoQueue
 from time import monotonic
 from typing import Any
 
-import tasks
+from tasks.children import start_module
 from tasks.errors import ImageError, StopRun
 from tasks.records import ImageRules, PreparedImage
 
@@ -46,19 +43,9 @@ class Child:
     """One decoding process at the other end of a socket, which ends when the socket closes."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        root = Path(next(iter(tasks.__path__))).resolve().parent
-        with theirs:
-            self._process = subprocess.Popen(
-                # -P: a folder named `tasks` where the user happens to stand must not be imported
-                [sys.executable, "-P", "-m", "tasks.preparing.worker"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_child_environment(root),
-                process_group=0,  # Ctrl-C is for the parent, which finishes what is under way
-            )
-        self._socket = ours
+        self._process, self._socket = start_module(
+            "tasks.preparing.worker", _child_environment(), errors=subprocess.DEVNULL
+        )
         self.images = 0
         try:
             self._receive(1, monotonic() + START_SECONDS)
@@ -168,10 +155,10 @@ def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[
     return pages
 
 
-def _child_environment(root: Path) -> dict[str, str]:
+def _child_environment() -> dict[str, str]:
     """No key, no address, no credential: a decoder that is taken over finds none in its environment."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    return kept | {"PYTHONPATH": str(root), "VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return kept | {"VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _reset() -> None:

@@ -41,9 +41,11 @@ class Desk:
         future.add_done_callback(lambda done: self._tell(ask, done))
 
     def _tell(self, ask: Ask, done: Future[list[Outcome]]) -> None:
-        error = done.exception()
-        told = Broken(ask.number, f"{type(error).__name__}: {error}") if error else Told.of(ask, done.result()[0])
-        self.say(told)
+        if error := done.exception():
+            self.say(Broken(ask.number, f"{type(error).__name__}: {error}"))
+        else:
+            (outcome,) = done.result()
+            self.say(Told(ask.number, outcome, ask.page.attempts, ask.page.spent))
 
     def say(self, told: Told | Broken | None = None, *, last: bool = False) -> None:
         """Tell the run; if it is gone, the journal has what it needs to know."""

@@ -2,18 +2,14 @@
 
 import itertools
 import os
-import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from queue import SimpleQueue
 
-import tasks
 from tasks.asking.calls import CallLedger
 from tasks.asking.engine import one_first
 from tasks.asking.halting import Halt
@@ -22,6 +18,7 @@ from tasks.asking.limits.budget import nearly_spent
 from tasks.asking.limits.purse import SharedPurse
 from tasks.asking.processes.wire import Ask, Broken, End, News, Opening, Place, Wire
 from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress
+from tasks.children import start_module
 from tasks.errors import SchemaError, StopRun
 
 
@@ -29,18 +26,7 @@ class Child:
     """One process, and the pages that it has not told about yet."""
 
     def __init__(self, opening: Opening, heard: "Callable[[Child, News | None], None]") -> None:
-        ours, theirs = socket.socketpair()
-        root = Path(next(iter(tasks.__path__))).resolve().parent
-        with theirs:
-            self._process = subprocess.Popen(
-                # -P: a folder named `tasks` where the user happens to stand must not be imported
-                [sys.executable, "-P", "-m", "tasks.asking.processes.child"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(root)},
-                pass_fds=[opening.purse_fd],
-                process_group=0,  # Ctrl-C is for the run, which says what becomes of calls in flight
-            )
+        self._process, ours = start_module("tasks.asking.processes.child", os.environ, pass_fds=[opening.purse_fd])
         self.number = opening.number
         self.in_flight = 0
         self.closed = self.gone = False
@@ -190,8 +176,7 @@ class Engines:
         if isinstance(news.told, Broken):
             future.set_exception(RuntimeError(news.told.reason))
             return
-        page.attempts, page.spent = news.told.attempts, news.told.spent
-        outcome = news.told.outcome(self._settings.steps)
+        page.attempts, page.spent, outcome = news.told.attempts, news.told.spent, news.told.outcome
         if outcome.status != "unavailable":
             page.drop_bytes()
             self._count(outcome)

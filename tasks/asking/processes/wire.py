@@ -8,9 +8,7 @@ from decimal import Decimal
 from threading import Lock
 from typing import Any, NamedTuple
 
-from tasks.asking.answer import Answer
 from tasks.asking.halting import Halt
-from tasks.asking.question import Step
 from tasks.asking.records import EngineSettings, Keep, Outcome, Page
 
 LENGTH = struct.Struct(">Q")
@@ -52,46 +50,12 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How it ended for one page. The question is left out: the run knows it by the number of its step."""
+    """How it ended for one page, and what the page has seen in all."""
 
     number: int
-    status: str
-    step: int
-    answer: Answer | None
-    cached: bool
-    duplicate_of: str | None
-    error_code: str | None
-    error: str | None
+    outcome: Outcome
     attempts: int
     spent: Decimal
-
-    @classmethod
-    def of(cls, ask: Ask, outcome: Outcome) -> "Told":
-        """An outcome as it is told."""
-        return cls(
-            number=ask.number,
-            status=outcome.status,
-            step=outcome.step.number,
-            answer=outcome.answer,
-            cached=outcome.cached,
-            duplicate_of=outcome.duplicate_of,
-            error_code=outcome.error_code,
-            error=outcome.error,
-            attempts=ask.page.attempts,
-            spent=ask.page.spent,
-        )
-
-    def outcome(self, steps: tuple[Step, ...]) -> Outcome:
-        """The outcome as it was."""
-        return Outcome(
-            status=self.status,
-            step=steps[self.step],
-            answer=self.answer,
-            cached=self.cached,
-            duplicate_of=self.duplicate_of,
-            error_code=self.error_code,
-            error=self.error,
-        )
 
 
 @dataclass(frozen=True, slots=True)
