@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from tasks.money import cny, usd
 from tasks.running import Run
 
 LABEL = 9
@@ -107,7 +108,7 @@ class Terminal:
             self.say("", summary["message"])
         self.say("Cost", cost_line(summary))
         if summary["saved_usd"]:
-            self.say("", f"${summary['saved_usd']:.6f} saved by kept answers and duplicates")
+            self.say("", f"{usd(summary['saved_usd'])} saved by kept answers and duplicates")
         if summary["calls_maybe_paid"]:
             self.say("", f"{summary['calls_maybe_paid']:,} of the calls may have been paid without an answer")
         self.say("Results", shortened(summary["results"]))
@@ -159,8 +160,8 @@ def done_line(summary: dict[str, Any]) -> str:
 
 
 def cost_line(summary: dict[str, Any]) -> str:
-    """Dollars and yuan, what was saved, and whether any of it is real."""
-    cost = f"${summary['cost_usd']:.6f} (¥{summary['cost_cny']:.4f}) for {counted(summary['calls'], 'call')}"
+    """Dollars to their last digit, yuan, and whether any of it is real."""
+    cost = f"{usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) for {counted(summary['calls'], 'call')}"
     if summary["simulated"]:
         cost += ", simulated: nothing was spent"
     return cost

@@ -17,6 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from tasks.money import cny, usd
 from tasks.running import Run
 
 EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
@@ -67,7 +68,7 @@ def _markdown(summary: dict[str, Any]) -> str:
         f"| kept from earlier runs | {summary['cached']:,} |",
         f"| duplicates | {summary['duplicates']:,} |",
         f"| calls | {summary['calls']:,} |",
-        f"| cost | ${summary['cost_usd']:.6f} (¥{summary['cost_cny']:.6f}) |",
+        f"| cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
         f"| seconds | {summary['seconds']:.1f} |",
     ]
     return f"{simulated}{chr(10).join(lines)}\n\nResults: `{summary['results']}`\n\nReport: `{summary['report']}`\n"

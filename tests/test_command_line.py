@@ -96,6 +96,7 @@ def test_statuses_of_a_run_that_ended(
     assert "Done      in" in failed.out and "3 ok, 1 unreadable" in failed.out
     assert "Unreadable damaged.jpg: " in failed.out
     assert "3 images done before" in failed.out
+    assert f"${good.summary['cost_usd']} saved by kept answers" in failed.out, "to the last digit"
     assert failed.err == ""
 
     paused = visionflow(

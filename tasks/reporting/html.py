@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tasks import money
 from tasks.recording import run_folder
 from tasks.reporting import charts, figures
 
@@ -101,18 +102,11 @@ def number(value: int | None) -> str:
 
 
 def usd(value: Decimal | int | None, places: int = 2) -> str:
-    """Dollars to the last digit, with at least so many decimals."""
-    return NO_VALUE if value is None else exact(Decimal(value), "$", places)
+    return NO_VALUE if value is None else money.usd(value, places)
 
 
 def cny(value: Decimal | int | None, places: int = 2) -> str:
-    """Yuan, rounded to a hundredth of a fen: they follow from the dollars, which are exact."""
-    return NO_VALUE if value is None else exact(round(Decimal(value), 4), "¥", places)
-
-
-def exact(value: Decimal, sign: str, places: int) -> str:
-    whole, _, part = f"{abs(value):,f}".partition(".")
-    return f"{'-' if value < 0 else ''}{sign}{whole}.{part.rstrip('0').ljust(places, '0')}"
+    return NO_VALUE if value is None else money.cny(value, places)
 
 
 def places(values: Iterable[Decimal | int | None]) -> int:
