@@ -20,7 +20,7 @@ from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 
 from config.settings import home
-from tasks.s3 import is_s3, s3_filesystem
+from tasks.s3 import is_s3, read_object, s3_filesystem
 
 FOLDER = ".visionflow"
 
@@ -92,8 +92,7 @@ class RecordObjects(RemoteFileSystem):
 
     async def aread_path(self, path: str) -> bytes:
         """The record; FileNotFoundError when there is none."""
-        fs = s3_filesystem()
-        return bytes(await _on_loop_of(fs, fs._cat_file(self._resolve_path(path))))
+        return bytes(await _on_loop_of(s3_filesystem(), read_object(self._resolve_path(path))))
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write the record, whole or not at all."""

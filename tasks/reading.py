@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks.errors import ImageError
 from tasks.records import Source
-from tasks.s3 import explain_s3, is_s3, s3_filesystem
+from tasks.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
 
 
 class SourceUnavailable(Exception):
@@ -20,7 +20,9 @@ def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | N
         raise ImageError("too_large", f"{source.name} has {source.size:,} bytes; the limit is {most_bytes:,}.")
     try:
         if is_s3(source.uri):
-            return bytes(s3_filesystem().cat_file(source.uri, start=start or None, end=end))
+            if end is None and not start:
+                return read_object_now(source.uri)
+            return bytes(s3_filesystem().cat_file(source.uri, start=start, end=end))
         with Path(source.uri).open("rb") as file:
             file.seek(start)
             return file.read() if end is None else file.read(end - start)

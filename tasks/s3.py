@@ -1,11 +1,15 @@
 """S3 through s3fs: one file system per process, and its errors in words."""
 
+import errno
 import os
 from datetime import datetime
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 CONNECTIONS = 128
+SIGNATURE = "s3v4"  # also for signed URLs, for which botocore still takes version 2, which newer buckets refuse
+SIGNED_S = 300  # a signed URL is good for so long; it is used at once
 
 
 def is_s3(uri: str) -> bool:
@@ -26,8 +30,50 @@ def s3_filesystem() -> Any:
     # dateutil, botocore's own, guesses at every format there is: of a listing it would take half the time.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     return s3fs.S3FileSystem(
-        session=session, use_listings_cache=False, config_kwargs={"max_pool_connections": CONNECTIONS}
+        session=session,
+        use_listings_cache=False,
+        max_concurrency=1,  # with more, each read of a whole object first asks for its size, to read it in pieces
+        config_kwargs={"max_pool_connections": CONNECTIONS, "signature_version": SIGNATURE},
     )
+
+
+async def read_object(uri: str) -> bytes:
+    """All bytes of an object, by one request, made on the file system's own event loop.
+
+    Of what a call costs in s3fs and botocore, most goes into headers that nobody looks at here: a signed URL asked for
+    through botocore's own HTTP session takes less than half. Whatever is neither the bytes nor a missing key, s3fs asks
+    for again: it knows retries, redirects and errors by name. Raises FileNotFoundError if there is no such object.
+    """
+    try:
+        status, body = await _get(uri)
+    except Exception:  # noqa: BLE001  # s3fs will meet it again, unless it has passed
+        status, body = 0, b""
+    if status == HTTPStatus.OK:
+        return body
+    if status == HTTPStatus.NOT_FOUND and b"<Code>NoSuchKey</Code>" in body:
+        raise FileNotFoundError(errno.ENOENT, "No such object", uri)
+    return bytes(await s3_filesystem()._cat_file(uri))
+
+
+def read_object_now(uri: str) -> bytes:
+    """The same for a thread, which waits."""
+    from fsspec.asyn import sync
+
+    data: bytes = sync(s3_filesystem().loop, read_object, uri)
+    return data
+
+
+async def _get(uri: str) -> tuple[int, bytes]:
+    """Status and body of one GET, whatever they are."""
+    from botocore.awsrequest import AWSRequest
+
+    fs = s3_filesystem()
+    bucket, key, _ = fs.split_path(uri)
+    await fs.set_session()
+    client = await fs.get_s3(bucket)
+    url = await client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=SIGNED_S)
+    response = await client._endpoint.http_session.send(AWSRequest("GET", url).prepare())
+    return response.status_code, await response.content
 
 
 def _timestamp(text: Any) -> datetime:

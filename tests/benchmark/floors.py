@@ -65,7 +65,12 @@ class Bucket:
     def __init__(self, source: str) -> None:
         from s3fs import S3FileSystem
 
-        settings: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": {"max_pool_connections": 128}}
+        # One request an image: with more concurrency than one, s3fs asks for an object's size before it reads it.
+        settings: dict[str, Any] = {
+            "use_listings_cache": False,
+            "max_concurrency": 1,
+            "config_kwargs": {"max_pool_connections": 128},
+        }
         self._threads = S3FileSystem(**settings)
         self._loop = S3FileSystem(asynchronous=True, **settings)
         self.images: list[str] = sorted(self._threads.find(source))

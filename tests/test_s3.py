@@ -1,0 +1,56 @@
+"""Objects on S3, read and kept by one request each."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.keeping import PrefectKeep, storage_of
+from tasks.s3 import read_object_now, s3_filesystem
+from tests.runs import forget_s3_connections
+from tests.s3 import S3Server
+
+
+@pytest.fixture
+def requests(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The methods of all requests made to the server."""
+    forget_s3_connections()
+    session, made = s3_filesystem().s3._endpoint.http_session, []
+    send = session.send
+
+    async def noted(request: object) -> object:
+        made.append(request.method)  # type: ignore[attr-defined]
+        return await send(request)
+
+    monkeypatch.setattr(session, "send", noted)
+    yield made
+    forget_s3_connections()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a b+c/ü#?%41.jpg", "日本/~x=1&y.jpg"])
+def test_an_object_is_read_by_one_request_whatever_its_name(
+    requests: list[str], s3_server: S3Server, name: str
+) -> None:
+    s3_server.client().put_object(Bucket=s3_server.bucket, Key=f"one/{name}", Body=b"0123456789")
+    assert read_object_now(f"s3://{s3_server.bucket}/one/{name}") == b"0123456789"
+    assert requests == ["GET"]
+
+
+def test_an_object_that_is_not_there_is_missed_by_one_request(requests: list[str], s3_server: S3Server) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_object_now(f"s3://{s3_server.bucket}/nothing/here")
+    assert requests == ["GET"]
+
+
+def test_what_goes_wrong_is_asked_again_by_s3fs_which_knows_its_name(requests: list[str], s3_server: S3Server) -> None:
+    with pytest.raises(FileNotFoundError, match="bucket"):
+        read_object_now("s3://no-such-bucket-of-ours/here")
+    assert requests == ["GET", "GET"]
+
+
+def test_a_record_is_looked_for_kept_and_found_by_one_request_each(requests: list[str], s3_server: S3Server) -> None:
+    keep = PrefectKeep(storage_of(f"s3://{s3_server.bucket}/records"))
+    assert asyncio.run(keep.get("answers/ab/cd")) is None
+    asyncio.run(keep.put("answers/ab/cd", {"answer": 1}))
+    assert asyncio.run(keep.get("answers/ab/cd")) == {"answer": 1}
+    assert requests == ["GET", "PUT", "GET"]
