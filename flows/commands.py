@@ -15,16 +15,16 @@ EXIT_STATUS = {"completed": 0, "completed_with_failures": 3, "paused": 4, "stopp
 def run(arguments: argparse.Namespace) -> int:
     """Ask about every image of the source."""
     gc.disable()  # while importing; see `conduct`
-    from flows.server import find_or_start
-
-    server = find_or_start()  # before anything heavy is imported: it takes longest
-    from flows.conduct import conduct
     from flows.jobs import load_job
-    from flows.terminal import Terminal
+    from flows.server import find_or_start
 
     source, output, job = load_job(arguments)
     if output is None:
         raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
+    server = find_or_start()  # before anything heavier is imported: it takes longest
+    from flows.conduct import conduct
+    from flows.terminal import Terminal
+
     terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
     conducted = conduct(source, output, job, server=server, terminal=terminal)
     return _end(conducted.summary, as_json=arguments.json)

@@ -1,27 +1,15 @@
 """Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
 
 import gc
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from config.job import Job
-from flows.server import Server, drop_unsent_events, healthy
+from flows.server import Server, drop_unsent_events
+from flows.server_process import healthy
 from flows.terminal import Terminal, counted, shortened
 from tasks.errors import StopRun
 from tasks.planning import Plan, make_plan
-
-# Ours say what a person needs; Prefect's own lines go to its API, for the UI, and not over the progress bars.
-ENVIRONMENT = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",  # the flow's own lines; a task's would be too many
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-    # Each retry waits twice as long as the one before, from 2 s on: a server that is gone must not hold up the end.
-    "PREFECT_CLIENT_MAX_RETRIES": "2",
-    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -33,11 +21,13 @@ class Conducted:
 
 
 def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> Conducted:
-    """Plan, run and sum up; StopRun when the run could not start or had to stop."""
+    """Plan, run and sum up; StopRun when the run could not start, or something could not be written at its end."""
     with terminal.listing() as progress:
         plan = make_plan(source, output, job, progress)
     announce(plan, terminal)
-    _import_prefect(server)
+    server.set_environment()
+    import prefect  # noqa: F401  # while the server is starting
+
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
     from httpx import HTTPError
     from prefect.exceptions import CancelledRun
@@ -49,11 +39,13 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     opening.watchers.append(terminal.watch)
     gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
     gc.enable()
+    unreported: Exception | None = None
     try:
         analyze_images(source, output, job)
-    except (StopRun, CancelledRun):
+    except (StopRun, CancelledRun) as error:
         if terminal.run is None or terminal.run.summary is None:
             raise  # before the first row
+        unreported = None if terminal.run.engine.halt else error  # why it was halted, the summary says
     except HTTPError:  # of Prefect's client, at the end of the run
         if terminal.run is None or terminal.run.summary is None or healthy(server.url):
             raise
@@ -65,6 +57,8 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     assert terminal.run.summary is not None
     terminal.failures(terminal.run.failures)
     terminal.summary(terminal.run.summary)
+    if unreported is not None:
+        raise unreported
     return Conducted(terminal.run.summary)
 
 
@@ -91,10 +85,3 @@ def size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
-
-
-def _import_prefect(server: Server) -> None:
-    os.environ["PREFECT_API_URL"] = server.url
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import prefect  # noqa: F401

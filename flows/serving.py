@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from flows.conduct import ENVIRONMENT
 from flows.server import find_or_start
 from flows.terminal import Terminal
 from tasks.errors import StopRun
@@ -17,9 +16,7 @@ def serve_deployments() -> None:
     os.environ.setdefault("VISIONFLOW_KEEP_SERVER", "1")  # with its UI, for that is where runs are started
     terminal = Terminal()
     server = find_or_start()
-    os.environ["PREFECT_API_URL"] = server.url
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    server.set_environment()
     from prefect import serve
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.schedules import Schedule

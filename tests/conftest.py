@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.conduct import ENVIRONMENT
-from flows.server import Server, start_server
+from flows.server import CLIENT_ENVIRONMENT, Server
+from flows.server_process import start_server
 from tasks.simulator import Simulator
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server, serve_s3
@@ -24,7 +24,7 @@ PREFECT_PORT = random.Random(os.getpid()).randrange(14_000, 19_000)
 PREFECT_HOME = Path(tempfile.mkdtemp(prefix="visionflow-tests-"))
 
 os.environ.update(
-    ENVIRONMENT,
+    CLIENT_ENVIRONMENT,
     PREFECT_HOME=str(PREFECT_HOME),
     PREFECT_API_URL=f"http://127.0.0.1:{PREFECT_PORT}/api",
     VISIONFLOW_HOME=str(PREFECT_HOME / "visionflow"),

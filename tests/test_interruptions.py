@@ -17,7 +17,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.server import healthy
+from flows.server_process import ServerProcess, healthy
 from tasks.simulator import Simulator
 from tests.runs import Ended, draw, end, rows, start
 from tests.s3 import s3_machine
@@ -219,6 +219,19 @@ def test_our_prefect_server_outlives_a_kill_and_the_run_outlives_the_server(
     assert (third.status, third.summary["cached"]) == (0, IMAGES)
     assert not (home / "server.json").exists(), "the last run stops the server that visionflow started"
     assert simulator.ledger().requests <= IMAGES + 4
+
+
+def test_a_run_that_is_refused_leaves_no_server_behind(home: Path, prefect_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    environment = {"PREFECT_API_URL": None, "PREFECT_HOME": prefect_home}
+    process = start("run", tmp_path / "empty", "--output", tmp_path / "out", **environment)
+    until(lambda: (home / "server.json").exists(), process)
+    server = ServerProcess.noted()
+    assert server is not None
+    assert server.alive
+    assert end(process).status == 1
+    server.wait_for_end()
+    assert not server.alive
 
 
 def assert_complete_without_prefect(ended: Ended) -> None:

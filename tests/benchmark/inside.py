@@ -70,9 +70,9 @@ class Inside:
 
     def install(self) -> None:
         """Import everything, and put a clock around each step."""
-        from flows.conduct import ENVIRONMENT
+        from flows.server import CLIENT_ENVIRONMENT
 
-        os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+        os.environ.update({name: value for name, value in CLIENT_ENVIRONMENT.items() if name not in os.environ})
         ours = time.process_time()
         import_module("flows.analyze_images")
         self._steps["start: our imports"] = ours

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.conduct import ENVIRONMENT
-from flows.server import Server, start_server
+from flows.server import CLIENT_ENVIRONMENT, Server
+from flows.server_process import start_server
 
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
@@ -105,7 +105,7 @@ def prefect_server(folder: Path) -> Iterator[PrefectServer]:
     """A server on a new home: its database is migrated first, which takes half a minute."""
     home = folder / "prefect"
     home.mkdir(parents=True)
-    os.environ.update(ENVIRONMENT, PREFECT_HOME=str(home))
+    os.environ.update(CLIENT_ENVIRONMENT, PREFECT_HOME=str(home))
     port = _free_port()
     process = start_server(port, folder / "prefect-server.log")
     try:
