@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,16 +10,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 DEFAULT_MODEL = "claude-haiku-5-5"
-JOB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
+# A job's name is a folder, `job=NAME`, whose type readers of the tables guess: a name that reads as a number or a date,
+# as `inf` and `epoch` do in DuckDB, would not merge with the column `job`, and `/`, `=` or `%` would be decoded
+# differently by each reader. Sixty letters of any alphabet fit into a file's name.
+JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,59}", re.IGNORECASE)
 
 
 def _text_or_file(value: Any) -> Any:
     """`@FILE` stands for the file's text."""
     if isinstance(value, str) and value.startswith("@"):
         try:
-            return Path(value[1:]).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {value[1:]}: {error}") from None
+            return Path(value[1:]).expanduser().read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}") from None
+        except ValueError:  # other bytes than UTF-8, or a name that no file can have
+            raise ValueError("cannot be read: it is no text in UTF-8") from None
     return value
 
 
@@ -67,7 +73,10 @@ class Job(BaseModel):
     @classmethod
     def _named_like_a_folder(cls, name: str | None) -> str | None:
         if name is not None and not JOB_NAME.fullmatch(name):
-            raise ValueError("must start with a letter and hold only letters, digits, '-' and '_'")
+            raise ValueError(
+                "must start with a letter and hold only letters, digits, '.', '-' and '_', at most 60 in all; "
+                "'inf', 'infinity' and 'epoch' are taken"
+            )
         return name
 
     @property
@@ -85,7 +94,8 @@ class Job(BaseModel):
 def job_name(source: str) -> str:
     """A job's name from its source: the last part of the path, made fit for a folder."""
     last = re.split(r"[/\\]", source.split("*")[0].rstrip("/\\"))[-1]
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(last).stem).strip("-")
+    # Composed, for a file system may give accents as characters of their own, which are no letters.
+    slug = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", Path(last).stem)).strip("-._")[:60]
     if not slug:
         return "images"
-    return (slug if slug[0].isalpha() else f"job-{slug}")[:100]
+    return slug if JOB_NAME.fullmatch(slug) else f"job-{slug}"[:60]

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import ClassVar, Literal
 
-from config.tables import load
+from config.tables import load, typed
 
 # (longest side in pixels, most visual tokens) after which the server itself shrinks an image.
 VISION_TIERS = {"standard": (1568, 1568), "high": (2576, 4784)}
@@ -15,13 +16,16 @@ class ModelFacts:
     """What a model sees, how much it may answer, and which options it takes."""
 
     name: str
-    vision: str
+    vision: Literal["standard", "high"]
     max_output: int
     thinking: bool
     effort: bool
     cache_min: int | None = None
     retired: date | None = None
     listed: bool = True
+    aliases: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     @property
     def vision_limits(self) -> tuple[int, int]:
@@ -35,8 +39,8 @@ def model_facts(model: str) -> ModelFacts:
     table = load("models")
     for name, facts in table.items():
         if name != "default" and (model == name or model in facts.get("aliases", ())):
-            return ModelFacts(name=name, **{key: value for key, value in facts.items() if key != "aliases"})
-    return ModelFacts(name=model, listed=False, **table["default"])
+            return typed(ModelFacts, {**facts, "name": name}, table="models", name=name)
+    return typed(ModelFacts, {**table["default"], "name": model, "listed": False}, table="models", name="default")
 
 
 def listed_models() -> list[str]:

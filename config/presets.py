@@ -1,8 +1,9 @@
 """Presets by use case: what is sent and how it is asked (presets.toml)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from config.tables import known, load
+from config.tables import known, load, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +18,18 @@ class Preset:
     typical_output: int = 500
     schema: str | None = None
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
 
 def preset(name: str) -> Preset:
     """The preset of this name; LookupError names those there are."""
     table = load("presets")
     if name not in table:
         raise LookupError(f"There is no preset {name!r}. Take one of: {known(list(table))}.")
-    return Preset(name=name, **{**table[name], "prompt": table[name]["prompt"].strip()})
+    chosen = typed(Preset, {**table[name], "name": name}, table="presets", name=name)
+    return replace(chosen, prompt=chosen.prompt.strip())
 
 
 def preset_names() -> list[str]:
-    """Every preset, in the order of presets.toml."""
+    """Every preset, in the order of presets.toml, the user's own after them."""
     return list(load("presets"))

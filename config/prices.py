@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from config.models import model_facts
-from config.tables import load
+from config.tables import ConfigError, file_of, load, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,12 @@ class Price:
     cache_read: Decimal
     source: str
     checked: date
-    batch: Decimal | None = None
-    us: Decimal | None = None
+    batch_factor: Decimal | None = None
+    us_factor: Decimal | None = None
     up_to: int | None = None
     over: int | None = None
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def covers(self, prompt_tokens: int) -> bool:
         """Whether this row holds for a request with so many prompt tokens."""
@@ -39,9 +41,9 @@ class Price:
 
 @cache
 def price_table() -> tuple[Price, ...]:
-    """Every row of prices.toml, in its order."""
+    """Every row of prices.toml, in its order. Raises ConfigError."""
     table = load("prices")
-    return tuple(_price(row, table["source"][row["endpoint"]]) for row in table["price"])
+    return tuple(_price(row, table["source"]) for row in table["price"])
 
 
 def prices_of(endpoint: str, model: str) -> tuple[Price, ...]:
@@ -50,9 +52,12 @@ def prices_of(endpoint: str, model: str) -> tuple[Price, ...]:
     return tuple(row for row in price_table() if row.endpoint == endpoint and row.model in names)
 
 
-def _price(row: dict[str, Any], source: dict[str, Any]) -> Price:
-    values: dict[str, Any] = {key: Decimal(value) if key in _MONEY else value for key, value in row.items()}
-    return Price(**values, source=source["url"], checked=source["checked"])
-
-
-_MONEY = {"input", "output", "cache_write_5m", "cache_write_1h", "cache_read", "batch", "us"}
+def _price(row: dict[str, Any], sources: dict[str, Any]) -> Price:
+    endpoint = str(row.get("endpoint"))
+    source = sources.get(endpoint, {})
+    if not {"url", "checked"} <= source.keys():
+        raise ConfigError(
+            f"{file_of('prices')}: a price of {endpoint!r} needs a [source.{endpoint}] with `url` and `checked`."
+        )
+    dated = {**row, "source": source["url"], "checked": source["checked"]}
+    return typed(Price, dated, table="prices", name=f"price of {row.get('model')} at {endpoint}")

@@ -1,18 +1,46 @@
 """Commands and options, as argparse has them."""
 
 import argparse
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EPILOG = "Keys come from the environment (ANTHROPIC_API_KEY), never from an option. Docs: README.md"
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Takes options by their whole name, and says what is wrong in one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but of each command: nothing is left over for the next parser, which knows no option."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown))
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
-        self.exit(2, f"visionflow: {message}. See `{self.prog} --help`.\n")
+        sentence = message if message.endswith("?") else f"{message.rstrip('.')}."
+        self.exit(2, f"visionflow: {sentence} See `{self.prog} --help`.\n")
+
+    def _unknown(self, unknown: list[str]) -> str:
+        option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+        if option is not None:
+            return f"there is no option {option}. {did_you_mean(option, self._option_string_actions)}".rstrip()
+        hint = ": put a glob in quotes" if any(action.dest == "source" for action in self._actions) else ""
+        return f"{unknown[0]!r} is one word too many{hint}"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question with up to three names that begin so, or else are alike; empty if there is none."""
+    names = list(names)
+    beginning = [one for one in names if one.startswith(name) and len(name) > 2]
+    alike = beginning[:3] or get_close_matches(name, names, n=3)
+    return f"Did you mean {' or '.join(alike)}?" if alike else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,40 +52,51 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="the whole thing, offline and without a key, over the sample images")
-    demo.add_argument("--output", default="out/demo", help="folder for the results (default: %(default)s)")
-    _add_output_options(demo)
-
-    run = commands.add_parser("run", help="ask about every image of SOURCE")
-    _add_source(run)
-    run.add_argument("--output", metavar="URI", help="local folder or s3://bucket/prefix for the tables")
-    _add_job_options(run)
-    _add_output_options(run)
-
-    estimate = commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call")
-    _add_source(estimate)
-    estimate.add_argument("--output", metavar="URI", help="the run's output, to count what is kept already")
-    _add_job_options(estimate)
-    estimate.add_argument("--json", action="store_true", help="print the estimate as one JSON object")
-
-    report = commands.add_parser("report", help="write the HTML report of a run and print its summary")
-    report.add_argument("output", metavar="OUTPUT", help="the run's output")
-    report.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
-    report.add_argument("--json", action="store_true", help="print the run's row as one JSON object")
-
-    simulate = commands.add_parser("simulate", help="a simulator of the API on this machine")
-    simulate.add_argument("--port", type=int, default=8765, help="port, 0 for any free one (default: %(default)s)")
-    simulate.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before an answer")
-    simulate.add_argument("--faults", default="", metavar="KIND=SHARE,...", help="such as 429=0.05,529=0.02,drop=0.01")
-    simulate.add_argument("--seed", type=int, default=0, help="of the faults")
-    simulate.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
-
-    prices = commands.add_parser("prices", help="the price table")
-    prices.add_argument("--json", action="store_true", help="print it as JSON")
-
+    _demo(commands.add_parser("demo", help="the whole thing, offline and without a key, over the sample images"))
+    _run(commands.add_parser("run", help="ask about every image of SOURCE"))
+    _estimate(commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call"))
+    _report(commands.add_parser("report", help="write the HTML report of a run and print its summary"))
+    _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
+    _prices(commands.add_parser("prices", help="the price table"))
     commands.add_parser("serve", help="serve the deployments from this machine: schedules and ad-hoc runs")
     return top
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", default="out/demo", help="folder for the results (default: %(default)s)")
+    _add_output_options(command)
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    _add_source(command)
+    command.add_argument("--output", metavar="URI", help="local folder or s3://bucket/prefix for the tables")
+    _add_job_options(command)
+    _add_output_options(command)
+
+
+def _estimate(command: argparse.ArgumentParser) -> None:
+    _add_source(command)
+    command.add_argument("--output", metavar="URI", help="the run's output, to count what is kept already")
+    _add_job_options(command)
+    command.add_argument("--json", action="store_true", help="print the estimate as one JSON object")
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("output", metavar="OUTPUT", help="the run's output")
+    command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
+    command.add_argument("--json", action="store_true", help="print the run's summary as one JSON object")
+
+
+def _simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=8765, help="port, 0 for any free one (default: %(default)s)")
+    command.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before an answer")
+    command.add_argument("--faults", default="", metavar="KIND=SHARE,...", help="such as 429=0.05,529=0.02,drop=0.01")
+    command.add_argument("--seed", type=int, default=0, help="of the faults")
+    command.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
+
+
+def _prices(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
@@ -72,7 +111,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_job_options(command: argparse.ArgumentParser) -> None:
-    """Every option's destination is the job's field of the same name; what is not given stays out."""
+    """Every option's destination is the job's field of the same name, which checks it; what is not given stays out."""
     add = command.add_argument_group("the job (all may stand in a job file; an option overrides it)").add_argument
     add("--job", dest="job_file", metavar="FILE.yaml", help="job file")
     add("--name", metavar="JOB", help="names the job's folder in the output (default: SOURCE's last part)")
@@ -82,19 +121,19 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     add("--schema", metavar="FILE|MODEL|NAME", help="FILE.json, package.module:Model or a ready schema's name")
     add("--label", dest="labels", action="append", metavar="LABEL", help="classify into these labels (repeatable)")
     add("--model", metavar="ID", help="model that answers (default: claude-haiku-5-5)")
-    add("--max-tokens", type=int, metavar="N", help="room for an answer (default: the preset's)")
+    add("--max-tokens", metavar="N", help="room for an answer (default: the preset's)")
     add("--effort", metavar="LEVEL", help="low, medium, high, xhigh or max (default: low)")
     add("--fallback-prompt", action="append", metavar="TEXT|@FILE", help="asked when an answer fails (repeatable)")
     add("--fallback-model", action="append", metavar="ID", help="asked after the fallback prompts (repeatable)")
     add("--endpoint", metavar="NAME|URL", help="whom to ask (default: ANTHROPIC_BASE_URL, else anthropic)")
-    add("--concurrency", type=int, metavar="N", help="calls in flight (default: 50)")
-    add("--workers", type=int, metavar="N", help="processes that share the calls (default: 1)")
-    add("--rps", type=float, metavar="X", help="most calls a second")
-    add("--rpm", type=float, metavar="N", help="most calls a minute")
-    add("--attempts", type=int, metavar="N", help="calls for one image before giving up (default: 5)")
-    add("--timeout", type=float, metavar="S", help="seconds to wait for one answer (default: 180)")
+    add("--concurrency", metavar="N", help="calls in flight (default: 50)")
+    add("--workers", metavar="N", help="processes that share the calls (default: 1)")
+    add("--rps", metavar="X", help="most calls a second")
+    add("--rpm", metavar="N", help="most calls a minute")
+    add("--attempts", metavar="N", help="calls for one image before giving up (default: 5)")
+    add("--timeout", metavar="S", help="seconds to wait for one answer (default: 180)")
     add("--max-cost", metavar="USD", help="pause before more than this could be spent")
-    add("--limit", type=int, metavar="N", help="only the first N images")
+    add("--limit", metavar="N", help="only the first N images")
     add("--include", action="append", metavar="GLOB", help="only files that match (repeatable)")
     add("--exclude", action="append", metavar="GLOB", help="no files that match (repeatable)")
     add("--mode", metavar="online|batch", help="batch is not there yet (default: online)")

@@ -4,7 +4,6 @@ import argparse
 import gc
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from tasks.errors import UsageError
@@ -116,8 +115,3 @@ def _end(summary: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     return EXIT_STATUS[summary["status"]]
-
-
-def samples() -> Path:
-    """The sample images of a clone."""
-    return Path(__file__).parent.parent / "data" / "samples"

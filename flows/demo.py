@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from config.job import Job
-from flows.commands import samples
 from flows.conduct import Conducted, conduct
+from flows.jobs import check_configuration
 from flows.server import Server
 from flows.terminal import Terminal, shortened
 from tasks.errors import StopRun
@@ -23,6 +23,7 @@ DAMAGED = 1
 
 def demonstrate(output: str, *, server: Server, terminal: Terminal) -> Conducted:
     """Run the samples, then show some of the text that was read and what to do next."""
+    check_configuration()
     if not samples().is_dir():
         raise StopRun("The demo needs the sample images of a clone: run it there (make demo).")
     terminal.say("Demo", "offline: a simulator answers instead of Claude. It reads text with a local OCR engine.")
@@ -66,3 +67,8 @@ def _show_answers(terminal: Terminal, output: str, summary: dict[str, Any]) -> N
         if words and shown < 4:
             terminal.say("Read" if not shown else "", f"{row['name']}: {words[:44]} ...")
             shown += 1
+
+
+def samples() -> Path:
+    """The sample images of a clone."""
+    return Path(__file__).parent.parent / "data" / "samples"

@@ -3,18 +3,17 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from config.job import Job, job_name
 from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
+from flows.columns import print_table
 from flows.terminal import Terminal, counted
+from tasks.asking.client import Checked
 from tasks.asking.counting import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
@@ -25,6 +24,7 @@ from tasks.storage import open_output
 
 # So many earlier answers of the job tell more of the next than an assumption does.
 ENOUGH_ANSWERS = 5
+COUNTED = "counted by"
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class Estimate:
     assumed: Assumed
     models: list[Offer]
     presets: list[Offer]
+    notices: tuple[str, ...]
 
 
 def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
     """Estimate and print; StopRun or UsageError where a run would stop too."""
-    asked = _described(resolve(job))
+    asked = described(resolve(job))
     with Terminal(quiet=as_json).listing() as progress:
         listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     estimate = make_estimate(listing, asked, output)
@@ -77,15 +78,25 @@ def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimat
         assumed=assumed,
         models=_by_model(measured, asked, assumed),
         presets=_by_preset(measured, asked, assumed),
+        notices=asked.notices,
     )
 
 
-def _described(asked: Asked) -> Asked:
-    """The job at the endpoint as it describes itself; an estimate also works offline and without a key."""
+def described(asked: Asked) -> Asked:
+    """The job at the endpoint as it describes itself, with the notices of a run.
+
+    An estimate also works offline and without a key: what would stop a run is a notice here, and nothing else is asked
+    of the endpoint then.
+    """
     try:
-        return asked.at(check(asked.endpoint, asked.job))
-    except EndpointError:
-        return asked
+        asked = asked.at(check(asked.endpoint, asked.job))
+    except EndpointError as error:
+        silent = replace(asked.endpoint, count_tokens=False)
+        asked = asked.at(Checked(silent, simulated=False, model_known=False))
+        stopped = f"{error} A run would stop here; the estimate goes on without the endpoint."
+        asked = replace(asked, notices=(*asked.notices, stopped))
+    uncached = asked.steps[0].question.cache_notice if asked.endpoint.caching else None
+    return replace(asked, notices=(*asked.notices, uncached)) if uncached else asked
 
 
 def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:
@@ -123,7 +134,7 @@ def _assumed(asked: Asked, output: str | None, name: str) -> Assumed:
     question = asked.steps[0].question
     counted = counted_prompt(asked.endpoint, question)
     if counted is not None:
-        prompt, prompt_source = Decimal(counted), f"counted by {asked.endpoint.base_url}"
+        prompt, prompt_source = Decimal(counted), f"{COUNTED} {asked.endpoint.base_url}"
     else:
         text = question.prompt + (question.system or "") + (json.dumps(question.schema) if question.schema else "")
         prompt, prompt_source = assumed_prompt(text, question.model), "assumed from the prompt's length"
@@ -185,24 +196,39 @@ def _print(estimate: Estimate, asked: Asked) -> None:
     assumed = estimate.assumed
     terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
     terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
-    console = Console(highlight=False)
-    console.print(_table("model", estimate.models, lambda offer: offer.model))
-    console.print(_table(f"preset, with {asked.job.model}", estimate.presets, lambda offer: offer.preset))
-    terminal.say(
-        "Note", "No call was paid for. Input is exact to the token rule; output is what answers turn out to be."
-    )
+    for notice in estimate.notices:
+        terminal.say("Note", notice)
+    _print_offers("model", [(offer.model, offer) for offer in estimate.models])
+    _print_offers(f"preset, with {asked.job.model}", [(offer.preset, offer) for offer in estimate.presets])
+    for sentence in certainty(assumed, asked):
+        terminal.say("Note" if sentence.startswith("No call") else "", sentence)
 
 
-def _table(title: str, offers: list[Offer], name: Any) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, show_edge=False)
-    table.add_column(title, no_wrap=True)
-    for heading in ("input tokens", "output tokens", "online", "in batches"):
-        table.add_column(heading, justify="right")
-    for offer in offers:
-        batch = f"${offer.batch_usd:,.4f}" if offer.batch_usd is not None else "-"
-        tokens = (f"{offer.input_tokens:,}", f"{offer.output_tokens:,}")
-        table.add_row(name(offer), *tokens, f"${offer.online_usd:,.4f}", batch)
-    return table
+def certainty(assumed: Assumed, asked: Asked) -> list[str]:
+    """What of the estimate is exact, and what is not."""
+    exact, rest = "the tokens of the images, by the published rule", "the prompt"
+    if assumed.prompt_source.startswith(COUNTED):
+        exact += f", and of the prompt with {asked.job.model} and preset {asked.preset.name}"
+        rest = "the prompt with other models and presets"
+    return [
+        "No call was paid for.",
+        f"Exact: {exact}.",
+        f"Assumed: {rest}, and how long the answers are. Repeated calls and fallbacks are not counted.",
+    ]
+
+
+def _print_offers(title: str, offers: list[tuple[str, Offer]]) -> None:
+    rows = [
+        (
+            name,
+            f"{offer.input_tokens:,}",
+            f"{offer.output_tokens:,}",
+            f"${offer.online_usd:,.4f}",
+            f"${offer.batch_usd:,.4f}" if offer.batch_usd is not None else "-",
+        )
+        for name, offer in offers
+    ]
+    print_table((title,), ("input tokens", "output tokens", "online", "in batches"), rows)
 
 
 def _as_json(estimate: Estimate) -> dict[str, Any]:
@@ -220,6 +246,7 @@ def _as_json(estimate: Estimate) -> dict[str, Any]:
         "assumed": asdict(estimate.assumed),
         "models": [asdict(offer) for offer in estimate.models],
         "presets": [asdict(offer) for offer in estimate.presets],
+        "notices": estimate.notices,
     }
 
 

@@ -1,50 +1,121 @@
 """From options and a job file to a job."""
 
 import argparse
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from config.checking import check_tables
+from config.endpoints import endpoint
 from config.job import Job
-from tasks.errors import UsageError
+from config.presets import preset
+from config.tables import ConfigError
+from flows.arguments import did_you_mean
+from tasks.errors import EndpointError, UsageError
 
 # Not part of the job itself.
 PLACES = ("source", "output")
+FIELDS = tuple(field.alias or name for name, field in Job.model_fields.items())
+SETTINGS = (*PLACES, *FIELDS)
+# Options whose name is not that of the field; a job file may say either.
+OPTIONS = {"label": "labels"}
+REPEATABLE = ("labels", "fallback_prompt", "fallback_model", "include", "exclude")
+WRONG = {
+    "literal_error": "is not one of {expected}",
+    "greater_than": "is not allowed: it must be more than {gt}",
+    "greater_than_equal": "is not allowed: it must be at least {ge}",
+    "less_than_equal": "is not allowed: it must be at most {le}",
+    "string_type": "is no text; put it in quotes",
+    "tuple_type": "is no list",
+    "value_error": "{error}",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value, and the words that say where a person wrote it."""
+
+    value: Any
+    place: str
 
 
 def load_job(arguments: argparse.Namespace) -> tuple[str, str | None, Job]:
-    """Source, output and job; UsageError says which value is wrong. An option given overrides the job file."""
-    values = _job_file(arguments.job_file) if arguments.job_file else {}
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
-    fields = {field.alias or name for name, field in Job.model_fields.items()}
-    values |= {name: value for name, value in given.items() if name in fields or name in PLACES}
-    source, output = values.pop("source", None), values.pop("output", None)
+    """Source, output and job; an option given overrides the job file.
+
+    Raises UsageError, or EndpointError for an endpoint that is none; both say where the value stands.
+    """
+    check_configuration()
+    given = _job_file(arguments.job_file) if arguments.job_file else {}
+    given |= {
+        name: Given(value, _option(name))
+        for name, value in vars(arguments).items()
+        if name in SETTINGS and value is not None
+    }
+    source, output = (_place(given.pop(name, None)) for name in PLACES)
     if not source:
         raise UsageError("SOURCE is missing: name a folder, a file, a glob, a manifest or s3://bucket/prefix.")
-    return str(source), str(output) if output else None, make_job(values)
+    job = _job(given)
+    _check_names(job, given)
+    return source, output, job
 
 
-def make_job(values: dict[str, Any]) -> Job:
-    """A job from plain values; UsageError names the first wrong one."""
+def check_configuration() -> None:
+    """Raise UsageError unless every row of the TOML files can be used."""
     try:
-        return Job(**values)
+        check_tables()
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _job(given: dict[str, Given]) -> Job:
+    try:
+        return Job(**{name: one.value for name, one in given.items()})
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = str(problem["loc"][0]) if problem["loc"] else "job"
-        raise UsageError(_explained(place, problem["type"], problem["msg"])) from None
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
 
 
-def _explained(place: str, kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        alike = get_close_matches(place, [field.alias or name for name, field in Job.model_fields.items()], n=1)
-        return f"There is no setting {place!r}." + (f" Did you mean {alike[0]!r}?" if alike else "")
-    message = message.removeprefix("Value error, ").replace("Input should be", "it must be")
-    return f"{_spelt(place)}: {message}."
+def _explained(problem: Any) -> str:
+    """The value, and what is wrong with it."""
+    kind, value = problem["type"], repr(problem["input"])
+    said = WRONG.get(kind)
+    if kind.startswith("int"):
+        said = "is no whole number"
+    elif kind.startswith(("float", "decimal", "finite")):
+        said = "is no number"
+    elif kind.startswith("bool"):
+        said = "is neither true nor false"
+    context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
+    if "expected" in context:
+        context["expected"] = context["expected"].replace(" or ", ", ")
+    said = said.format(**context) if said else problem["msg"]
+    return f"{value if len(value) <= 80 else value[:80] + '...'} {said}"
 
 
-def _job_file(path: str) -> dict[str, Any]:
+def _check_names(job: Job, given: dict[str, Given]) -> None:
+    try:
+        preset(job.preset)
+    except LookupError as error:
+        raise UsageError(f"{given['preset'].place}: {error.args[0]}") from None
+    try:
+        endpoint(job.endpoint_name)
+    except LookupError as error:
+        place = given["endpoint"].place if job.endpoint else "ANTHROPIC_BASE_URL"
+        raise EndpointError(f"{place}: {error.args[0]}") from None
+
+
+def _place(given: Given | None) -> str | None:
+    """SOURCE or --output, which only a job file can give as something else than text."""
+    if given is None or given.value == "":
+        return None
+    if not isinstance(given.value, str):
+        raise UsageError(f"{given.place}: {given.value!r} is no text; put it in quotes.")
+    return given.value
+
+
+def _job_file(path: str) -> dict[str, Given]:
     import yaml
 
     try:
@@ -55,15 +126,28 @@ def _job_file(path: str) -> dict[str, Any]:
         raise UsageError(f"The job file {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(values, dict):
         raise UsageError(f"The job file {path} must hold `option: value` lines.")
-    return {str(name).replace("-", "_"): _listed(name, value) for name, value in values.items()}
+    given: dict[str, Given] = {}
+    for name, value in values.items():
+        setting = _setting(path, str(name))
+        if setting in given:
+            raise UsageError(f"{path}: {name}: this setting stands there twice.")
+        given[setting] = Given(
+            [value] if isinstance(value, str) and setting in REPEATABLE else value, f"{path}: {name}"
+        )
+    return {setting: one for setting, one in given.items() if one.value is not None}
 
 
-def _listed(name: str, value: Any) -> Any:
-    """One value where several may stand is a list of one."""
-    repeatable = {"labels", "fallback_prompt", "fallback_model", "include", "exclude"}
-    return [value] if isinstance(value, str) and str(name).replace("-", "_") in repeatable else value
+def _setting(path: str, name: str) -> str:
+    """The setting that a job file means, which may be spelt like the option."""
+    spelt = name.removeprefix("--").replace("-", "_")
+    setting = OPTIONS.get(spelt, spelt)
+    if setting not in SETTINGS:
+        hint = did_you_mean(spelt, (*SETTINGS, *OPTIONS)) or "`visionflow run --help` lists them."
+        raise UsageError(f"{path}: there is no setting {name!r}. {hint}")
+    return setting
 
 
-def _spelt(field: str) -> str:
-    """The option's name, as a person types it."""
-    return f"--{field.replace('_', '-')}"
+def _option(setting: str) -> str:
+    """The setting's option, as a person types it."""
+    spelt = {field: option for option, field in OPTIONS.items()}.get(setting, setting)
+    return "SOURCE" if setting == "source" else f"--{spelt.replace('_', '-')}"

@@ -4,33 +4,30 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-
 from config.prices import Price, price_table
+from config.tables import file_of
+from flows.columns import print_table
+from flows.jobs import check_configuration
+
+FIGURES = ("input", "output", "cache write", "cache read", "batch")
 
 
 def print_prices(*, as_json: bool) -> None:
-    """Every rate, where it comes from and when it was checked."""
+    """Every rate, where it comes from and when it was checked. Raises UsageError for a table that cannot be used."""
+    check_configuration()
+    prices = price_table()
     if as_json:
-        sys.stdout.write(json.dumps([asdict(price) for price in price_table()], default=str) + "\n")
+        sys.stdout.write(json.dumps([asdict(price) for price in prices], default=str) + "\n")
         return
-    table = Table(
-        title="US dollars per million tokens", title_justify="left", box=None, header_style="bold", pad_edge=False
-    )
-    table.add_column("model", no_wrap=True)
-    table.add_column("endpoint")
-    table.add_column("vendor")
-    for name in ("in", "out", "write", "read", "batch"):
-        table.add_column(name, justify="right")
-    for price in price_table():
-        table.add_row(_model(price), price.endpoint, price.vendor, *_rates(price))
-    console = Console(highlight=False)
-    console.print(table)
-    checked = {(price.endpoint, price.checked, price.source) for price in price_table()}
-    for endpoint, day, source in sorted(checked):
-        console.print(f"{endpoint}: checked {day}, {source}", style="dim", soft_wrap=True)
-    console.print("write: 5-minute cache. batch: factor of Message Batches. Edit config/prices.toml.", style="dim")
+    rows = [(_model(price), price.endpoint, price.vendor, *_rates(price)) for price in prices]
+    print_table(("model", "endpoint", "vendor"), FIGURES, rows, title="US dollars per million tokens")
+    notes = [
+        f"{endpoint}: checked {day}, {source}"
+        for endpoint, day, source in sorted({(price.endpoint, price.checked, price.source) for price in prices})
+    ]
+    notes += ["cache write: for 5 minutes; --json has 1 hour too. batch: factor of Message Batches."]
+    notes += [f"Edit {file_of('prices')}, or add a prices.toml of your own (README: Your own tables)."]
+    sys.stdout.write("\n".join(notes) + "\n")
 
 
 def _model(price: Price) -> str:
@@ -42,5 +39,5 @@ def _model(price: Price) -> str:
 
 
 def _rates(price: Price) -> list[str]:
-    rates = (price.input, price.output, price.cache_write_5m, price.cache_read, price.batch)
+    rates = (price.input, price.output, price.cache_write_5m, price.cache_read, price.batch_factor)
     return [str(rate) if rate is not None else "-" for rate in rates]

@@ -117,7 +117,7 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
     usage = _usage(measured, rules, prompt, assumed.output)
     price = _image_price(prices)
     online = cost_usd(usage, [price])
-    batch = cost_usd(usage, [price], batch=True) if price.batch is not None else None
+    batch = cost_usd(usage, [price], batch=True) if price.batch_factor is not None else None
     return Offer(model, preset.name, usage.input, usage.output, online, batch)
 
 

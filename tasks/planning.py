@@ -53,7 +53,7 @@ class Plan:
     @property
     def cny_per_usd(self) -> Decimal:
         """Yuan for one dollar: the job's, else the endpoint's."""
-        return self.job.cny_per_usd or self.endpoint.cny
+        return self.job.cny_per_usd or self.endpoint.cny_per_usd
 
     @property
     def batch_prefix(self) -> str:
@@ -71,9 +71,9 @@ def make_plan(source: str, output: str, job: Job, progress: Progress | None = No
     asked = resolve(job)
     where = open_output(output)
     where.check_writable()
-    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
-    checked = check(asked.endpoint, job)
+    checked = check(asked.endpoint, job)  # before the listing, which may take minutes
     asked = asked.at(checked)
+    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     return Plan(
         run_id=new_run_id(),
         name=job.name or job_name(source),
@@ -157,7 +157,7 @@ def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRule
         quality=chosen.quality,
         model_edge=edge,
         model_tokens=tokens,
-        max_base64_bytes=where.base64,
+        max_base64_bytes=where.max_base64_bytes,
     )
 
 
@@ -202,7 +202,7 @@ def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
 
 def check(where: Endpoint, job: Job) -> Checked:
     """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
-    if not where.models:
+    if not where.has_models_api:
         make_client(where, concurrency=1, timeout=10)  # says so when there is no key
         return Checked(where, simulated=False, model_known=False)
 

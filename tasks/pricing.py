@@ -91,13 +91,13 @@ def cost_usd(usage: Usage, prices: Iterable[Price], *, batch: bool = False) -> D
         + usage.cache_write_1h * price.cache_write_1h
     ) / MILLION
     if batch:
-        if price.batch is None:
+        if price.batch_factor is None:
             raise PriceError(f"{price.model} at {price.endpoint} has no batch price in config/prices.toml.")
-        total *= price.batch
+        total *= price.batch_factor
     if usage.geo == "us":
-        if price.us is None:
+        if price.us_factor is None:
             raise PriceError(f"{price.model} at {price.endpoint} has no price for answers made in the US.")
-        total *= price.us
+        total *= price.us_factor
     return total.quantize(NANO_USD, rounding=ROUND_HALF_EVEN)
 
 
@@ -118,5 +118,5 @@ def highest_cost(prompt: int, output: int, prices: Iterable[Price]) -> Decimal:
     """The most that so many tokens can cost: all of the prompt written to the cache, in the dearest place."""
     price = price_for(prompt, prices)
     dearest = max(price.input, price.cache_write_5m)
-    total = (prompt * dearest + output * price.output) / MILLION * max(price.us or Decimal(1), Decimal(1))
+    total = (prompt * dearest + output * price.output) / MILLION * max(price.us_factor or Decimal(1), Decimal(1))
     return total.quantize(NANO_USD, rounding=ROUND_CEILING)

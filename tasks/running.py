@@ -219,7 +219,8 @@ class Run:
 
         def interrupt(number: int, _: FrameType | None) -> None:
             name = signal.Signals(number).name
-            signal.signal(number, before[signal.Signals(number)])
+            for each, handler in before.items():
+                signal.signal(each, handler)
             self.stop(Halt("interrupted", f"Interrupted ({name}). The same command goes on where this run stopped."))
 
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -80,7 +80,7 @@ def test_no_call_costs_more_than_its_worst_case(model: str, prompt_bytes: int, s
         output=int(asked.max_tokens * split[0]),
         cache_write_5m=written,
         cache_read=read,
-        geo="us" if us and prices[0].us else None,
+        geo="us" if us and prices[0].us_factor else None,
     )
     assert cost_usd(usage, prices) <= worst_case(asked, prepared(), prices)
 

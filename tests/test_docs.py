@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import json
 import os
 import re
 import shlex
@@ -11,27 +12,34 @@ import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from config.endpoints import Endpoint
+from config.checking import check_tables
+from config.endpoints import endpoint
 from config.job import Job
-from config.presets import Preset, preset, preset_names
-from config.prices import Price
+from config.presets import preset, preset_names
+from config.prices import prices_of
 from flows.arguments import parser
 from flows.commands import EXIT_STATUS
 from flows.jobs import load_job
-from tasks.recording import to_table
+from flows.report import summary_of
+from tasks.recording import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
 from tasks.tables import STATUSES, TABLES
-from tests.report_run import RUN_ID, make_run
+from tests.own_tables import OwnTables, own_tables
+from tests.report_run import make_run
+
+__all__ = ["own_tables"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,7 +108,7 @@ def options(command: str) -> dict[str, argparse.Action]:
 
 class TestCommandLine:
     def test_every_command_stands_in_the_readme_and_no_other(self) -> None:
-        told = {cell.split()[1] for cell in first_cells("With a real key") if cell.startswith("visionflow ")}
+        told = {cell.split()[1] for cell in first_cells("Commands") if cell.startswith("visionflow ")}
         assert told == set(command_parsers())
 
     def test_the_table_of_options_is_that_of_run(self) -> None:
@@ -143,6 +151,13 @@ class TestCommandLine:
         fields = {field.alias or name for name, field in Job.model_fields.items()}
         assert fields - destinations <= set(re.findall(r"^(\w+):", block, re.MULTILINE))
 
+    def test_the_summary_has_these_keys(self, tmp_path: Path) -> None:
+        """Those of `report`, which are those of `run` (test_command_line.py)."""
+        made = make_run(rows=20)
+        summary = summary_of(open_output(str(tmp_path)), made.run, made.costs)
+        told = first_cells("Summary")
+        assert sorted(told) == sorted(summary)
+
     def test_make_targets(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         real = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE))
@@ -173,18 +188,15 @@ class TestTables:
 
 
 class TestExamples:
-    def test_toml_blocks_are_entries_of_the_configuration(self) -> None:
-        tables: dict[str, Any] = {}
-        for block in blocks("toml"):
-            tables |= tomllib.loads(block)
-        example = Preset(name="shelf", **tables.pop("shelf"))
-        assert example.schema in ready_schemas()
-        endpoint = Endpoint(name="mygateway", **tables.pop("mygateway"))
-        (row,) = tables.pop("price")
-        source = tables.pop("source")[row["endpoint"]]
-        Price(**row, source=source["url"], checked=source["checked"])
-        assert row["endpoint"] == endpoint.prices
-        assert tables == {}
+    def test_toml_blocks_are_rows_of_a_users_own_tables(self, own_tables: OwnTables) -> None:
+        shelf, gateway, price = blocks("toml")
+        own_tables(presets=shelf, endpoints=gateway, prices=price)
+        check_tables()
+        assert preset("shelf").schema in ready_schemas()
+        where = endpoint("mygateway")
+        assert endpoint(where.base_url) == where
+        (row,) = prices_of(where.prices, "claude-sonnet-5-5")
+        assert row.endpoint == where.name
 
     def test_the_pydantic_model_is_a_schema(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (block,) = (block for block in blocks("python") if "BaseModel" in block)
@@ -196,24 +208,89 @@ class TestExamples:
         assert pa.types.is_decimal(struct.field("total").type)
         sys.modules.pop("facts")
 
-    def test_queries_run_over_the_tables_of_a_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = make_run(rows=200)
-        run = {"runs": to_table([made.run], TABLES["runs"]), "results": made.results, "calls": made.calls}
-        for table, rows in run.items():
-            folder = tmp_path / f"out/facts/{table}/job=receipts/run={RUN_ID}"
-            folder.mkdir(parents=True)
-            pq.write_table(rows, folder / "part-00000.parquet")
+    @pytest.mark.parametrize("order", [*permutations([None, "receipt", "invoice"])])
+    def test_queries_find_the_newest_receipts_in_whatever_order_schemas_came(
+        self, order: tuple[str | None, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        output = open_output(str(tmp_path / "out/facts"))
+        for day, schema in enumerate(order, start=1):
+            record_run(output, f"2026112{day}T000000Z-aaaa", schema)
+        record_run(output, "20261129T000000Z-aaaa", "receipt", status="interrupted")
+        newest = f"2026112{order.index('receipt') + 1}T000000Z-aaaa"
         monkeypatch.chdir(tmp_path)
-        spent, newest = (duckdb.execute(one).fetchall() for one in ";".join(blocks("sql")).split(";") if one.strip())
-        assert sum(row[-1] for row in spent) == made.run["cost_usd"]
-        good = sum(status == "ok" for status in made.results.column("status").to_pylist())
-        assert len(newest) == good
+
+        with duckdb.connect() as connection:
+            queries = [one for one in ";".join(blocks("sql")).split(";") if one.strip()]
+            spent, _, found = (connection.execute(one).fetchall() for one in queries)
+            every_run = connection.execute(
+                "SELECT result.company, result.number FROM read_parquet("
+                "'out/facts/results/**/*.parquet', union_by_name = true) WHERE status = 'ok'"
+            ).fetchall()
+        assert sum(row[-1] for row in spent) == 4 * CALL_USD
+        assert found == [("good.jpg", f"KOPI of {newest}", TOTAL)]
+        assert sorted(every_run, key=str).count((None, "INV-1")) == 1
+
         names: dict[str, Any] = {}
         for block in blocks("python"):
             if "BaseModel" not in block:
                 exec(compile(block, "README.md", "exec"), names)
-        assert len(names["failed"]) == made.results.num_rows - good
-        assert names["companies"].height == good
+        assert names["failed"].values.tolist() == [["bad.jpg", "unreadable", "It is no image."]]
+        assert names["total"] == TOTAL
+        assert names["companies"].rows() == [("good.jpg", f"KOPI of {newest}")]
+        assert names["every_run"].height == 8
+        numbers = names["every_run"]["result"].struct.field("number").to_list()
+        assert [number for number in numbers if number] == ["INV-1"]
+
+    def test_what_is_said_of_how_pandas_and_duckdb_read(self, tmp_path: Path) -> None:
+        output = open_output(str(tmp_path))
+        for run_id in ("20261121T000000Z-aaaa", "20261122T000000Z-aaaa"):
+            record_run(output, run_id, "receipt")
+        every = pd.read_parquet(tmp_path / "results/job=receipts")
+        assert (every["run"].astype(str) == every["run_id"]).all()
+        with duckdb.connect() as connection:
+            query = f"SELECT run = run_id FROM '{tmp_path}/results/**/*.parquet'"
+            assert connection.execute(query).fetchall() == [(True,)] * 4
+        one = tmp_path / "results/job=receipts/run=20261121T000000Z-aaaa"
+        plain, typed = pd.read_parquet(one), pd.read_parquet(one, dtype_backend="pyarrow")
+        assert (str(plain["sent_width"].dtype), str(typed["sent_width"].dtype)) == ("float64", "int32[pyarrow]")
+        assert (str(plain["cost_usd"].dtype), str(typed["cost_usd"].dtype)) == ("object", "decimal128(18, 9)[pyarrow]")
+        assert "run" not in typed
+
+    def test_what_is_said_of_how_pyarrow_reads_many_runs(self, tmp_path: Path) -> None:
+        output = open_output(str(tmp_path))
+        for day, schema in enumerate([None, "receipt", "invoice"], start=1):
+            record_run(output, f"2026112{day}T000000Z-aaaa", schema)
+        parts = sorted((tmp_path / "results").rglob("*.parquet"))
+        one = pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
+        folder = tmp_path / "results/job=receipts"
+        table = ds.dataset(folder, schema=one, partitioning="hive").to_table()
+        frame = pd.read_parquet(folder, schema=one)
+        for results in (table["result"].to_pylist(), list(frame["result"])):
+            found = [(value["company"], value["number"]) for value in results if value]
+            assert found == [("KOPI of 20261122T000000Z-aaaa", None), (None, "INV-1")]
+
+
+TOTAL, CALL_USD = Decimal("9.000000000"), Decimal("0.000485000")
+ANSWERED = {
+    None: lambda run_id: None,
+    "receipt": lambda run_id: {"company": f"KOPI of {run_id}", "total": TOTAL},
+    "invoice": lambda run_id: {"number": "INV-1", "total": Decimal(1)},
+}
+
+
+def record_run(output: Output, run_id: str, schema: str | None, *, status: str = "completed_with_failures") -> None:
+    """The tables of a run of the job `receipts`: one good answer, one bad file, one call."""
+    result_type = load_schema(schema).arrow if schema else None
+    result = {"result": ANSWERED[schema](run_id)} if schema else {}
+    good = {"name": "good.jpg", "page": 1, "status": "ok", "sent_width": 1176, "cost_usd": CALL_USD}
+    bad = {"name": "bad.jpg", "page": 1, "status": "unreadable", "error": "It is no image.", "cost_usd": Decimal(0)}
+    with TableWriter(output, "results", "receipts", run_id, result_type) as results:
+        results.add([{**good, **result}, bad])
+    with TableWriter(output, "calls", "receipts", run_id) as calls:
+        calls.add([{"outcome": "answered", "paid": "yes", "cost_usd": CALL_USD}])
+    settings = json.dumps(Job(answer_schema=schema).model_dump(mode="json", by_alias=True))
+    row = {"run_id": run_id, "status": status, "settings": settings}
+    write_table_file(TableFile(output, "runs", "receipts", run_id, "run.parquet"), [row])
 
 
 class TestMessages:

@@ -311,7 +311,7 @@ def test_nothing_written_or_raised_holds_the_key_or_the_image(
     secrets = [b"very-secret", image[20:60], base64.b64encode(image)[20:60]]
     simulator.set_faults(script=["500", "429:0.01", "400", "truncate", "drop_paid", "ok", "ok", "401"])
     caplog.set_level("DEBUG")
-    where = replace(at(simulator.url), key="SECRET_KEY", auth="both")
+    where = replace(at(simulator.url), key_env="SECRET_KEY", auth="both")
     with asking(simulator.url, tmp_path, endpoint=where, concurrency=2) as asked:
         outcomes = asked.engine.ask(asked_about, attempts=2)
     left = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

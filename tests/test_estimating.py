@@ -2,6 +2,8 @@
 
 import io
 import json
+import socket
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from config.job import Job
 from config.presets import preset
+from flows.__main__ import main
 from flows.estimate import make_estimate
 from tasks.estimating import (
     Assumed,
@@ -27,6 +30,18 @@ from tasks.records import Source
 from tasks.simulator import Simulator
 
 ASSUMED = Assumed(prompt=Decimal(100), prompt_source="a test", output=Decimal(200), output_source="a test")
+
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def closed(monkeypatch: Patch) -> Iterator[str]:
+    """An address where nobody listens, with a key for it."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it, but not listening
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def picture(path: Path, width: int, height: int, **options: object) -> Path:
@@ -135,8 +150,6 @@ def test_the_prompt_is_counted_by_the_endpoint_once_and_for_free(tmp_path: Path,
 
 
 def test_the_estimate_as_json_names_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from flows.__main__ import main
-
     image = Image.new("L", (100, 100))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -149,6 +162,84 @@ def test_the_estimate_as_json_names_every_figure(tmp_path: Path, capsys: pytest.
     assert said["models"][0]["model"] == "claude-haiku-5-5"
     assert said["duplicates_usd"] == pytest.approx(said["models"][0]["online_usd"])
     assert said["models"][0]["online_usd"] > said["models"][0]["batch_usd"] > 0
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `visionflow estimate` prints."""
+
+    def estimate(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main(["estimate", *map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    return estimate
+
+
+def test_what_would_stop_or_surprise_a_run_is_a_note(tmp_path: Path, said: Callable[..., str], closed: str) -> None:
+    picture(tmp_path / "a.png", 280, 280)
+    printed = said(tmp_path, "--endpoint", f"{closed}/v1")
+    notes = [line.removeprefix("Note").strip() for line in printed.splitlines() if line.startswith("Note")]
+    assert notes == [
+        f"Took /v1 off the endpoint {closed}/v1: the client adds /v1/messages itself.",
+        f"{closed} has no prices of its own: calls are counted at anthropic's list price.",
+        f"Cannot reach {closed} (ConnectError). Check the address (--endpoint or ANTHROPIC_BASE_URL) and the "
+        "network. A run would stop here; the estimate goes on without the endpoint.",
+        "No call was paid for.",
+    ]
+    assert json.loads(said(tmp_path, "--endpoint", f"{closed}/v1", "--json"))["notices"] == notes[:3]
+
+
+def test_a_model_without_a_price_is_named(tmp_path: Path, said: Callable[..., str], simulator: Simulator) -> None:
+    picture(tmp_path / "a.png", 280, 280)
+    (tmp_path / "job.yaml").write_text("unpriced: allow\nmodel: some-model\n")
+    printed = said(tmp_path, "--job", tmp_path / "job.yaml", "--endpoint", simulator.url)
+    assert "some-model has no price at custom: its calls count as $0." in printed
+
+
+def test_a_wrong_key_is_named(
+    tmp_path: Path, said: Callable[..., str], simulator: Simulator, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-invalid-secret")
+    picture(tmp_path / "a.png", 280, 280)
+    printed = said(tmp_path)
+    assert f"Note      {simulator.url} refuses the key (401 invalid x-api-key). Check ANTHROPIC_API_KEY" in printed
+    assert "secret" not in printed
+
+
+def test_an_estimate_says_what_is_exact(
+    tmp_path: Path, said: Callable[..., str], simulator: Simulator, closed: str
+) -> None:
+    picture(tmp_path / "a.png", 280, 280)
+    counted, assumed = said(tmp_path), said(tmp_path, "--endpoint", closed)
+    exact = "Exact: the tokens of the images, by the published rule"
+    assert f"{exact}, and of the prompt with claude-haiku-5-5 and preset ocr." in counted
+    assert "Assumed: the prompt with other models and presets, and how long the answers are." in counted
+    assert f"{exact}." in assumed
+    assert "Assumed: the prompt, and how long the answers are." in assumed
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_no_figure_is_cut_where_the_terminal_is_narrow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: Callable[..., str], monkeypatch: Patch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    picture(tmp_path / "a.png", 280, 280)
+    (offer, *_) = json.loads(said(tmp_path, "--json"))["models"]
+    row = next(line.split() for line in said(tmp_path).splitlines() if line.startswith(offer["model"]))
+    assert row[1:3] == [f"{offer['input_tokens']:,}", f"{offer['output_tokens']:,}"]
+    assert row[3:] == [f"${offer['online_usd']:,.4f}", f"${offer['batch_usd']:,.4f}"]
+    assert main(["prices"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [word.strip() for word in table[1].split("  ") if word][-4:] == [
+        "output",
+        "cache write",
+        "cache read",
+        "batch",
+    ]
+    haiku = "claude-haiku-5-5 ≤100k anthropic Anthropic 0.10 0.50 0.125 0.01 0.5"
+    assert haiku in [" ".join(line.split()) for line in table]
+    assert "…" not in "".join(table)
 
 
 @pytest.mark.usefixtures("home", "simulator")

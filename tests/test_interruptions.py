@@ -118,6 +118,27 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
     assert simulator.ledger().requests == IMAGES
 
 
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_twice_ends_at_once(
+    number: signal.Signals, workers: int, simulator: Simulator, command: list[object]
+) -> None:
+    simulator.change(latency=60)
+    process = start(*command, "--workers", workers)
+    until(lambda: simulator.ledger(entries=False).in_flight == 4, process)
+    process.send_signal(number)
+    time.sleep(0.5)
+    process.send_signal(number)
+    ended = end(process, 20)
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "visionflow: Interrupted.")
+    assert "Traceback" not in ended.err
+
+    simulator.change(latency=0)
+    again = end(start(*command))
+    assert (again.status, again.summary["ok"], again.summary["calls_maybe_paid"]) == (0, IMAGES, 4)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_it_makes_its_plan(number: signal.Signals, home: Path, tmp_path: Path) -> None:
     images = draw(tmp_path / "images", 1)

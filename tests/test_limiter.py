@@ -276,7 +276,7 @@ def test_in_a_storm_every_image_is_answered_within_the_jobs_concurrency(tmp_path
             assert {outcome.status for outcome in outcomes} == {"ok"}
             assert max(page.attempts for page in asked_about) > 3
             simulator.set_faults()
-            asked.engine._limiter.peak = 0
+            asked.engine._limits.limiter.peak = 0
             asked.engine.ask(pages(150, start=1000), attempts=1)
             assert asked.engine.peak_in_flight == 20, "the job's concurrency is reached again"
         assert simulator.ledger().peak_in_flight <= 20 + 5, "hanging calls that we gave up are seen for a moment longer"

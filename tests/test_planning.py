@@ -1,6 +1,11 @@
 """The plan: every name resolved and every mistake found before the first paid call."""
 
+import json
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,8 @@ from tasks.planning import Plan, make_plan, new_run_id
 from tasks.running import engine_settings
 from tasks.simulator import Simulator
 from tests.runs import draw
+
+KEY = "sk-ant-api03-neverprinted"
 
 
 @pytest.fixture
@@ -33,6 +40,49 @@ def test_a_plan_resolves_names_and_costs_nothing(simulator: Simulator, images: P
     assert made.question.prompt == made.preset.prompt
     assert list((images.parent / "out").iterdir()) == [], "the test file of the check is gone"
     assert simulator.ledger().requests == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gateway_that_repeats_the_key_it_refuses_does_not_get_it_printed(
+    images: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    with answering(status, {"error": {"type": "wrong", "message": f"Incorrect API key: {KEY}"}}) as url:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        with pytest.raises(EndpointError, match=r"Incorrect API key: \.\.\.") as refused:
+            plan(images)
+    assert KEY not in str(refused.value)
+
+
+def test_a_wrong_key_is_found_before_a_long_listing(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(EndpointError, match="ANTHROPIC_API_KEY is empty"):
+        make_plan(str(images / "nothing here"), str(images.parent / "out"), Job())
+
+
+@contextmanager
+def answering(status: int, body: dict[str, Any]) -> Iterator[str]:
+    """An endpoint that answers every request like this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.prices import prices_of
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal, journal_folder
+from tasks.asking.limits.budget import worst_case
 from tasks.asking.limits.purse import Room, SharedPurse
 from tasks.asking.processes.engines import share_of
 from tasks.asking.records import EngineSettings
@@ -86,6 +88,40 @@ def test_the_cap_holds_for_all_together(tmp_path: Path) -> None:
             assert alone.cost < asked.cost <= cap
             assert asked.engine.nearly_spent is (asked.cost >= cap * Decimal("0.8"))
     assert Counter(outcome.status for outcome in outcomes).keys() == {"ok", "unasked"}
+
+
+def test_what_a_killed_process_had_set_aside_keeps_nobody_waiting(tmp_path: Path) -> None:
+    with Simulator(latency=1) as simulator:
+        one = page(0)
+        cap = worst_case(question(), one.image, prices_of("anthropic", question().model)) * Decimal("1.5")
+        with (
+            asking(simulator.url, tmp_path, processes=2, concurrency=4, max_cost=cap) as asked,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            waiting = pool.submit(asked.engine.ask, pages(40), attempts=1)
+            while simulator.ledger(entries=False).in_flight < 1:
+                time.sleep(0.01)
+            (caller,) = [name for name in journals(tmp_path) if in_flight(tmp_path, name)]
+            os.kill(children_of(asked)[int(caller.split(".")[-2])], signal.SIGKILL)
+            outcomes = waiting.result(20)
+            assert "ended without notice" in asked.halt.message
+    assert Counter(outcome.status for outcome in outcomes) == {"unasked": 40}
+
+
+def in_flight(tmp_path: Path, name: str) -> int:
+    """Calls that stand open in a journal."""
+    text = (journal_folder(str(tmp_path / "output"), "job") / name).read_text()
+    return text.count('"sent"') - text.count('"ended"')
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whoever_asks_when_all_is_over_is_told_so(tmp_path: Path, processes: int) -> None:
+    with Simulator() as simulator:
+        with asking(simulator.url, tmp_path, processes=processes) as asked:
+            asked.engine.ask(pages(2), attempts=1)
+        with ThreadPoolExecutor(1) as pool:
+            (late,) = pool.submit(asked.engine.ask, pages(1, start=7), attempts=1).result(10)
+    assert (late.status, late.error) == ("unasked", "The run ended early.")
 
 
 def test_a_shared_purse_tells_room_to_come_from_none() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from config.endpoints import Endpoint
+from tasks.asking.failures import without_secrets
 from tasks.errors import EndpointError
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ SIMULATED_HEADER = "visionflow-simulated"
 
 def api_key(endpoint: Endpoint) -> str:
     """The endpoint's key from its environment variable; EndpointError if there is none."""
-    if not endpoint.key:
+    if not endpoint.key_env:
         return "simulated"
-    key = os.environ.get(endpoint.key, "").strip()
+    key = os.environ.get(endpoint.key_env, "").strip()
     if not key:
         raise EndpointError(
-            f"No key for {endpoint.name}: the environment variable {endpoint.key} is empty. "
-            f"Set it (export {endpoint.key}=...), or try `visionflow demo`, which needs none."
+            f"No key for {endpoint.name}: the environment variable {endpoint.key_env} is empty. "
+            f"Set it (export {endpoint.key_env}=...), or try `visionflow demo`, which needs none."
         )
     return key
 
@@ -77,13 +78,15 @@ async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: st
     try:
         raw = await client.models.with_raw_response.retrieve(model)
     except anthropic.AuthenticationError as error:
-        raise EndpointError(_refused_key(endpoint, error)) from None
+        raise EndpointError(_refused_key(endpoint, error.status_code, _said(error, client))) from None
     except anthropic.PermissionDeniedError as error:
-        raise EndpointError(f"{endpoint.base_url} forbids this key the model {model} ({error.api_message}).") from None
+        raise EndpointError(
+            f"{endpoint.base_url} forbids this key the model {model} ({_said(error, client)})."
+        ) from None
     except anthropic.NotFoundError as error:
         if getattr(error, "type", None) == "not_found_error":
             simulated = error.response.headers.get(SIMULATED_HEADER) == "true"
-            if simulated or endpoint.models:
+            if simulated or endpoint.has_models_api:
                 raise EndpointError(_unknown_model(endpoint, model)) from None
         return Checked(endpoint, simulated=False, model_known=False)
     except anthropic.APIConnectionError as error:
@@ -99,11 +102,16 @@ async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: st
     return Checked(endpoint, simulated=False, model_known="json" in raw.headers.get("content-type", ""))
 
 
-def _refused_key(endpoint: Endpoint, error: Any) -> str:
+def _said(error: Any, client: "AsyncAnthropic") -> str:
+    """What the endpoint said; some gateways repeat the key that they refuse."""
+    return without_secrets(" ".join(str(error.api_message).split()), client.api_key or "")
+
+
+def _refused_key(endpoint: Endpoint, status: int, said: str) -> str:
     sent = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "both": "both headers"}[endpoint.auth]
     return (
-        f"{endpoint.base_url} refuses the key ({error.status_code} {error.api_message}). "
-        f"Check {endpoint.key or 'the key'}; it was sent as {sent}."
+        f"{endpoint.base_url} refuses the key ({status} {said}). "
+        f"Check {endpoint.key_env or 'the key'}; it was sent as {sent}."
     )
 
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
 from tasks.asking.client import make_client
-from tasks.asking.halting import Halt, Halting
+from tasks.asking.halting import ENDED_EARLY, Halt, Halting, at_once
 from tasks.asking.ladder import Ladder
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
 from tasks.asking.limits.purse import Purse
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress
+from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress, unasked
 from tasks.errors import SchemaError
 
 T = TypeVar("T")
@@ -33,17 +33,19 @@ class Engine:
         self.ledger = ledger
         self.progress = Progress()
         self._keep = keep
-        self._purse = purse
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
-        self._limiter = Limiter(
+        self._ended = False
+        self._submitting = threading.Lock()
+        limiter = Limiter(
             settings.concurrency,
             per_second=settings.per_second,
             one_first=one_first(settings),
             share=settings.share,
         )
-        self._halting = Halting(self._limiter.wake_all)
+        self._limits = Limits(limiter, Budget(settings.max_cost, purse))
+        self._halting = Halting(self._limits.wake_all)
 
     def __enter__(self) -> "Engine":
         self._thread.start()
@@ -54,8 +56,10 @@ class Engine:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._run(self._drain())
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._submitting:
+            self._ended = True
+        self._run(self._cut_off() if at_once(error) else self._drain())
         self._ladder.forget()
         self._run(self._client.close())
         self._end_loop()
@@ -68,14 +72,20 @@ class Engine:
     async def _open(self) -> None:
         settings = self.settings
         self._client = make_client(settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout)
-        limits = Limits(self._limiter, Budget(settings.max_cost, self._purse))
-        self._caller = Caller(settings, self._client, limits, self.ledger, self._halting)
+        self._caller = Caller(settings, self._client, self._limits, self.ledger, self._halting)
         self._ladder = Ladder(settings, self._keep, self._caller, self._halting)
 
     async def _drain(self) -> None:
         """Let calls in flight finish and be kept, for whoever asked still waits for them."""
         if self._asking:
-            self._halting.halt(Halt("stopped", "The run ended early."))
+            self._halting.halt(ENDED_EARLY)
+            await asyncio.wait(self._asking)
+
+    async def _cut_off(self) -> None:
+        """Wait for nothing: the journal lists the calls in flight as perhaps paid."""
+        for asking in self._asking:
+            asking.cancel()
+        if self._asking:
             await asyncio.wait(self._asking)
 
     @property
@@ -86,17 +96,17 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Calls under way."""
-        return self._limiter.in_flight
+        return self._limits.limiter.in_flight
 
     @property
     def peak_in_flight(self) -> int:
         """Most calls that were under way at once."""
-        return self._limiter.peak
+        return self._limits.limiter.peak
 
     @property
     def nearly_spent(self) -> bool:
         """Whether four fifths of the cap are used up."""
-        return self._caller.budget.nearly_spent
+        return self._limits.budget.nearly_spent
 
     def ask(self, pages: list[Page], *, attempts: int) -> list[Outcome]:
         """Ask about every page and wait for all; each page gets its outcome, whatever happens.
@@ -107,7 +117,12 @@ class Engine:
 
     def submit(self, pages: list[Page], *, attempts: int) -> Future[list[Outcome]]:
         """The same without waiting."""
-        return asyncio.run_coroutine_threadsafe(self._ask_all(pages, attempts), self._loop)
+        with self._submitting:
+            if not self._ended:
+                return asyncio.run_coroutine_threadsafe(self._ask_all(pages, attempts), self._loop)
+        too_late: Future[list[Outcome]] = Future()
+        too_late.set_result([unasked(self.settings.steps[0], self.halt)] * len(pages))
+        return too_late
 
     def recorded(self) -> None:
         """Every call is in the `calls` table: what was written down for a later run has served."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def explained(failure: Failure, model: str, where: Endpoint) -> str:
         return failure.message
     said = f"{where.base_url} answered {failure.status} {failure.error_type}: {failure.message}"
     remedy = {
-        401: f"Check {where.key or 'the key'} and how {where.name} wants it sent (config/endpoints.toml).",
+        401: f"Check {where.key_env or 'the key'} and how {where.name} wants it sent (config/endpoints.toml).",
         402: "Check the account's billing.",
         403: "Check what this key may do.",
         404: f"Check --model {model} and --endpoint; a /v1 in the address is not needed.",
@@ -152,11 +153,14 @@ def retry_after(headers: Any) -> float | None:
         until = parsedate_to_datetime(value)
     except ValueError:
         return None
+    if until.tzinfo is None:  # "-0000": the time is UTC, of a server that does not say where it is
+        until = until.replace(tzinfo=UTC)
     return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)
 
 
 def _number(text: str) -> float | None:
     try:
-        return max(float(text), 0.0)
+        number = float(text)
     except ValueError:
         return None
+    return max(number, 0.0) if isfinite(number) else None

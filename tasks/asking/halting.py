@@ -16,6 +16,14 @@ class Halt:
     error: StopRun | None = None
 
 
+ENDED_EARLY = Halt("stopped", "The run ended early.")
+
+
+def at_once(error: type[BaseException] | None) -> bool:
+    """Whether a block is left by a signal, such as a second Ctrl-C: then nobody waits for calls in flight."""
+    return error is not None and not issubclass(error, Exception)
+
+
 class Halted(Exception):
     """No more calls are made."""
 

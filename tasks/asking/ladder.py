@@ -9,7 +9,7 @@ from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Caller, CallFailed
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.question import Question, Step, answer_key
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page
+from tasks.asking.records import EngineSettings, Keep, Outcome, Page, unasked
 from tasks.errors import OutputError
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Ladder:
                 try:
                     outcome = await self._outcome(page, replace(step, question=question))
                 except Halted:  # whatever was answered before is kept: a later run goes on from there
-                    return self._unasked(step)
+                    return unasked(step, self._halting.reason)
                 except CallFailed as failed:
                     return _failed(failed, step, before=outcome)
                 if outcome.status == "ok":
@@ -104,11 +104,6 @@ class Ladder:
     def _stop(self, trouble: str) -> None:
         error = OutputError(f"{trouble}, then run the same command again.")
         self._halting.halt(Halt("stopped", str(error), error))
-
-    def _unasked(self, step: Step) -> Outcome:
-        halt = self._halting.reason
-        assert halt is not None
-        return Outcome("unasked", step, error_code=halt.kind, error=halt.message)
 
 
 def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
+from tasks.asking.halting import ENDED_EARLY, Halt
 from tasks.asking.question import Step
 from tasks.errors import SchemaError
 from tasks.records import PreparedImage
@@ -69,6 +70,12 @@ class Outcome:
     duplicate_of: str | None = None
     error_code: str | None = None
     error: str | None = None
+
+
+def unasked(step: Step, halt: Halt | None) -> Outcome:
+    """Of a page that nobody was asked about, because the run was halted or is over."""
+    halt = halt or ENDED_EARLY
+    return Outcome("unasked", step, error_code=halt.kind, error=halt.message)
 
 
 @dataclass(slots=True)

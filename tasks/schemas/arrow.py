@@ -18,13 +18,14 @@
     anyOf, oneOf of strings of different kinds          string
     anyOf, oneOf of other different types; anything     string holding JSON
 
-Parts written before and after a schema grew read as one dataset: fields that old parts lack are null.
+Runs of one job with different schemas, or without one, read together so; fields that a part lacks are null. Read
+plainly, readers take the columns of one part for all, and drop or refuse what other parts have besides.
 
-    pyarrow, pandas  Output.read_table, or ds.dataset(folder, schema=S) with S from
-                     pa.unify_schemas([...], promote_options="permissive")
+    pyarrow, pandas  Output.read_table, or ds.dataset(folder, schema=S, partitioning="hive") and
+                     pd.read_parquet(folder, schema=S) with S from
+                     pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
     DuckDB           read_parquet('.../**/*.parquet', union_by_name = true)
-    Polars           pl.scan_parquet(folder, schema=pl.read_parquet_schema(newest_part), missing_columns="insert",
-                     cast_options=pl.ScanCastOptions(missing_struct_fields="insert"))
+    Polars           pl.concat([pl.scan_parquet(part) for part in parts], how="diagonal_relaxed")
 """
 
 import json

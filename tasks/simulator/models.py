@@ -149,7 +149,7 @@ def known_models() -> Mapping[str, Model]:
 def _price(row: Mapping[str, Any]) -> Price:
     classes = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
     rates = {name: Decimal(row[name]) / MILLION for name in classes}
-    us = Decimal(row["us"]) if "us" in row else None
+    us = Decimal(row["us_factor"]) if "us_factor" in row else None
     return Price(**rates, us=us, up_to=row.get("up_to"), over=row.get("over"))
 
 

@@ -14,3 +14,8 @@ class Limits:
 
     limiter: Limiter
     budget: Budget
+
+    def wake_all(self) -> None:
+        """Let everybody who waits go on, for the run is ending."""
+        self.limiter.wake_all()
+        self.budget.wake_all()

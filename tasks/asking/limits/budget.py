@@ -45,6 +45,13 @@ class Budget:
         self.cap = cap
         self._purse = purse or Purse()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._ending = False
+
+    def wake_all(self) -> None:
+        """The run is ending: nobody waits any more for room, which a process that was killed would never give back."""
+        self._ending = True
+        while self._waiting:
+            self._waiting.popleft().set_result(None)
 
     @property
     def used(self) -> Decimal:
@@ -63,7 +70,10 @@ class Budget:
 
     @asynccontextmanager
     async def reserved(self, worst: Decimal) -> AsyncIterator[Reservation]:
-        """Hold the worst case of one call; wait while calls in flight may still leave room; BudgetSpent if not."""
+        """Hold the worst case of one call; wait while calls in flight may still leave room.
+
+        BudgetSpent if there is none, or no time to wait for it because the run is ending.
+        """
         reservation = Reservation(worst)
         if self.cap is None:
             yield reservation
@@ -77,7 +87,7 @@ class Budget:
 
     async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
         while (room := self._purse.take(worst, cap)) is not Room.TAKEN:
-            if room is Room.NEVER:
+            if room is Room.NEVER or self._ending:
                 self._wake_next()
                 raise BudgetSpent
             await self._change()

@@ -12,12 +12,12 @@ from queue import SimpleQueue
 
 from tasks.asking.calls import CallLedger
 from tasks.asking.engine import one_first
-from tasks.asking.halting import Halt
+from tasks.asking.halting import ENDED_EARLY, Halt, at_once
 from tasks.asking.journal import journal_path
 from tasks.asking.limits.budget import nearly_spent
 from tasks.asking.limits.purse import SharedPurse
 from tasks.asking.processes.wire import Ask, Broken, End, News, Opening, Place, Wire
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress
+from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress, unasked
 from tasks.children import start_module
 from tasks.errors import SchemaError, StopRun
 
@@ -48,6 +48,10 @@ class Child:
         self._reader.join()
         self._process.wait()
         self._wire.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
 
     @property
     def status(self) -> int:
@@ -93,15 +97,18 @@ class Engines:
         self._children = [Child(self._opening(number), self._heard) for number in range(self._processes)]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if any(child.pending for child in self._children):
-            self.stop(Halt("stopped", "The run ended early."))
+            self.stop(ENDED_EARLY)
         self._halts.put(None)
         self._teller.join()
         for child in self._children:
             child.tell(End())
+            if at_once(error):
+                child.kill()  # its journal lists the calls in flight as perhaps paid
         for child in self._children:
             child.wait()
+            self._let_go(child)
 
     @property
     def in_flight(self) -> int:
@@ -194,6 +201,10 @@ class Engines:
         reason = f"A process that makes calls ended without notice (exit status {child.status}, perhaps out of memory)."
         error = StopRun(f"{reason} What was answered is kept: run the same command again, or with fewer --workers.")
         self.stop(Halt("stopped", str(error), error))
+        self._let_go(child)
+
+    def _let_go(self, child: Child) -> None:
+        """It will not be asked any more; whoever still waits for it is told."""
         with self._lock:
             child.gone = True
             left, child.pending = list(child.pending.values()), {}
@@ -201,8 +212,7 @@ class Engines:
             future.set_result(self._unasked())
 
     def _unasked(self) -> Outcome:
-        assert self.halt is not None
-        return Outcome("unasked", self._settings.steps[0], error_code=self.halt.kind, error=self.halt.message)
+        return unasked(self._settings.steps[0], self.halt)
 
     def _tell_halts(self) -> None:
         while (halt := self._halts.get()) is not None:
