@@ -6,9 +6,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tasks.asking.records import Outcome, Page
-from tasks.listing.images import Images, OnDemand
+from tasks.listing.images import ENCODING, Images, OnDemand
 from tasks.records import Source
-from tasks.rows import Row, renewed
+from tasks.rows import Row, is_open, renewed
+from tasks.text import as_utf8
 
 if TYPE_CHECKING:
     from tasks.running import Run
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 IMAGE_BY_IMAGE = 200
 LARGEST = 100
 PER_RUN = 50  # a larger run is cut into about so many batches until they reach the largest size
+KEPT_AS = "2"  # what a finished batch is: 1 could hold files that had failed to be read for a moment
 
 
 class Batch:
@@ -40,14 +42,14 @@ class Batch:
     @property
     def label(self) -> str:
         """For the task run's name."""
-        first = self.sources[0].name
+        first = as_utf8(self.sources[0].name)
         return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more"
 
     @property
     def key(self) -> str:
         """Under which the finished batch is kept: the questions and the unchanged files."""
-        names = "\n".join(identity(source) for source in self.sources)
-        return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode()).hexdigest()}"
+        names = "\n".join([KEPT_AS, *map(identity, self.sources)])
+        return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
 
 
 def identity(source: Source) -> str:
@@ -73,14 +75,17 @@ class Remaining:
         self._taken: Any = None  # by position; while no batch was finished before, nothing has to be looked up
 
     def take(self, finished: list[Row]) -> list[Row]:
-        """Rows of a finished batch whose files are in the run and have not changed, as rows of this run."""
+        """Rows of a finished batch whose files are in the run and have not changed, as rows of this run.
+
+        A file with an open row is left to be tried again.
+        """
         files: dict[str, list[Row]] = {}
         for row in finished:
             files.setdefault(row_identity(row), []).append(row)
         return [
             renewed(row, source)
             for file, rows in files.items()
-            if (source := self._pop(rows[0]["image"], file)) is not None
+            if not any(map(is_open, rows)) and (source := self._pop(rows[0]["image"], file)) is not None
             for row in sorted(rows, key=itemgetter("page"))
         ]
 

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from prefect.serializers import JSONSerializer
 
 from config.settings import home
 from tasks.s3 import is_s3, read_object, s3_filesystem
+from tasks.storage import explained
 
 FOLDER = ".visionflow"
+REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
 
 
 def result_storage(output: str) -> Path | RemoteFileSystem:
@@ -118,14 +121,17 @@ class PrefectKeep:
         self._root = storage
         self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = home() / "unsaved"
+        # Hardly ever: else no answer has to be looked for in two places.
+        self._any_unsaved = any(path.is_file() for path in self._unsaved.rglob("*"))
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         """For a process that asks for the same run: the same place, opened there."""
-        place = str(self._root) if isinstance(self._root, Path) else self._root.basepath
-        return _reopened, (place,)
+        return _reopened, (_place(self._root),)
 
     async def get(self, key: str) -> dict[str, Any] | None:
         """The record, or None if there is none or it is torn; the storage's own error if it is in trouble."""
+        if self._any_unsaved and (saved := self._saved_here(key)) is not None:
+            return saved  # what the storage has is older
         try:
             record = await self.store.aread(key)
         except FileNotFoundError:
@@ -138,14 +144,24 @@ class PrefectKeep:
 
     async def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep the record at once; if the storage fails, leave it on this machine and raise the storage's error."""
+        path = self._unsaved / key
         try:
             await self.store.awrite(record, key=key)
         except Exception:
+            self._any_unsaved = True
             with suppress(OSError):
-                path = self._unsaved / key
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(record))
             raise
+        if self._any_unsaved:
+            path.unlink(missing_ok=True)
+
+    def keep_finished(self, batch_key: str, rows: list[dict[str, Any]]) -> None:
+        """Keep the rows of those files of an unfinished batch that are finished; the storage's own error if it fails.
+
+        For a thread without an event loop.
+        """
+        asyncio.run(self.store.awrite(rows, key=f"{batch_key}{REST}"))
 
     def _saved_here(self, key: str) -> dict[str, Any] | None:
         """A record that could only be kept on this machine."""
@@ -156,21 +172,37 @@ class PrefectKeep:
         return record if isinstance(record, dict) else None
 
     def finished(self, prefix: str) -> Iterator[list[dict[str, Any]]]:
-        """Rows of each finished batch under the prefix."""
-        for key in self._keys(prefix):
-            try:
-                rows = self.store.read(key).result
-            except (ValueError, FileNotFoundError):  # torn, or tidied away meanwhile
-                continue
+        """Rows of each finished batch under the prefix, newest batch first. Raises OutputError."""
+        place = f"{_place(self._root)}/{prefix}"
+        with explained(place, verb="read"):
+            times = self._times(prefix)
+        for key in sorted(times, key=lambda key: (times[key], key), reverse=True):
+            with explained(place, verb="read"):
+                rows = self._rows(key)
             if isinstance(rows, list):
                 yield rows
 
-    def _keys(self, prefix: str) -> list[str]:
+    def _rows(self, key: str) -> Any:
+        try:
+            return self.store.read(key).result
+        except (ValueError, FileNotFoundError):  # torn, or tidied away meanwhile
+            return None
+
+    def _times(self, prefix: str) -> dict[str, float | datetime]:
+        """When each record under the prefix was written, by its key."""
         if isinstance(self._root, Path):
-            folder = self._root / prefix
-            return sorted(f"{prefix}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
+            folder, times = self._root / prefix, dict[str, float | datetime]()
+            for path in folder.iterdir() if folder.is_dir() else ():
+                with suppress(FileNotFoundError):  # a part, whole and renamed meanwhile
+                    times[f"{prefix}/{path.name}"] = path.stat().st_mtime
+            return times
         base = self._root.basepath.removeprefix("s3://")
-        return sorted(path.removeprefix(f"{base}/") for path in s3_filesystem().find(f"{base}/{prefix}/"))
+        found = s3_filesystem().find(f"{base}/{prefix}/", detail=True)
+        return {path.removeprefix(f"{base}/"): facts["LastModified"] for path, facts in found.items()}
+
+
+def _place(root: Path | RemoteFileSystem) -> str:
+    return str(root) if isinstance(root, Path) else root.basepath
 
 
 def _reopened(place: str) -> PrefectKeep:

@@ -2,12 +2,14 @@
 
     {table}/job=NAME/run=RUN_ID/part-00000.parquet
 
-A folder of one job reads as one dataset in pandas, pyarrow, DuckDB and Polars, whatever runs it holds. So does a whole
-table, except that pyarrow's own `dataset()` must be told that folder names are dictionaries, as pandas tells it:
+`calls`, `costs` and `runs` have the same columns in every run, so a job's folder reads as one dataset in pandas,
+pyarrow, DuckDB and Polars. The column `result` of `results` is of the run's schema, and is not there without one: one
+run reads as it is, and so do runs with the same schema. How to read others together is in tasks/schemas/arrow.py.
+
+For several jobs pyarrow's own `dataset()` must be told that folder names are dictionaries, as pandas tells it:
 `dataset(folder, partitioning=HivePartitioning.discover(infer_dictionary=True))`.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,31 +19,18 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from tasks.errors import OutputError, UsageError
+from tasks.errors import OutputError
 from tasks.storage import Output, open_output
 from tasks.tables import TABLES
+from tasks.text import as_utf8
 
-__all__ = ["Output", "TableWriter", "check_job_name", "open_output", "run_folder", "table_schema", "to_table"]
+__all__ = ["Output", "TableWriter", "open_output", "run_folder", "table_schema", "to_table"]
 
 BATCH = 512  # rows held as Python objects before they become Arrow, which takes a tenth of the memory
-
-# Readers guess the type of the `job=` folder: a name that reads as a number or a date, as `inf` and `epoch` do in
-# DuckDB, would not merge with the column, and `/`, `=` or `%` would be decoded differently by each of them.
-JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,99}", re.IGNORECASE)
-
-
-def check_job_name(job: str) -> None:
-    """Raise UsageError unless every reader takes the name, as a folder, for the same text."""
-    if not JOB_NAME.fullmatch(job):
-        raise UsageError(
-            f"{job!r} is no job name. Use letters, digits, '.', '_' and '-', a letter first, at most 100; "
-            "'inf', 'infinity' and 'epoch' are taken."
-        )
 
 
 def run_folder(table: str, job: str, run_id: str) -> str:
     """The folder of one run's parts of a table, relative to the output."""
-    check_job_name(job)
     return f"{table}/job={job}/run={run_id}"
 
 
@@ -54,11 +43,21 @@ def table_schema(table: str, result_type: pa.DataType | None = None) -> pa.Schem
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as an Arrow table; a missing key is null. Raises KeyError for an unknown key, ArrowInvalid for a type."""
+    """Rows as an Arrow table; a missing key is null, and text is written as `as_utf8` does.
+
+    Raises KeyError for an unknown key, ArrowInvalid for a type.
+    """
     rows = list(rows)
     check_columns(rows, schema)
-    columns = [pa.array([row.get(column.name) for row in rows], type=column.type) for column in schema]
+    columns = [_array([row.get(column.name) for row in rows], column.type) for column in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, type=kind)
+    except UnicodeEncodeError:
+        return pa.array([as_utf8(value) if isinstance(value, str) else value for value in values], type=kind)
 
 
 def check_columns(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.asking.journal import Journal, Leftover, leftovers
-from tasks.errors import OutputError
 from tasks.recording import TableFile, run_folder, write_table_file
 from tasks.storage import Output
 
@@ -14,7 +13,7 @@ def recover(output: Output, job: str, journal: Journal) -> list[dict[str, Any]]:
     """Complete the `calls` of every dead run of this job, and return the calls that were in flight when it died.
 
     Those are listed by the run that finds them, as `maybe` paid, with the time they were sent. They pass from the dead
-    run's journal into `journal`, so that they are not lost if this run dies too.
+    run's journal into `journal`, so that they are not lost if this run dies too. Raises OutputError.
     """
     maybe: list[dict[str, Any]] = []
     for left in leftovers(output.uri, job):
@@ -22,17 +21,16 @@ def recover(output: Output, job: str, journal: Journal) -> list[dict[str, Any]]:
         for call in map(_maybe, left.in_flight):
             journal.ended(call)
             maybe.append(call)
-        left.path.unlink()
+        left.path.unlink(missing_ok=True)
     return maybe
 
 
 def _complete(output: Output, job: str, left: Leftover) -> None:
-    """Write the calls that had ended but were in no part yet."""
+    """Write the calls that had ended but were in no part yet. Raises OutputError if the parts cannot be read."""
     folder = run_folder("calls", job, left.run_id)
-    try:
-        recorded = set(output.read_table(folder, columns=["call"]).column("call").to_pylist())
-    except OutputError:  # the run died before its first part
-        recorded = set()
+    recorded: set[int] = set()
+    if output.list(folder):  # else the run died before its first part
+        recorded.update(output.read_table(folder, columns=["call"]).column("call").to_pylist())
     missing = [_typed(call) for call in left.ended if call["call"] not in recorded]
     if missing:
         part = f"part-recovered-{left.path.stem}.parquet"  # a run of several processes leaves several journals

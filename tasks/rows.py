@@ -14,8 +14,20 @@ from tasks.asking.question import Question
 from tasks.asking.records import Outcome, Page
 from tasks.errors import ImageError
 from tasks.records import PreparedImage, Source
+from tasks.text import as_utf8
 
 Row = dict[str, Any]
+
+# The row says nothing lasting of such a file: a later run tries again.
+OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
+# Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
+# again or a machine less busy leave a file's size and time as they were.
+PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "too_slow", "unsafe"})
+
+
+def is_open(row: Row) -> bool:
+    """Whether a later run has to try again, although the file has not changed."""
+    return row["status"] in OPEN_STATUSES or (row["status"] == "unreadable" and row["error_code"] in PASSING_CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +55,11 @@ class Transform:
 
 
 def source_columns(source: Source) -> Row:
-    """What storage says of the file."""
+    """What storage says of the file; its name for people, its URI as the file system has it."""
     return {
         "image": source.uri,
         "page": 1,
-        "name": source.name,
+        "name": as_utf8(source.name),
         "source_bytes": source.size,
         "source_modified": source.modified.isoformat() if source.modified else None,
         "source_etag": source.etag,
@@ -71,7 +83,7 @@ def unprepared_row(source: Source, question: Question, preset: str, error: Image
         **question_columns(question, preset),
         "status": "unreadable",
         "error_code": error.code,
-        "error": str(error),
+        "error": as_utf8(str(error)),
         "step": 0,
         "attempts": 0,
         "cached": False,
@@ -94,7 +106,7 @@ def answered_row(source: Source, page: Page, outcome: Outcome, preset: str) -> R
         **question_columns(outcome.step.question, preset),
         "status": outcome.status,
         "error_code": outcome.error_code,
-        "error": outcome.error,
+        "error": outcome.error and as_utf8(outcome.error),
         "step": outcome.step.number,
         "attempts": page.attempts,
         "cached": outcome.cached,

@@ -1,10 +1,10 @@
-"""The steps as Prefect tasks: retries, caching, limits, names. The only module beside `keeping` that knows Prefect.
+"""The steps as Prefect tasks: retries, caching, limits, names. Beside it only `keeping` and `artifacts` know Prefect.
 
 A task run holds a batch of images, one image in small runs. Batches are plain objects passed by reference: image bytes
 never enter Prefect.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from prefect import task
@@ -15,14 +15,15 @@ from prefect.context import TaskRunContext
 from prefect.tasks import Task, exponential_backoff
 
 from tasks.artifacts import summary_artifacts
+from tasks.asking.halting import Halt
 from tasks.asking.records import Outcome, Page
 from tasks.batches import Batch
-from tasks.errors import ImageError
+from tasks.errors import ImageError, StopRun
 from tasks.preparing import prepare_image
 from tasks.reading import SourceUnavailable, read_source
 from tasks.records import PreparedImage, Source
 from tasks.reporting.writing import write_report
-from tasks.rows import Row, answered_row, unavailable_row, unprepared_row
+from tasks.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.running import Run
 
 RETRIES = 2
@@ -45,11 +46,16 @@ class Unfinished(Exception):
     retry_jitter_factor=1,
 )
 def prepare(batch: Batch) -> Batch:
-    """Read and prepare every image of the batch; what cannot be sent becomes a row that says why."""
-    done = {source.uri for source, _ in batch.pages} | {row["image"] for row in batch.unprepared}
-    for source in batch.sources:
-        if source.uri not in done and batch.run.engine.halt is None:
-            _prepare_one(batch, source, last=_is_last_attempt())
+    """Read and prepare every image of the batch; what cannot be sent becomes a row that says why.
+
+    Where nothing can be prepared at all, the run is stopped, and what was not prepared is not asked about.
+    """
+    try:
+        for source in _unseen(batch):
+            if batch.run.engine.halt is None:
+                _prepare_one(batch, source, last=_is_last_attempt())
+    except StopRun as error:
+        batch.run.stop(Halt("stopped", str(error), error))
     return batch
 
 
@@ -108,8 +114,9 @@ def ask(batch: Batch) -> list[Row]:
     rows = batch.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in outcomes]
     rows += [run.unasked_row(source) for source in _unseen(batch)]
     batch.rows = rows
-    open_ends = [row for row in rows if row["status"] in ("unavailable", "unasked", "rejected")]
+    open_ends = [row for row in rows if is_open(row)]
     if open_ends:
+        _keep_finished(batch, rows, open_ends)
         raise Unfinished(f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}")
     return rows
 
@@ -137,12 +144,24 @@ def _ask_missing(batch: Batch) -> None:
     """Ask about pages without an outcome; the job's attempts are shared out over the task's own retries."""
     job = batch.run.plan.job
     first_pass = max(1, job.attempts - RETRIES)
-    pages = [page for _, page in batch.pages if _is_open(batch.outcomes.get(id(page)))]
+    pages = [page for _, page in batch.pages if _is_unanswered(batch.outcomes.get(id(page)))]
     outcomes = batch.run.engine.ask(pages, attempts=first_pass if not batch.outcomes else 1)
     batch.outcomes.update({id(page): outcome for page, outcome in zip(pages, outcomes, strict=True)})
 
 
-def _is_open(outcome: Outcome | None) -> bool:
+def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
+    """Keep what is finished of the batch, so that a later run looks only into the other files.
+
+    It must not find older rows of these files either, after they were asked about anew.
+    """
+    left = {row["image"] for row in open_ends}
+    finished = [row for row in rows if row["image"] not in left]
+    if finished:
+        with suppress(Exception):  # the answers themselves are kept: a later run finds them one by one
+            batch.run.keep.keep_finished(batch.key, finished)
+
+
+def _is_unanswered(outcome: Outcome | None) -> bool:
     return outcome is None or outcome.status == "unavailable"
 
 

@@ -74,6 +74,14 @@ class Output(ABC):
             with explained(self.join(name), verb="read"), self._filesystem.open_input_file(self._path(name)) as file:
                 yield pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
+    def read_batches(self, folder: str, rows: int) -> Iterator[pa.Table]:
+        """The rows of each part below a folder, so many at a time at most. Raises OutputError."""
+        for name in self.list(folder):
+            with explained(self.join(name), verb="read"), self._filesystem.open_input_file(self._path(name)) as file:
+                part = pq.ParquetFile(file)
+                yield part.schema_arrow.empty_table()  # there may be no rows
+                yield from map(pa.table, part.iter_batches(rows, use_threads=False))
+
     def write_bytes(self, relative: str, data: bytes | memoryview) -> None:
         """Write one file, whole or not at all. Raises OutputError."""
         with explained(self.join(relative)):
@@ -138,7 +146,7 @@ class LocalOutput(Output):
     def list(self, prefix: str = "") -> list[str]:
         start = self._folder / prefix
         with explained(str(start), verb="read"):
-            found = [start] if start.is_file() else [path for path in start.rglob("*") if path.is_file()]
+            found = [start] if start.is_file() else _files_below(start)
             names = [path.relative_to(self._folder) for path in found]
         return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
@@ -211,6 +219,16 @@ def explain_storage(error: Exception, uri: str, verb: str) -> str:
         return f"Cannot {verb} {uri}: a file stands where a folder should be, or the reverse. Choose another folder."
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return f"Cannot {verb} {uri}: {_one_line(text)}. Check the path and the disk."
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Files of a folder and all its sub-folders; PermissionError where one cannot be looked into."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # nothing has been written there yet
+            raise error
+
+    return [Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names]
 
 
 def _one_line(text: str) -> str:

@@ -52,6 +52,26 @@ def test_a_batch_is_named_by_its_images_and_its_question() -> None:
     assert changed.key != one.key
 
 
+def test_a_name_that_is_no_utf8_names_a_batch() -> None:
+    run = SimpleNamespace(plan=SimpleNamespace(batch_prefix="batches/asked"))
+    odd, other = (Source(f"/in/{name}", name, 1) for name in ("caf\udce9.jpg", "caf\udcea.jpg"))
+    one, two = Batch(run, 1, [odd]), Batch(run, 1, [other])  # type: ignore[arg-type]
+    assert one.label == r"caf\udce9.jpg" and one.key != two.key
+    remaining = Remaining([odd, other])
+    assert [row["name"] for row in remaining.take([finished(odd)])] == [one.label]
+    assert remaining.left == [other]
+
+
+@pytest.mark.parametrize("code", ["missing", "forbidden", "not_a_file", "too_slow", "unsafe"])
+def test_a_file_that_failed_to_be_read_for_a_moment_is_left_whatever_holds_it(code: str) -> None:
+    """Stores of earlier versions have finished batches with such rows, which nothing about the file would change."""
+    remaining = Remaining(SOURCES[:2])
+    rows = [finished(source, status="unreadable", error_code=code) for source in SOURCES[:1]]
+    rows.append(finished(SOURCES[1], status="unreadable", error_code="damaged"))
+    assert [row["name"] for row in remaining.take(rows)] == [SOURCES[1].name]
+    assert remaining.left == SOURCES[:1]
+
+
 def test_a_file_is_the_same_while_its_size_and_etag_or_time_are() -> None:
     source = SOURCES[0]
     assert row_identity(finished(source)) == identity(source)

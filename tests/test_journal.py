@@ -1,5 +1,6 @@
 """The write-ahead journal: what a run that died had paid for, and what it had sent, is found by the next one."""
 
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from tasks.recovery import recover
 from tasks.simulator import Simulator
 from tasks.storage import Output, open_output
 from tests.asking import asking, pages
+
+STARTED = "2026-11-23T12:00:00+00:00"
 
 ASKS_UNTIL_KILLED = """
 import sys
@@ -120,6 +124,100 @@ def test_calls_that_reached_the_table_are_not_recorded_again(output: Output, jou
     rows = output.read_table(run_folder("calls", "job", "dead")).to_pylist()
     assert sorted(row["call"] for row in rows) == [1, 2, 3]
     assert sum(row["cost_usd"] for row in rows) == Decimal("0.000000369")
+
+
+def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twice(
+    output: Output, journal: Journal
+) -> None:
+    dead = Journal(output.uri, "job", "dead")
+    dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
+    dead.close()
+    folder = run_folder("calls", "job", "dead")
+    written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
+    part = Path(write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written))
+    whole = part.read_bytes()
+    part.write_bytes(whole[:100])
+    with pytest.raises(OutputError, match=f"Cannot read {output.uri}/{folder}"):
+        recover(output, "job", journal)
+    assert dead.path.exists() and output.list(folder) == [f"{folder}/part-00000.parquet"]
+    part.write_bytes(whole)
+    assert recover(output, "job", journal) == []
+    assert [row["call"] for row in output.read_table(folder).to_pylist()] == [1]
+
+
+def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(output: Output, journal: Journal) -> None:
+    dead = Journal(output.uri, "job", "dead")
+    for call in ({"call": 1, "cost_usd": Decimal(1), "error": "half a pair: \ud83d"}, {"call": 2}):
+        dead.sent({**call, "started_at": STARTED, "image": "/in/caf\udce9.jpg"})
+        if "cost_usd" in call:
+            dead.ended({**call, "started_at": STARTED, "image": "/in/caf\udce9.jpg"})
+    dead.close()
+    assert len(recover(output, "job", journal)) == 1
+    (row,) = output.read_table(run_folder("calls", "job", "dead")).to_pylist()
+    assert (row["image"], row["error"]) == (r"/in/caf\udce9.jpg", r"half a pair: \ud83d")
+
+
+def in_flight(output: Output, run_id: str, process: int | None = None) -> Journal:
+    """A journal with one call that has not ended."""
+    journal = Journal(output.uri, "job", run_id, process)
+    journal.sent({"call": 1, "started_at": STARTED, "image": f"{run_id}.png"})
+    return journal
+
+
+def test_a_journal_that_another_run_takes_in_meanwhile_is_passed_over(output: Output) -> None:
+    for name in "ab":
+        in_flight(output, name).close()
+    looking = leftovers(output.uri, "job")
+    first = next(looking)
+    assert first.path.name == "a.jsonl"
+    first.path.with_name("b.jsonl").unlink()
+    assert list(looking) == []
+
+
+def test_a_process_that_ends_well_while_it_is_waited_for_leaves_nothing(output: Output) -> None:
+    orphan = in_flight(output, "dead", process=0)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(lambda: list(leftovers(output.uri, "job")))
+        time.sleep(0.1)
+        assert not waiting.done()
+        orphan.forget()
+        assert waiting.result(10) == []
+
+
+def test_two_runs_that_wait_for_one_process_list_its_calls_once(output: Output) -> None:
+    orphan = in_flight(output, "dead", process=0)
+    starters = [Journal(output.uri, "job", name) for name in ("one", "two")]
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(recover, output, "job", starter) for starter in starters]
+        time.sleep(0.1)
+        assert not any(one.done() for one in waiting)
+        orphan.close()
+        assert sum(len(one.result(10)) for one in waiting) == 1
+    assert not orphan.path.exists()
+
+
+def test_a_journal_removed_before_it_was_locked_is_opened_anew(output: Output) -> None:
+    """A run that starts is taken for a dead one if another looks just then."""
+    path = journal_folder(output.uri, "job") / "new.jsonl"
+    path.parent.mkdir(parents=True)
+    with path.open("w") as looked_at, ThreadPoolExecutor() as pool:
+        fcntl.flock(looked_at, fcntl.LOCK_EX)
+        starting = pool.submit(in_flight, output, "new")
+        time.sleep(0.1)
+        assert not starting.done()
+        path.unlink()
+        looked_at.close()
+        started = starting.result(10)
+    assert started.path == path and "new.png" in path.read_text()
+    assert list(leftovers(output.uri, "job")) == [], "it is alive"
+
+
+def test_calls_of_a_process_that_has_ended_are_its_runs_while_that_lives(output: Output, journal: Journal) -> None:
+    run, process = Journal(output.uri, "job", "alive"), in_flight(output, "alive", process=0)
+    process.close()
+    assert recover(output, "job", journal) == [] and process.path.exists()
+    run.close()
+    assert len(recover(output, "job", journal)) == 1
 
 
 def test_a_line_torn_by_the_kill_is_passed_over(output: Output) -> None:

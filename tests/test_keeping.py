@@ -2,11 +2,18 @@
 
 import asyncio
 import json
+import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.keeping import PrefectKeep, result_storage
+from tasks.batches import Remaining
+from tasks.errors import OutputError
+from tasks.keeping import PrefectKeep, result_storage, storage_of
+from tasks.records import Source
+from tasks.rows import source_columns
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
 
@@ -33,11 +40,32 @@ def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
 def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
     keep = PrefectKeep(result_storage("/anywhere/out"))
     assert list(keep.finished("batches/q")) == []
-    for name in ("one", "two", "three"):
+    for age, name in enumerate(("one", "two", "three")):
         keep.store.write([{"image": name}], key=f"batches/q/{name}")
+        os.utime(home / "results" / "batches" / "q" / name, (1e9 - age, 1e9 - age))
     keep.store.write([{"image": "of another question"}], key="batches/r/one")
     (home / "results" / "batches" / "q" / "three").write_bytes(b'{"me')
     assert list(keep.finished("batches/q")) == [[{"image": "one"}], [{"image": "two"}]]
+
+
+@pytest.mark.parametrize("newest", ["one", "two", "three-finished"])
+def test_of_a_file_in_several_finished_batches_the_newest_row_is_served(home: Path, newest: str) -> None:
+    keep = PrefectKeep(result_storage("/anywhere/out"))
+    source = Source("/in/a.jpg", "a.jpg", 1, datetime(2026, 11, 23, tzinfo=UTC))
+    row = {**source_columns(source), "status": "ok"}
+    for name in ("one", "two"):
+        keep.store.write([{**row, "answer": name}], key=f"batches/q/{name}")
+    keep.keep_finished("batches/q/three", [{**row, "answer": "three-finished"}])
+    os.utime(home / "results" / "batches" / "q" / newest, (4e9, 4e9))
+    remaining = Remaining([source])
+    assert [row["answer"] for rows in keep.finished("batches/q") for row in remaining.take(rows)] == [newest]
+
+
+def test_a_finished_batch_that_cannot_be_read_is_an_error_of_one_line(home: Path) -> None:
+    (home / "results" / "batches" / "q").mkdir(parents=True)
+    (home / "results" / "batches" / "q" / "one").symlink_to("/proc/self/mem")  # as root or not, it cannot be read
+    with pytest.raises(OutputError, match=f"Cannot read {home}/results/batches/q"):
+        list(PrefectKeep(result_storage("/anywhere/out")).finished("batches/q"))
 
 
 def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
@@ -86,3 +114,39 @@ def test_while_s3_is_away_an_answer_is_kept_here(
             asyncio.run(PrefectKeep(storage).put("answers/ab/cd", RECORD))
     forget_s3_connections()
     assert asyncio.run(PrefectKeep(result_storage(output)).get("answers/ab/cd")) == RECORD
+
+
+def test_an_answer_kept_here_is_newer_than_the_one_in_the_store(home: Path) -> None:
+    """It was paid for while the store was away, perhaps because the older one had been cut off."""
+    (home / "results").mkdir(parents=True)
+    place = result_storage("/anywhere/out")
+    older, newer, newest = ({**RECORD, "text": text} for text in ("older", "newer", "newest"))
+    keep = PrefectKeep(place)
+    asyncio.run(keep.put("answers/ab/cd", older))
+    (home / "results" / "answers" / "ab").rename(home / "away")
+    (home / "results" / "answers" / "ab").write_text("a file in the way, as root or not")
+    with pytest.raises(OSError, match="answers"):
+        asyncio.run(keep.put("answers/ab/cd", newer))
+    (home / "results" / "answers" / "ab").unlink()
+    (home / "away").rename(home / "results" / "answers" / "ab")
+    for one in (keep, PrefectKeep(place)):
+        assert asyncio.run(one.get("answers/ab/cd")) == newer
+    asyncio.run(keep.put("answers/ab/cd", newest))
+    assert not (home / "unsaved" / "answers" / "ab" / "cd").exists()
+    assert asyncio.run(keep.get("answers/ab/cd")) == asyncio.run(PrefectKeep(place).get("answers/ab/cd")) == newest
+
+
+def test_on_s3_the_newest_finished_batch_comes_first_and_a_refusal_is_one_line(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_s3_connections()
+    storage = storage_of(f"s3://{s3_server.bucket}/newest")
+    for name in ("b", "a", "c"):
+        PrefectKeep(storage).store.write([{"image": name}], key=f"batches/q/{name}")
+        time.sleep(1.1)  # S3 tells whole seconds
+    assert list(PrefectKeep(storage).finished("batches/q")) == [[{"image": name}] for name in "cab"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    forget_s3_connections()
+    with pytest.raises(OutputError, match=r"s3://pictures/newest/.visionflow/batches/q.*Check AWS_ACCESS_KEY_ID"):
+        list(PrefectKeep(storage).finished("batches/q"))
+    forget_s3_connections()

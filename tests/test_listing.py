@@ -1,8 +1,10 @@
 """Listing: what counts as an image, from a folder, a file, a glob, a manifest or S3."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from flows import terminal
 from tasks.errors import SourceError
 from tasks.listing import Listing, list_images
 from tasks.listing.images import CHUNK, collect, collect_sorted
+from tasks.listing.kinds import Wanted
 from tasks.listing.objects import first_by_uri
 from tasks.records import Source
 from tasks.s3 import _timestamp, s3_filesystem
@@ -85,6 +88,89 @@ def test_include_exclude_and_limit(folder: Path) -> None:
         list_images(str(folder), include=["*.gif"])
 
 
+def test_a_pipe_is_waited_for_nowhere(folder: Path) -> None:
+    for name in ("pipe", "pipe.jpg", "list.txt", "list.csv"):
+        os.mkfifo(folder / name)
+    (folder / "link").symlink_to("pipe")
+    (folder / "link.jpg").symlink_to("pipe")
+    with_links = ["a.PNG", "b.jpg", "broken.jpg", "deep/er/c.tiff", "deep/Ảnh số 1.webp", "link.jpg", "no-extension"]
+    assert names(list_images(str(folder))) == with_links, "a link may lead elsewhere when it is read"
+    assert names(list_images(str(folder / "*.jpg"))) == ["b.jpg", "broken.jpg"]
+    assert names(list_images(str(folder / "pipe"))) == ["pipe"], "named by itself: its row says why it cannot be read"
+    for manifest in ("list.txt", "list.csv"):
+        with pytest.raises(SourceError, match=f"{manifest} is a pipe, a socket or a device. A manifest"):
+            list_images(str(folder / manifest))
+
+
+AS_NOBODY = """
+import os, sys
+from tasks.errors import SourceError
+from tasks.listing import list_images
+import pyarrow.compute
+if not os.getuid():
+    os.setuid(65534)
+for exclude in sys.argv[2:]:
+    try:
+        print(*sorted(image.name for image in list_images(sys.argv[1], exclude=exclude.split()).images))
+    except SourceError as error:
+        print(error)
+"""
+
+
+def test_what_may_not_be_read_is_a_row_or_an_error_with_a_way_around(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are closed to others
+    try:
+        folder.chmod(0o755)
+        for name in ("a.jpg", "secret", "no-image"):
+            (folder / name).write_bytes(picture(1) if name != "no-image" else b"text")
+        (folder / "secret").chmod(0)
+        command = [sys.executable, "-c", AS_NOBODY, str(folder)]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+        def listed(*exclude: str) -> list[str]:
+            done = subprocess.run(
+                [*command, *exclude], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            )
+            return done.stdout.splitlines()
+
+        assert listed("x", "secret") == ["a.jpg secret", "a.jpg"]
+        (folder / "lost+found" / "deep").mkdir(parents=True)
+        (folder / "lost+found").chmod(0)
+        refused = f"No permission to read {folder}/lost+found. Check its owner and mode, or leave it out (--exclude)."
+        assert listed("x", "lost+found", "lost+found/*", "lost*", "*/lost+found") == [
+            refused,
+            *["a.jpg secret"] * 3,
+            refused,
+        ]
+    finally:
+        (folder / "lost+found").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_what_is_excluded_is_not_looked_into(folder: Path) -> None:
+    assert list_images(str(folder), exclude=["README"]).passed_over == {".txt": 1}
+    assert names(list_images(str(folder), exclude=["deep/*"])) == ["a.PNG", "b.jpg", "broken.jpg", "no-extension"]
+    assert "deep/er/c.tiff" in names(list_images(str(folder), exclude=["deep"])), (
+        "a folder's name excludes no file in it"
+    )
+    assert "deep/er/c.tiff" not in names(list_images(str(folder), exclude=["de*"]))
+    assert "deep/er/c.tiff" in names(list_images(str(folder), exclude=["deep/*.webp"]))
+
+
+GLOBS = some.lists(some.text("ab/*?[]!", min_size=1, max_size=5), max_size=3)
+
+
+@given(GLOBS, GLOBS, some.lists(some.text("ab/", min_size=1, max_size=6), min_size=1))
+def test_a_folder_is_passed_over_only_where_nothing_in_it_could_be_wanted(
+    include: list[str], exclude: list[str], paths: list[str]
+) -> None:
+    wanted = Wanted(include, exclude)
+    for path in paths:
+        for end, mark in enumerate(path):
+            if mark == "/" and wanted.excludes_below(path[: end + 1]):
+                assert not wanted(path)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "txt"])
 def test_a_manifest_lists_what_it_names_in_its_order(folder: Path, kind: str) -> None:
     entries = ["in/b.jpg", str(folder / "a.PNG"), "in/notes.txt", "in/gone.jpg", "in/b.jpg"]
@@ -102,6 +188,34 @@ def test_a_manifest_lists_what_it_names_in_its_order(folder: Path, kind: str) ->
     ]
     assert [image.size for image in listing.images] == [len(picture(1)), len(picture(1)), 4, 0]
     assert listing.passed_over == {}
+
+
+def test_a_csv_of_one_column_may_have_no_header(folder: Path) -> None:
+    manifest = folder / "list.csv"
+    for text in ("b.jpg\na.PNG\n", "no-extension\na.PNG\n", "gone.jpg\nb.jpg\n", "path\nb.jpg\n", "only\nb.jpg\n"):
+        manifest.write_text(text)
+        header, *lines = text.split()
+        expected = lines if header in ("path", "only") else [header, *lines]
+        assert names(list_images(str(manifest))) == expected
+    manifest.write_text("image\nNA\n\nnull\n")
+    assert names(list_images(str(manifest))) == ["NA", "null"], "names, not values that are missing"
+
+
+def test_a_manifest_at_home_names_what_lies_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    for kind, text in (("txt", "b.jpg\n"), ("csv", "image\nb.jpg\n")):
+        (folder / f"list.{kind}").write_text(text)
+        (image,) = list_images(f"~/list.{kind}").images
+        assert (image.uri, image.size) == (str(folder / "b.jpg"), len(picture(1)))
+
+
+def test_a_line_that_begins_with_a_hash_is_a_comment_unless_there_is_such_a_file(folder: Path) -> None:
+    (folder / "#1.jpg").write_bytes(picture(1))
+    lines = ["#1.jpg", "#2.jpg", "./#3.jpg", " # see https://example.com", f"# {'very ' * 100}long", "b.jpg"]
+    (folder / "list.txt").write_text("\r\n".join(lines))
+    assert [image.uri for image in list_images(str(folder / "list.txt")).images] == [
+        str(folder / name) for name in ("#1.jpg", "#3.jpg", "b.jpg")
+    ]
 
 
 def test_manifests_that_cannot_be_read(folder: Path) -> None:

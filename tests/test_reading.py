@@ -1,5 +1,6 @@
 """Reading a listed file: its bytes, or why not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_what_cannot_be_read_is_a_reason_of_one_word(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone.jpg") == "missing"
     assert refusal(tmp_path) == "not_a_file"
     assert refusal(tmp_path / "large.jpg", size=101) == "too_large"
+
+
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert refusal(tmp_path / "pipe.jpg") == "not_a_file"
+    assert refusal("/dev/zero") == "not_a_file"
 
 
 def test_s3_bytes_and_refusals(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

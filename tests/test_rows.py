@@ -14,7 +14,7 @@ from tasks.asking.records import Outcome, Page
 from tasks.errors import ImageError
 from tasks.pricing import Usage
 from tasks.records import PreparedImage, Source
-from tasks.rows import Row, Transform, answered_row, renewed, typed, unavailable_row, unprepared_row
+from tasks.rows import Row, Transform, answered_row, is_open, renewed, typed, unavailable_row, unprepared_row
 from tasks.tables import RESULTS
 
 SOURCE = Source("s3://in/a.jpg", "a.jpg", 1234, datetime(2026, 11, 23, 12, tzinfo=UTC), "etag")
@@ -85,6 +85,30 @@ def test_rows_without_an_answer_say_why() -> None:
     rejected = written(asked("rejected", None, error_code="invalid_request_error", error="Too large."))
     assert (rejected["status"], rejected["error"], rejected["answer"]) == ("rejected", "Too large.", None)
     assert rejected["cost_usd"] == Decimal("0.0002"), "earlier attempts were paid"
+
+
+def test_only_a_reason_that_lies_in_the_file_lasts() -> None:
+    def unreadable(code: str) -> Row:
+        return unprepared_row(SOURCE, QUESTION, "ocr", ImageError(code, "Why."))
+
+    for code in ("missing", "forbidden", "not_a_file", "too_slow", "unsafe"):
+        assert is_open(unreadable(code)), code
+    for code in ("empty", "truncated", "damaged", "unsupported", "not_an_image", "too_large", "too_many_pixels"):
+        assert not is_open(unreadable(code)), code
+    assert is_open(unavailable_row(SOURCE, QUESTION, "ocr", "S3 is away."))
+    assert is_open(asked("rejected", None)) and is_open(asked("unasked", None))
+    assert not any(is_open(asked(status)) for status in ("ok", "refused", "truncated", "invalid"))
+
+
+def test_text_for_people_is_utf8_and_the_uri_is_the_file_systems() -> None:
+    source = Source("/in/caf\udce9.jpg", "caf\udce9.jpg", 9)
+    row = unprepared_row(source, QUESTION, "ocr", ImageError("missing", f"{source.uri} is gone."))
+    assert (row["image"], row["name"], row["error"]) == (
+        "/in/caf\udce9.jpg",
+        r"caf\udce9.jpg",
+        r"/in/caf\udce9.jpg is gone.",
+    )
+    assert asked("rejected", None, error="\ud83d")["error"] == r"\ud83d"
 
 
 def test_a_kept_row_is_free_and_follows_its_file() -> None:

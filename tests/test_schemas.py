@@ -308,6 +308,25 @@ def test_an_answer_that_does_not_fit_says_where_and_why(answer: str, reason: str
     assert reason in errors(schema(a={"type": "integer"}), answer)
 
 
+@pytest.mark.parametrize("depth", [101, 500, 980, 100_000])
+@pytest.mark.parametrize("around", ["{}", '{{"name": {}}}', '{{"anything": {}}}', '{{"unknown": {}}}'])
+def test_an_answer_of_endless_brackets_does_not_fit(around: str, depth: int) -> None:
+    of = schema(name={"type": "string"}, anything={})
+    for brackets in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        assert "more than 100 arrays and objects" in errors(of, around.format(brackets))
+
+
+def test_json_as_deep_as_may_be_fits_however_deep_the_caller_stands() -> None:
+    deep = "[" * 99 + "]" * 99
+    of = schema(anything={})
+
+    def stand(frames: int) -> Any:
+        return stand(frames - 1) if frames else fitted(of, {"anything": deep})
+
+    assert stand(300) == {"anything": deep}
+    assert "more than 100" in errors(of, {"anything": f"[[{deep}]]"})
+
+
 def test_conditions_across_fields_are_enforced() -> None:
     source = {
         "type": "object",

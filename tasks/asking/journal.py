@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -30,8 +31,12 @@ class Journal:
         """`process` numbers the journals of a run that asks with several processes."""
         self.path = journal_path(output, job, run_id, process)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
+        while True:
+            self._file = self.path.open("ab", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
+            if _is_there(self._file, self.path):
+                break
+            self._file.close()  # another run took it, not locked yet, for a dead run's, and removed it
 
     def sent(self, call: dict[str, Any]) -> None:
         """A call is about to leave."""
@@ -77,12 +82,15 @@ def leftovers(output: str, job: str) -> Iterator[Leftover]:
     """Journals of dead runs of this job and output; those whose run is alive are left alone.
 
     A process whose run was killed still finishes its calls in flight: it is waited for, since their answers are paid.
+    Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
     """
     folder = journal_folder(output, job)
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
         run = path.with_name(f"{_run_of(path)}.jsonl")
-        with path.open("r+", encoding="utf-8") as file:
-            if _locked(file, seconds=ORPHAN_S if path != run and not _is_alive(run) else 0.0):
+        if path != run and _is_alive(run):  # it records the calls of a process that has ended
+            continue
+        with suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as file:
+            if _locked(file, seconds=ORPHAN_S if path != run else 0.0) and _is_there(file, path):
                 yield _read(path, file)
 
 
@@ -93,7 +101,15 @@ def _run_of(path: Path) -> str:
 def _is_alive(run: Path) -> bool:
     try:
         with run.open("r+", encoding="utf-8") as file:
-            return not _locked(file)
+            return not _locked(file) and _is_there(file, run)
+    except FileNotFoundError:
+        return False
+
+
+def _is_there(file: IO[Any], path: Path) -> bool:
+    """Whether the file still is what lies at the path: its last owner may have removed it before we had the lock."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 

@@ -1,9 +1,9 @@
 """List: which images there are, from a folder, a file, a glob, a manifest or S3.
 
 What counts as an image: in folders, globs and S3 prefixes a file with an image extension (any case), and a file
-without any extension whose first bytes are an image's. Files with another extension, hidden files and empty folders
-are passed over and counted. A file named by itself or in a manifest is always listed, whatever its name: if it cannot
-be decoded it becomes a row that says so.
+without any extension whose first bytes are an image's, or cannot be read. Files with another extension, hidden files
+and empty folders are passed over and counted; what is excluded is not looked into. A file named by itself or in a
+manifest is always listed, whatever its name: if it cannot be decoded it becomes a row that says so.
 
 files      a folder and below, or a glob     objects    S3, page by page     manifests  what a table or text names
 kinds      what counts as an image           images     what is known of a million of them, in columns
@@ -19,10 +19,12 @@ from pathlib import Path
 from tasks.errors import SourceError
 from tasks.listing.files import folder_root, from_folder, from_glob, glob_root, local_source
 from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, collect, collect_sorted
-from tasks.listing.kinds import Wanted, chooser, has_wildcard
+from tasks.listing.kinds import Wanted, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest
 from tasks.listing.objects import enough, from_s3, rooted
+from tasks.reading import NotAFile
 from tasks.s3 import explain_s3, is_s3
+from tasks.text import as_utf8
 
 __all__ = ["Images", "Listing", "OnDemand", "Picked", "Progress", "any_on_s3", "list_images"]
 
@@ -56,10 +58,12 @@ def list_images(
 
     `progress` is told, every thousand images, how many there are so far.
     """
+    if as_utf8(source) != source:  # Prefect takes it as a parameter of the flow, and the table `runs` as text
+        raise SourceError(f"The name {as_utf8(source)} is not UTF-8. Change into the folder and name the source `.`.")
     passed_over: Counter[str] = Counter()
     include, exclude = tuple(include), tuple(exclude)
     try:
-        images = _found(source, chooser(include, exclude), passed_over, limit, progress)
+        images = _found(source, Wanted(include, exclude), passed_over, limit, progress)
     except SourceError:
         raise
     except Exception as error:
@@ -94,8 +98,12 @@ def _explain(error: Exception, source: str) -> str:
         return explain_s3(error, source)
     if isinstance(error, FileNotFoundError):
         return f"There is no {source}. Check the path."
+    if isinstance(error, NotAFile):
+        return f"{error} A manifest (.csv, .parquet, .txt) has to be a file."
     if isinstance(error, PermissionError):
-        return f"No permission to read {error.filename or source}. Check its owner and mode."
+        return (
+            f"No permission to read {error.filename or source}. Check its owner and mode, or leave it out (--exclude)."
+        )
     return f"Cannot list {source}: {error}."
 
 

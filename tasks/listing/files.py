@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
+from tasks.reading import NotAFile, open_file
 from tasks.records import Source
 
 
@@ -32,7 +33,10 @@ def folder_root(folder: Path) -> str:
 
 
 def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
-    """Images below the root (which ends with a slash), ascending by URI."""
+    """Images below the root (which ends with a slash), ascending by URI.
+
+    PermissionError for a folder that cannot be listed, unless it is excluded.
+    """
     below = [("", iter(_entries(root)))]
     while below:
         folder, entries = below[-1]
@@ -42,22 +46,38 @@ def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterato
             continue
         name = folder + entry
         if entry.endswith("/"):
-            below.append((name, iter(_entries(root + name))))
-        elif not is_image(entry, root + name, first_bytes):
-            passed_over[kind(entry)] += 1
+            below.append((name, iter(_wanted_entries(root, name, wanted))))
         elif wanted(name):
-            yield local_source(root + name, name)
+            if is_image(entry, root + name, first_bytes):
+                yield local_source(root + name, name)
+            else:
+                passed_over[kind(entry)] += 1
+
+
+def _wanted_entries(root: str, folder: str, wanted: Wanted) -> list[str]:
+    if wanted.excludes_below(folder):
+        return []
+    try:
+        return _entries(root + folder)
+    except PermissionError:
+        if wanted.excludes(folder.rstrip("/")):
+            return []
+        raise
 
 
 def _entries(folder: str) -> list[str]:
-    """Names in a folder, hidden ones left out; with a slash after a folder's they sort as the URIs below it do."""
+    """Names in a folder, hidden ones, pipes, sockets and devices left out.
+
+    With a slash after a folder's name they sort as the URIs below it do.
+    """
     names = []
     with os.scandir(folder.rstrip("/") or "/") as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if not _is_folder(entry):
-                names.append(entry.name)
+                if entry.is_symlink() or entry.is_file():
+                    names.append(entry.name)
             elif not (entry.is_symlink() and _leads_back(Path(entry.path))):
                 names.append(f"{entry.name}/")
     return sorted(names)
@@ -89,16 +109,20 @@ def from_glob(pattern: str, wanted: Wanted, passed_over: Counter[str]) -> Iterat
         path = Path(found).absolute()
         if not path.is_file():
             continue
-        if not is_image(path.name, str(path), first_bytes):
-            passed_over[kind(path.name)] += 1
-        elif wanted(name := relative_name(path, root)):
+        if not wanted(name := relative_name(path, root)):
+            continue
+        if is_image(path.name, str(path), first_bytes):
             yield local_source(str(path), name)
+        else:
+            passed_over[kind(path.name)] += 1
 
 
-def first_bytes(uri: str) -> bytes:
-    """Enough of a file to tell what it is; nothing of a link to nothing."""
+def first_bytes(uri: str) -> bytes | None:
+    """Enough of a file to tell what it is; nothing of a link to nothing, or to no file; None where it is refused."""
     try:
-        with open(uri, "rb") as file:  # noqa: PTH123
+        with open_file(uri) as file:
             return file.read(SNIFFED_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotAFile):
         return b""
+    except OSError:
+        return None

@@ -6,15 +6,21 @@ from fnmatch import translate
 
 from tasks.preparing import is_image_name, sniff_format
 
-Wanted = Callable[[str], bool]
+Matcher = Callable[[str], bool]
 
 SNIFFED_BYTES = 4096
 WILDCARDS = re.compile(r"[*?\[]")
 
 
-def is_image(file: str, where: str, first_bytes: Callable[[str], bytes]) -> bool:
-    """Whether the file's extension is an image's, or, where it has none, the first bytes are that lie there."""
-    return is_image_name(file) if extension(file) else sniff_format(first_bytes(where)) is not None
+def is_image(file: str, where: str, first_bytes: Callable[[str], bytes | None]) -> bool:
+    """Whether the file's extension is an image's, or, where it has none, the first bytes are that lie there.
+
+    A file that cannot be read may be one: its row will say why not.
+    """
+    if extension(file):
+        return is_image_name(file)
+    start = first_bytes(where)
+    return start is None or sniff_format(start) is not None
 
 
 def extension(file: str) -> str:
@@ -28,14 +34,25 @@ def kind(file: str) -> str:
     return extension(file).lower() or "no extension"
 
 
-def chooser(include: Iterable[str], exclude: Iterable[str]) -> Wanted:
-    """Whether an image of this name is wanted: its path below the source, or the last part of it, is matched."""
-    included, excluded = _matcher(include), _matcher(exclude)
+class Wanted:
+    """Which images are wanted, by name: their path below the source, or the last part of it, is matched."""
 
-    def wanted(name: str) -> bool:
-        return (included is None or included(name)) and not (excluded is not None and excluded(name))
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        exclude = tuple(exclude)
+        self._included = _matcher(include)
+        self._excluded = _matcher(exclude)
+        self._excluded_to_the_end = _matcher(glob for glob in exclude if glob.endswith("*"))
 
-    return wanted
+    def __call__(self, name: str) -> bool:
+        return (self._included is None or self._included(name)) and not self.excludes(name)
+
+    def excludes(self, name: str) -> bool:
+        """Whether the file, or the folder itself, is excluded."""
+        return self._excluded is not None and self._excluded(name)
+
+    def excludes_below(self, folder: str) -> bool:
+        """Whether everything is excluded whose path begins with the folder's, which ends with a slash."""
+        return self._excluded_to_the_end is not None and self._excluded_to_the_end(folder)
 
 
 def has_wildcard(source: str) -> bool:
@@ -48,7 +65,7 @@ def literal(pattern: str) -> str:
     return WILDCARDS.split(pattern, maxsplit=1)[0]
 
 
-def _matcher(globs: Iterable[str]) -> Wanted | None:
+def _matcher(globs: Iterable[str]) -> Matcher | None:
     """Whether any of the globs matches; None where there are none."""
     patterns = [translate(glob) for glob in globs]
     if not patterns:

@@ -1,14 +1,21 @@
-"""Images that a manifest names: a table with a column of them, or a text with one a line."""
+"""Images that a manifest names: a table with a column of them, or a text with one a line.
+
+In a text, a line that begins with `#` is a comment, unless a file of that very name lies there; `./#1.jpg` always names
+a file. A CSV of one column needs no header: a first line that names an image is taken for one.
+"""
 
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import IO, Any
 
 from tasks.errors import SourceError
 from tasks.listing.files import local_source, relative_name
 from tasks.listing.kinds import Wanted
 from tasks.listing.objects import describe, s3_source
+from tasks.preparing import is_image_name
+from tasks.reading import open_file
 from tasks.records import Source
 from tasks.s3 import is_s3, s3_filesystem
 
@@ -19,9 +26,10 @@ TOGETHER = 1000  # objects that S3 is asked about before the next ones
 
 def from_manifest(manifest: str, wanted: Wanted) -> Iterator[Source]:
     """What the manifest names, in its order, each once; what is not there too."""
+    manifest = manifest if is_s3(manifest) else os.path.expanduser(manifest)
     root = manifest.rpartition("/")[0]
     folder = Path(root or ".").absolute()
-    uris = iter(dict.fromkeys(_absolute(entry, root) for entry in _entries(manifest)))
+    uris = iter(dict.fromkeys(_absolute(entry, root) for entry in _entries(manifest, root)))
     while some := list(islice(uris, TOGETHER)):
         described = describe([uri for uri in some if is_s3(uri)])
         for uri in some:
@@ -34,15 +42,28 @@ def from_manifest(manifest: str, wanted: Wanted) -> Iterator[Source]:
                 yield image
 
 
-def _entries(manifest: str) -> list[str]:
-    opened = s3_filesystem().open(manifest, "rb") if is_s3(manifest) else Path(manifest).expanduser().open("rb")
-    with opened as file:
-        if manifest.lower().endswith(".txt"):
-            lines = file.read().decode("utf-8-sig").splitlines()
-            return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        import pandas as pd
+def _entries(manifest: str, root: str) -> list[str]:
+    with s3_filesystem().open(manifest, "rb") if is_s3(manifest) else open_file(manifest) as file:
+        found = _lines(file, root) if manifest.lower().endswith(".txt") else _cells(file, manifest, root)
+    return [entry for entry in map(str.strip, found) if entry]
 
-        table = pd.read_csv(file, dtype=str) if manifest.lower().endswith(".csv") else pd.read_parquet(file)
+
+def _lines(file: IO[bytes], root: str) -> list[str]:
+    lines = map(str.strip, file.read().decode("utf-8-sig").split("\n"))
+    return [line for line in lines if not line.startswith("#") or _is_file(line, root)]
+
+
+def _cells(file: IO[bytes], manifest: str, root: str) -> list[str]:
+    import pandas as pd
+
+    is_csv = manifest.lower().endswith(".csv")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False) if is_csv else pd.read_parquet(file)  # a file may be NA
+    column = _column_of_images(table, manifest)
+    header = [column] if is_csv and column.lower() not in MANIFEST_COLUMNS and _is_image(column, root) else []
+    return header + [str(cell) for cell in table[column].dropna()]
+
+
+def _column_of_images(table: Any, manifest: str) -> Any:
     columns = {str(name).lower(): name for name in table.columns}
     named = [columns[name] for name in MANIFEST_COLUMNS if name in columns]
     if not named and len(columns) != 1:
@@ -50,8 +71,16 @@ def _entries(manifest: str) -> list[str]:
             f"The manifest {manifest} has no column of images. Name one of its columns {MANIFEST_COLUMNS[0]!r} "
             f"(it has: {', '.join(map(str, table.columns))})."
         )
-    column = table[named[0] if named else table.columns[0]]
-    return [str(entry).strip() for entry in column.dropna() if str(entry).strip()]
+    return named[0] if named else table.columns[0]
+
+
+def _is_image(entry: str, root: str) -> bool:
+    return is_s3(entry) or is_image_name(entry) or _is_file(entry, root)
+
+
+def _is_file(entry: str, root: str) -> bool:
+    """Whether there is such a file on this machine, however little the entry looks like a path."""
+    return os.path.isfile(os.path.join(root, entry))  # noqa: PTH113, PTH118  # Path raises for a long comment
 
 
 def _absolute(entry: str, root: str) -> str:

@@ -23,13 +23,15 @@ def from_s3(source: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[
     for page in _matching(source) if has_wildcard(source) else _below(source):
         empty = empty and not page
         shown = [facts for facts in page if _file(facts) and not _file(facts).startswith(".")]
+        images = {facts["Key"]: s3_source(f"s3://{facts['Key']}", facts, root) for facts in shown}
+        shown = [facts for facts in shown if wanted(images[facts["Key"]].name)]
         first = _first_bytes([facts for facts in shown if not extension(_file(facts))])
         for facts in shown:
             key, file = facts["Key"], _file(facts)
-            if not is_image(file, key, first.__getitem__):
+            if is_image(file, key, first.__getitem__):
+                yield images[key]
+            else:
                 passed_over[kind(file)] += 1
-            elif wanted((image := s3_source(f"s3://{key}", facts, root)).name):
-                yield image
     if empty:
         s3_filesystem().call_s3("head_bucket", Bucket=split_uri(source)[0])  # tells a missing bucket apart
 
@@ -130,11 +132,20 @@ def _pages(bucket: str, prefix: str) -> Iterator[list[Facts]]:
             coming.cancel()
 
 
-def _first_bytes(objects: list[Facts]) -> dict[str, bytes]:
-    """The start of each object, by its key; nothing of one that is gone, or empty and without a range of bytes."""
+def _first_bytes(objects: list[Facts]) -> dict[str, bytes | None]:
+    """The start of each object, by its key; None where it is refused.
+
+    Nothing of one that is gone, or empty and without a range of bytes.
+    """
     fs = s3_filesystem()
-    keys = [facts["Key"] for facts in objects if facts["size"]]
-    return defaultdict(bytes, _each(keys, lambda key: fs._cat_file(key, start=0, end=SNIFFED_BYTES)))
+
+    async def start(key: str) -> bytes | None:
+        try:
+            return bytes(await fs._cat_file(key, start=0, end=SNIFFED_BYTES))
+        except PermissionError:
+            return None
+
+    return defaultdict(bytes, _each([facts["Key"] for facts in objects if facts["size"]], start))
 
 
 def _each(keys: list[str], ask: Callable[[str], Awaitable[Any]]) -> dict[str, Any]:

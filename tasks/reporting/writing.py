@@ -7,6 +7,8 @@ from tasks.reporting import figures
 from tasks.reporting.html import render_report
 from tasks.storage import Output
 
+SAMPLE_ROWS = 500
+
 
 def write_report(output: Output, job: str, run_id: str) -> str:
     """Write `report.html` of a run that has ended, from its Parquet tables alone, and return its URI."""
@@ -26,8 +28,8 @@ def write_report(output: Output, job: str, run_id: str) -> str:
 
 
 def _samples(output: Output, folder: str) -> pa.Table:
-    """The first part with a good answer: answers are most of a table, and only a few are shown."""
-    for part in output.read_parts(folder):
-        if "ok" in part["status"].unique().to_pylist():
+    """The first rows among which there is a good answer: answers are most of a table, and only a few are shown."""
+    for rows in output.read_batches(folder, SAMPLE_ROWS):
+        if "ok" in rows["status"].unique().to_pylist():
             break
-    return part
+    return rows

@@ -18,6 +18,8 @@ from tasks.schemas.tree import Node
 
 MOST_ERRORS = 20
 LONGEST_REASON = 300
+DEEPEST = 100  # arrays and objects in one another: what reads an answer calls itself for each, and Python sets a limit
+TOO_DEEP = f"more than {DEEPEST} arrays and objects in one another"
 TEXT = Node("text", True, {})
 NUMBER = Node("number", True, {})
 
@@ -56,7 +58,7 @@ class AnswerSchema:
         """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""
         try:
             answer = parse_json(text)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             return Fitted(None, [f"$: no JSON: {error}"[:LONGEST_REASON]])
         errors: list[str] = []
         value = Fitting(self, errors).restore(self.root, answer, "$")
@@ -110,7 +112,7 @@ class Fitting:
             case "json" if isinstance(value, str):
                 try:
                     return parse_json(value)
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     self.errors.append(f"{path}: no JSON text: {error}")
             case "union":
                 return self._choose(node, value, path)[1]
@@ -194,8 +196,26 @@ class Fitting:
 
 
 def parse_json(text: str) -> Any:
-    """Strict JSON, its fractions as Decimal. Raises ValueError, also for NaN and for a name that stands twice."""
-    return json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_unique)
+    """Strict JSON, its fractions as Decimal.
+
+    Raises ValueError, also for NaN, for a name that stands twice and for more than DEEPEST values in one another.
+    """
+    try:
+        value = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    level, depth = _containers([value]), 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(TOO_DEEP)
+        level = [inner for outer in level for inner in _containers(outer)]
+    return value
+
+
+def _containers(of: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
+    values = of.values() if isinstance(of, dict) else of
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def _refuse(word: str) -> None:

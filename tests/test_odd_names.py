@@ -1,0 +1,59 @@
+"""Local files whose names are no UTF-8: asked about, paid for once, and written down wherever a name may stand."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.errors import SourceError
+from tasks.listing import list_images
+from tasks.simulator import Simulator
+from tests.runs import draw, end, picture, rows, start
+from tests.test_flow import newest_flow_run, task_runs
+
+LATIN = os.fsdecode("café.jpg".encode("latin-1"))
+WRITTEN = r"caf\udce9.jpg"
+DAMAGED = os.fsdecode("cassé.jpg".encode("latin-1"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = draw(tmp_path / "images", 1)
+    (folder / LATIN).write_bytes(picture(50))
+    (folder / DAMAGED).write_bytes(b"\xff\xd8\xff nothing")
+    return folder
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_over_names_that_are_no_utf8(workers: int, images: Path, simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"name: odd\nworkers: {workers}\n")
+    command = ["run", images, "--output", tmp_path / "out", "--job", tmp_path / "job.yaml", "--json"]
+    first = end(start(*command))
+    assert first.status == 3, first.err
+    assert "Traceback" not in first.err
+    assert r"cass\udce9.jpg: " in first.out + first.err
+    table = rows(first.summary).set_index("name").sort_index()
+    assert table["status"].to_dict() == {WRITTEN: "ok", r"cass\udce9.jpg": "unreadable", "p000.jpg": "ok"}
+    assert table.loc[WRITTEN, "image"] == f"{images}/{WRITTEN}"
+    calls = rows(first.summary, "calls")
+    assert set(calls["image"]) == {f"{images}/{WRITTEN}", f"{images}/p000.jpg"}
+    assert calls["cost_usd"].sum() == simulator.ledger().cost_usd
+    assert r"cass\udce9.jpg" in Path(first.summary["report"]).read_text()
+    names = {one.name for one in task_runs(newest_flow_run(), 7)}
+    assert {f"prepare {WRITTEN}", f"ask {WRITTEN}"} <= names
+
+    second = end(start(*command))
+    assert (second.status, second.summary["calls"], second.summary["cached"]) == (3, 0, 2)
+    assert simulator.ledger().requests == 2
+    assert len(pd.read_parquet(tmp_path / "out" / "results")) == 6
+
+
+def test_a_source_of_such_a_name_is_refused_with_a_way_around(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = images / os.fsdecode(b"\xe9t\xe9")
+    draw(odd, 1)
+    with pytest.raises(SourceError, match=r"t\\udce9 is not UTF-8. Change into the folder and name the source `\.`"):
+        list_images(str(odd))
+    monkeypatch.chdir(odd)
+    assert [image.name for image in list_images(".").images] == ["p000.jpg"]
