@@ -66,7 +66,9 @@ class Job(BaseModel):
     mode: Literal["online", "batch"] = Field("online", description="Batch is not there yet.")
     refresh: bool = Field(False, description="Ask again even where an answer is kept.")
     unpriced: Literal["stop", "allow"] = Field("stop", description="What to do with a model that has no price.")
-    cny_per_usd: Decimal | None = Field(None, gt=0, description="Yuan for one dollar; the endpoint's if empty.")
+    cny_per_usd: Decimal | None = Field(
+        None, gt=0, decimal_places=9, description="Yuan for one dollar; the endpoint's if empty."
+    )
     global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
 
     @field_validator("name")

@@ -171,10 +171,10 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     if output is None:
         return listing.images, kept_usd
     from tasks.batches import Remaining
-    from tasks.keeping import PrefectKeep, storage_of
+    from tasks.store import PrefectStore, storage_of
 
     rules = image_rules(asked.preset, asked.facts, asked.endpoint)
-    finished = PrefectKeep(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
+    finished = PrefectStore(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
     remaining = Remaining(listing.images)
     for rows in finished:
         kept_usd += sum(Decimal(row["kept_usd"]) for row in remaining.take(rows))

@@ -10,10 +10,10 @@ from config.job import Job, job_name
 from tasks.artifacts import progress_artifact
 from tasks.batches import Remaining
 from tasks.estimating import expected_cost
-from tasks.keeping import PrefectKeep, result_storage
 from tasks.planning import Plan, make_plan
 from tasks.records import Source
 from tasks.running import Run
+from tasks.store import PrefectStore, result_storage
 
 Watcher = Callable[[Run], AbstractContextManager[object]]
 
@@ -28,7 +28,7 @@ def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
     plan = plans.pop(plan_key(source, output, job), None) or make_plan(source, output, job)
     storage = result_storage(plan.output.uri)
-    run = Run(plan, PrefectKeep(storage), storage)
+    run = Run(plan, PrefectStore(storage), storage)
     with run.open(), ExitStack() as stack:
         for watch in watchers:
             stack.enter_context(watch(run))
@@ -40,7 +40,7 @@ def list_images(run: Run) -> Sequence[Source]:
     plan = run.plan
     remaining = Remaining(plan.listing.images)
     if not plan.job.refresh:
-        for rows in run.keep.finished(plan.batch_prefix):
+        for rows in run.store.finished(plan.batch_prefix):
             run.record(remaining.take(rows))
     left = remaining.left
     run.to_ask = len(left)

@@ -104,7 +104,7 @@ class Asked:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The ladder: the first prompt, the fallback prompts, then the first prompt to each fallback model."""
+        """The fallback chain: the first prompt, the fallback prompts, then the first prompt to each fallback model."""
         first = self._question(self.job.model, self.job.prompt or self.preset.prompt)
         prompts = [replace(first, prompt=prompt) for prompt in self.job.fallback_prompt]
         models = [self._question(model, first.prompt) for model in self.job.fallback_model]

@@ -1,7 +1,5 @@
 """A run under way: its engine, its tables, its counters. Knows nothing of Prefect."""
 
-import json
-import platform
 import signal
 import threading
 from collections import Counter
@@ -9,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -20,8 +17,8 @@ from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.processes.engines import Engines
 from tasks.asking.processes.wire import Place
-from tasks.asking.records import EngineSettings, Keep
-from tasks.billing import Bill, in_yuan, spent_today
+from tasks.asking.records import AnswerStore, EngineSettings
+from tasks.billing import Bill, spent_today
 from tasks.memory import give_back
 from tasks.planning import Plan
 from tasks.preparation import Preparation
@@ -29,18 +26,17 @@ from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
 from tasks.records import ImageRules, Source
 from tasks.recovery import recover
 from tasks.rows import Row, Transform, typed, unavailable_row
-from tasks.tables import RUNS, STATUSES
+from tasks.summary import run_row, summed_up
 
 FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
-PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
 
 
 class Run:
     """One run from its first row to its summary."""
 
-    def __init__(self, plan: Plan, keep: Any, storage: Any = None) -> None:
+    def __init__(self, plan: Plan, store: Any, storage: Any = None) -> None:
         self.plan = plan
-        self.keep = keep
+        self.store = store
         self.storage = storage
         self.summary: dict[str, Any] | None = None
         self.failures: list[Row] = []
@@ -60,7 +56,7 @@ class Run:
         self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
         self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
-        self.engine = open_engine(plan, keep, self.ledger)
+        self.engine = open_engine(plan, store, self.ledger)
 
     @property
     def rules(self) -> ImageRules:
@@ -126,61 +122,18 @@ class Run:
         """Write the bill and the run's own row; the summary that `--json` prints."""
         plan, output = self.plan, self.plan.output
         costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
-        summary = self._summary(
-            write_table_file(TableFile(output, "costs", plan.name, plan.run_id, "costs.parquet"), costs)
-        )
-        write_table_file(TableFile(output, "runs", plan.name, plan.run_id, "run.parquet"), [self._run_row(summary)])
-        self.summary = summary
-        return summary
-
-    def _summary(self, costs: str) -> dict[str, Any]:
-        plan, output = self.plan, self.plan.output
-        cost = self.bill.cost_usd
-        return {
-            "run_id": plan.run_id,
-            "job": plan.name,
-            "status": self.status,
-            "message": self.engine.halt.message if self.engine.halt and self.status == self.engine.halt.kind else None,
-            "simulated": plan.simulated,
-            "images": self.images,
-            "rows": self.rows,
-            "ok": self.statuses["ok"],
-            "failed": self.rows - self.statuses["ok"],
-            "statuses": {status: self.statuses[status] for status in STATUSES if self.statuses[status]},
-            "cached": self.cached,
-            "duplicates": self.duplicates,
-            "calls": self.bill.total("calls"),
-            "calls_maybe_paid": self.bill.total("calls_maybe_paid"),
-            "input_tokens": self.bill.total("input_tokens"),
-            "output_tokens": self.bill.total("output_tokens"),
-            "cache_read_tokens": self.bill.total("cache_read_tokens"),
-            "cache_write_tokens": self.bill.total("cache_write_tokens"),
-            "cost_usd": _money(cost),
-            "cost_cny": _money(in_yuan(cost, plan.cny_per_usd)),
-            "saved_usd": _money(sum(self.bill.saved(kind) for kind in ("saved_kept_usd", "saved_duplicates_usd"))),
-            "seconds": round(self.seconds, 3),
+        path = write_table_file(TableFile(output, "costs", plan.name, plan.run_id, "costs.parquet"), costs)
+        summary = {
+            **summed_up(self),
             "results": self._results.uri,
             "calls_table": self._calls.uri,
-            "costs": costs,
+            "costs": path,
             "report": output.join(f"{run_folder('reports', plan.name, plan.run_id)}/report.html"),
         }
-
-    def _run_row(self, summary: dict[str, Any]) -> dict[str, Any]:
-        plan = self.plan
-        settings = plan.job.model_dump(mode="json", by_alias=True)
-        columns = {name: summary[name] for name in RUNS.names if name in summary and name not in ("job", "run_id")}
-        return {
-            **columns,
-            **{status: self.statuses[status] for status in STATUSES},
-            "cost_usd": self.bill.cost_usd,
-            "cost_cny": in_yuan(self.bill.cost_usd, plan.cny_per_usd),
-            "source": plan.listing.source,
-            "output": plan.output.uri,
-            "settings": json.dumps(settings, ensure_ascii=False),
-            "started_at": self.started_at,
-            "finished_at": datetime.now(UTC),
-            "versions": json.dumps(_versions()),
-        }
+        row = run_row(self, summary)
+        write_table_file(TableFile(output, "runs", plan.name, plan.run_id, "run.parquet"), [row])
+        self.summary = summary
+        return summary
 
     def _result(self, row: Row) -> Any:
         """The typed answer, with boxes in pixels of the original image."""
@@ -231,12 +184,12 @@ class Run:
                 signal.signal(number, handler)
 
 
-def open_engine(plan: Plan, keep: Keep, ledger: CallLedger) -> Engine | Engines:
+def open_engine(plan: Plan, store: AnswerStore, ledger: CallLedger) -> Engine | Engines:
     """One engine in this process, or several in processes of their own."""
     settings, processes = engine_settings(plan), plan.job.workers
     if processes == 1:
-        return Engine(settings, keep, ledger)
-    return Engines(settings, keep, ledger, Place(plan.output.uri, plan.name), processes=processes)
+        return Engine(settings, store, ledger)
+    return Engines(settings, store, ledger, Place(plan.output.uri, plan.name), processes=processes)
 
 
 def engine_settings(plan: Plan) -> EngineSettings:
@@ -269,17 +222,3 @@ def spending_cap(plan: Plan) -> Decimal | None:
         return job.max_cost
     left = max(job.max_cost_per_day - spent_today(plan.output, plan.name), Decimal(0))
     return left if job.max_cost is None else min(left, job.max_cost)
-
-
-def _money(amount: Any) -> float:
-    return float(amount)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # run from a bare clone, nothing installed under that name
-            versions[package] = "not installed"
-    return versions

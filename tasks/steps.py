@@ -1,4 +1,4 @@
-"""The steps as Prefect tasks: retries, caching, limits, names. Beside it only `keeping` and `artifacts` know Prefect.
+"""The steps as Prefect tasks: retries, caching, limits, names. Beside it only `store` and `artifacts` know Prefect.
 
 A task run holds a batch of images, one image in small runs. Batches are plain objects passed by reference: image bytes
 never enter Prefect.
@@ -158,7 +158,7 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
     finished = [row for row in rows if row["image"] not in left]
     if finished:
         with suppress(Exception):  # the answers themselves are kept: a later run finds them one by one
-            batch.run.keep.keep_finished(batch.key, finished)
+            batch.run.store.keep_finished(batch.key, finished)
 
 
 def _is_unanswered(outcome: Outcome | None) -> bool:

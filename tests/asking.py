@@ -26,7 +26,7 @@ MODEL = "claude-haiku-5-5"
 CENT = Decimal("0.01")
 
 
-class JsonKeep:
+class JsonStore:
     """Answers as JSON files in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -80,9 +80,9 @@ def at(url: str) -> Endpoint:
 class Asked:
     """An engine under way, and what it left behind."""
 
-    def __init__(self, engine: Any, ledger: CallLedger, keep: Any, journal: Journal) -> None:
+    def __init__(self, engine: Any, ledger: CallLedger, store: Any, journal: Journal) -> None:
         self.engine = engine
-        self.keep = keep
+        self.store = store
         self.journal = journal.path
         self._ledger = ledger
         self._calls: list[dict[str, Any]] = []
@@ -108,16 +108,16 @@ class Asked:
 
 
 @contextmanager
-def asking(url: str, folder: Path, keep: Any = None, **settings: Any) -> Iterator[Asked]:
+def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterator[Asked]:
     """An engine on the simulator at `url`, or several, that keep answers and journals under `folder`."""
     run_id = settings.pop("run_id", "20261123T000000Z-test")
     settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
     processes = settings.pop("processes", 1)
-    keep = keep or JsonKeep(folder / "kept")
+    store = store or JsonStore(folder / "kept")
     journal = Journal(str(folder / "output"), "job", run_id)
     ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
     chosen = EngineSettings(run_id=run_id, **settings)
-    several = Engines(chosen, keep, ledger, Place(str(folder / "output"), "job"), processes=processes)
-    with several if processes > 1 else Engine(chosen, keep, ledger) as engine:
-        yield Asked(engine, ledger, keep, journal)
+    several = Engines(chosen, store, ledger, Place(str(folder / "output"), "job"), processes=processes)
+    with several if processes > 1 else Engine(chosen, store, ledger) as engine:
+        yield Asked(engine, ledger, store, journal)
     journal.close()

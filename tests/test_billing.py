@@ -182,7 +182,7 @@ def test_an_unknown_class_of_tokens_stops_the_run_and_the_answer_is_kept(tmp_pat
     assert [outcome.status for outcome in outcomes] == ["ok"] + ["unasked"] * 4
     assert isinstance(asked.halt.error, PriceError)
     assert "audio_input_tokens=700" in asked.halt.message
-    assert [record["text"] for record in asked.keep.records()] == ["A receipt."]
+    assert [record["text"] for record in asked.store.records()] == ["A receipt."]
     (call,) = asked.calls
     assert (call["outcome"], call["paid"], call["cost_usd"]) == ("answered", "maybe", 0)
     assert "audio_input_tokens=700" in call["error"]

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tasks.asking import ladder
+from tasks.asking import fallbacks
 from tasks.asking.halting import Halt
 from tasks.asking.records import Outcome
 from tasks.errors import EndpointError, OutputError, SchemaError
 from tasks.schemas import classification_schema
 from tasks.simulator import Simulator
-from tests.asking import JsonKeep, asking, at, page, pages, question, steps
+from tests.asking import JsonStore, asking, at, page, pages, question, steps
 
 
 @pytest.fixture(autouse=True)
@@ -89,8 +89,8 @@ def test_truncated_for_good_climbs_to_the_fallback_prompt_then_the_fallback_mode
     simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.set_faults(script=["max_tokens", "max_tokens", "refusal", "ok"])
-    ladder_of_three = steps(question(), question("In one word?"), question(model="claude-sonnet-5-5"))
-    with asking(simulator.url, tmp_path, steps=ladder_of_three) as asked:
+    three_steps = steps(question(), question("In one word?"), question(model="claude-sonnet-5-5"))
+    with asking(simulator.url, tmp_path, steps=three_steps) as asked:
         (outcome,) = asked.engine.ask(pages(1), attempts=3)
     assert (outcome.status, outcome.step.number) == ("ok", 2)
     assert [(call["step"], call["outcome"]) for call in asked.calls] == [
@@ -100,7 +100,7 @@ def test_truncated_for_good_climbs_to_the_fallback_prompt_then_the_fallback_mode
         (2, "answered"),
     ]
     assert asked.calls[3]["model"] == "claude-sonnet-5-5"
-    with asking(simulator.url, tmp_path, steps=ladder_of_three, run_id="later") as later:
+    with asking(simulator.url, tmp_path, steps=three_steps, run_id="later") as later:
         (again,) = later.engine.ask(pages(1), attempts=3)
     assert (again.status, again.step.number, later.calls) == ("ok", 2, [])
 
@@ -159,7 +159,7 @@ def test_what_every_call_would_meet_stops_the_run_and_loses_nothing(
         assert isinstance(asked.halt.error, EndpointError)
     assert statuses(outcomes) == {"ok": 2, "unasked": 18}
     assert simulator.ledger().requests == 3
-    assert len(asked.keep.records()) == 2
+    assert len(asked.store.records()) == 2
     assert simulator.url in asked.halt.message and "\n" not in asked.halt.message
     with asking(simulator.url, tmp_path, run_id="later") as later:
         again = later.engine.ask(pages(20), attempts=3)
@@ -221,18 +221,18 @@ def test_stopping_lets_calls_in_flight_finish_and_keeps_them(tmp_path: Path) -> 
         asked.engine._loop.call_soon_threadsafe(asked.engine._loop.call_later, 0.15, asked.engine._halting.halt, stop)
         outcomes = asked.engine.ask(pages(12), attempts=3)
     assert statuses(outcomes) == {"ok": 4, "unasked": 8}
-    assert len(asked.keep.records()) == simulator.ledger().billed == 4
+    assert len(asked.store.records()) == simulator.ledger().billed == 4
     assert outcomes[-1].error_code == "interrupted"
 
 
-class FullDisk(JsonKeep):
+class FullDisk(JsonStore):
     """Refuses to write."""
 
     async def put(self, key: str, record: dict[str, Any]) -> None:
         raise OSError(28, "No space left on device")
 
 
-class Hiccups(JsonKeep):
+class Hiccups(JsonStore):
     """Fails on the first use of every record."""
 
     def __init__(self, folder: Path) -> None:
@@ -246,7 +246,7 @@ class Hiccups(JsonKeep):
         return await super().get(key)
 
 
-class Unreadable(JsonKeep):
+class Unreadable(JsonStore):
     """Answers are there, but access was taken away."""
 
     async def get(self, key: str) -> dict[str, Any] | None:
@@ -255,7 +255,7 @@ class Unreadable(JsonKeep):
 
 @pytest.fixture
 def _quick_storage_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "STORAGE_RETRIES_S", (0.01, 0.01))
+    monkeypatch.setattr(fallbacks, "STORAGE_RETRIES_S", (0.01, 0.01))
 
 
 @pytest.mark.usefixtures("_quick_storage_retries")

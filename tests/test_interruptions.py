@@ -119,8 +119,7 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_a_run_that_is_interrupted_twice_ends_at_once(
     number: signal.Signals, workers: int, simulator: Simulator, command: list[object]
 ) -> None:

@@ -173,15 +173,15 @@ def headers(name: str, limit: int, left: int) -> dict[str, str]:
 
 def test_without_headers_nothing_waits(clock: Clock) -> None:
     pace = Pace(clock)
-    pace.heard({"content-type": "application/json", "anthropic-ratelimit-requests-limit": "soon"})
+    pace.observe({"content-type": "application/json", "anthropic-ratelimit-requests-limit": "soon"})
     assert pace.wait(LOAD) == 0
 
 
 def test_a_nearly_empty_bucket_holds_calls_back_until_it_has_filled_again(clock: Clock) -> None:
     pace = Pace(clock)
-    pace.heard(headers("requests", 600, 600))
+    pace.observe(headers("requests", 600, 600))
     assert pace.wait(LOAD) == 0
-    pace.heard(headers("requests", 600, 0))
+    pace.observe(headers("requests", 600, 0))
     wait = pace.wait(LOAD)
     assert wait == pytest.approx(1.3), "one request and the spare two per cent, at ten a second"
     clock.now += wait
@@ -194,11 +194,11 @@ def test_output_tokens_that_calls_in_flight_will_use_are_counted_beforehand(cloc
     pace, load = Pace(clock), Load(100, 1000)
     for _ in range(10):
         pace.left(load)
-    pace.heard(headers("output-tokens", 60_000, 12_000))
+    pace.observe(headers("output-tokens", 60_000, 12_000))
     assert pace.wait(load) > 0, "ten calls in flight will take ten thousand"
     for _ in range(10):
         pace.ended(load)
-    pace.heard(headers("output-tokens", 60_000, 12_000))
+    pace.observe(headers("output-tokens", 60_000, 12_000))
     assert pace.wait(load) == 0
 
 

@@ -90,7 +90,7 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len({new_run_id() for _ in range(50)}) > 45
 
 
-def test_the_ladder_is_prompt_fallback_prompts_fallback_models(simulator: Simulator, images: Path) -> None:
+def test_the_fallback_chain_is_prompt_fallback_prompts_fallback_models(simulator: Simulator, images: Path) -> None:
     made = plan(images, prompt="What?", fallback_prompt=["Please?", "Now!"], fallback_model=["claude-sonnet-5-5"])
     assert [(step.number, step.question.model, step.question.prompt) for step in made.steps] == [
         (0, "claude-haiku-5-5", "What?"),

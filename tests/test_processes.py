@@ -19,7 +19,7 @@ from config.prices import prices_of
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal, journal_folder
 from tasks.asking.limits.budget import worst_case
-from tasks.asking.limits.purse import Room, SharedPurse
+from tasks.asking.limits.spend import Room, SharedSpend
 from tasks.asking.processes.engines import share_of
 from tasks.asking.records import EngineSettings
 from tasks.pricing import NANO_USD
@@ -124,16 +124,16 @@ def test_whoever_asks_when_all_is_over_is_told_so(tmp_path: Path, processes: int
     assert (late.status, late.error) == ("unasked", "The run ended early.")
 
 
-def test_a_shared_purse_tells_room_to_come_from_none() -> None:
-    one, cap = SharedPurse(), Decimal("0.000000010")
-    other = SharedPurse(one.fd)
-    assert one.take(Decimal("0.000000006"), cap) is Room.TAKEN
-    assert other.take(Decimal("0.000000005"), cap) is Room.LATER
-    one.give_back(Decimal("0.000000006"), Decimal("0.000000005"))
-    assert other.take(Decimal("0.000000005"), cap) is Room.TAKEN
-    other.give_back(Decimal("0.000000005"), Decimal("0.0000000041"))
+def test_shared_spend_tells_room_to_come_from_none() -> None:
+    one, cap = SharedSpend(), Decimal("0.000000010")
+    other = SharedSpend(one.fd)
+    assert one.reserve(Decimal("0.000000006"), cap) is Room.TAKEN
+    assert other.reserve(Decimal("0.000000005"), cap) is Room.LATER
+    one.settle(Decimal("0.000000006"), Decimal("0.000000005"))
+    assert other.reserve(Decimal("0.000000005"), cap) is Room.TAKEN
+    other.settle(Decimal("0.000000005"), Decimal("0.0000000041"))
     assert one.used == Decimal("0.000000010"), "rounded up"
-    assert one.take(Decimal("0.000000001"), cap) is Room.NEVER
+    assert one.reserve(Decimal("0.000000001"), cap) is Room.NEVER
 
 
 def test_the_first_call_goes_alone_where_it_has_to(tmp_path: Path) -> None:

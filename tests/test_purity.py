@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.runs import ROOT
 
 # The only modules under tasks/ that know Prefect.
-PREFECT_TASKS = {"tasks.steps", "tasks.keeping", "tasks.artifacts"}
+PREFECT_TASKS = {"tasks.steps", "tasks.store", "tasks.artifacts"}
 
 
 def modules(package: str) -> list[str]:

@@ -13,14 +13,14 @@ from tasks.planning import make_plan
 from tasks.rows import answered_row
 from tasks.running import Run, spending_cap
 from tasks.simulator import Simulator
-from tests.asking import JsonKeep, page
+from tests.asking import JsonStore, page
 from tests.runs import draw
 
 
 def opened(tmp_path: Path, **job: Any) -> Run:
     """A run of three images at the simulator, not started yet."""
     images = draw(tmp_path / "images", 3) if not (tmp_path / "images").exists() else tmp_path / "images"
-    return Run(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonKeep(tmp_path / "kept"))
+    return Run(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonStore(tmp_path / "kept"))
 
 
 def ask_one(run: Run) -> None:

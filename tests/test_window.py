@@ -20,7 +20,7 @@ from tasks.planning import make_plan
 from tasks.preparing import prepare_image
 from tasks.running import Run
 from tasks.window import AHEAD, PREPARING, Window
-from tests.asking import JsonKeep
+from tests.asking import JsonStore
 from tests.runs import draw
 
 Work = Callable[[Batch], Any]
@@ -51,7 +51,7 @@ class Result(Future[Any]):
 def opened(tmp_path: Path, images: int, **job: Any) -> Iterator[Run]:
     """A run of so many images at the simulator."""
     plan = make_plan(str(draw(tmp_path / "images", images)), str(tmp_path / "out"), Job(**job))
-    with Run(plan, JsonKeep(tmp_path / "kept")).open() as run:
+    with Run(plan, JsonStore(tmp_path / "kept")).open() as run:
         yield run
 
 

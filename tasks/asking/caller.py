@@ -42,7 +42,7 @@ class CallFailed(Exception):
 
 
 @dataclass(slots=True)
-class Trouble:
+class FailureStreak:
     """Failed and throttled calls since the last answer, over all images."""
 
     calls: int = 0
@@ -98,7 +98,7 @@ class Caller:
         self._halting = halting
         models = {step.question.model for step in settings.steps}
         self._prices = {model: prices_of(settings.endpoint.prices, model) for model in models}
-        self._trouble = Trouble()
+        self._streak = FailureStreak()
         self._usual_output = 0.0
         self._random = random.Random()  # noqa: S311  # jitter
 
@@ -114,7 +114,7 @@ class Caller:
                 raise CallFailed("rejected", result)
             if result.scope is Scope.MOMENT:
                 failures += 1
-                if failures >= page.may_fail:
+                if failures >= page.max_failures:
                     raise CallFailed("unavailable", result)
             await self._halting.sleep(self._delay(result, failures))
             repeated = True
@@ -139,12 +139,12 @@ class Caller:
             raise Halted from None
         if isinstance(result, Answered):
             answer = result.answer
-            self._trouble = Trouble()
+            self._streak = FailureStreak()
             self._limiter.answered(answer.latency_ms / 1000)
             self._usual_output += (answer.usage.output - self._usual_output) / 10
             page.spent += answer.cost_usd
         else:
-            self._trouble.add()
+            self._streak.add()
             if result.scope is Scope.THROTTLE:
                 self._limiter.throttled(result.retry_after)
         return result
@@ -154,11 +154,11 @@ class Caller:
         call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=page.attempts)
         try:
             raw = await self._post(self._bodies.body(step.question, page.image))
-            self._limiter.heard(raw.headers)
+            self._limiter.observe(raw.headers)
             received = read_message(await raw.parse(), self._settings.endpoint.base_url)
         except Exception as error:  # noqa: BLE001  # whatever it is becomes a row of the ledger
             if (response := getattr(error, "response", None)) is not None:
-                self._limiter.heard(response.headers)
+                self._limiter.observe(response.headers)
             failure = classify(error)
             failure = replace(failure, message=without_secrets(failure.message, self._key))
             call.failed(failure)
@@ -216,7 +216,7 @@ class Caller:
 
     def _stop_if_hopeless(self, failure: Failure, question: Question) -> None:
         """Halted if every call will be refused, or none has been answered for too long."""
-        where, trouble = self._settings.endpoint, self._trouble
+        where, trouble = self._settings.endpoint, self._streak
         if failure.scope is Scope.RUN:
             message = explained(failure, question.model, where)
         elif failure.scope is Scope.THROTTLE and trouble.seconds > self._settings.patience:

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
 from tasks.asking.client import make_client
+from tasks.asking.fallbacks import FallbackChain
 from tasks.asking.halting import ENDED_EARLY, Halt, Halting, at_once
-from tasks.asking.ladder import Ladder
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
-from tasks.asking.limits.purse import Purse
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress, unasked
+from tasks.asking.limits.spend import Spend
+from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
 from tasks.errors import SchemaError
 
 T = TypeVar("T")
@@ -28,11 +28,13 @@ T = TypeVar("T")
 class Engine:
     """Asks about pages until told to stop. Use as a context manager; `ask` may be called from many threads."""
 
-    def __init__(self, settings: EngineSettings, keep: Keep, ledger: CallLedger, purse: Purse | None = None) -> None:
+    def __init__(
+        self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger, spend: Spend | None = None
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.progress = Progress()
-        self._keep = keep
+        self._store = store
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
@@ -44,7 +46,7 @@ class Engine:
             one_first=one_first(settings),
             share=settings.share,
         )
-        self._limits = Limits(limiter, Budget(settings.max_cost, purse))
+        self._limits = Limits(limiter, Budget(settings.max_cost, spend))
         self._halting = Halting(self._limits.wake_all)
 
     def __enter__(self) -> "Engine":
@@ -60,7 +62,7 @@ class Engine:
         with self._submitting:
             self._ended = True
         self._run(self._cut_off() if at_once(error) else self._drain())
-        self._ladder.forget()
+        self._chain.forget()
         self._run(self._client.close())
         self._end_loop()
 
@@ -73,7 +75,7 @@ class Engine:
         settings = self.settings
         self._client = make_client(settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout)
         self._caller = Caller(settings, self._client, self._limits, self.ledger, self._halting)
-        self._ladder = Ladder(settings, self._keep, self._caller, self._halting)
+        self._chain = FallbackChain(settings, self._store, self._caller, self._halting)
 
     async def _drain(self) -> None:
         """Let calls in flight finish and be kept, for whoever asked still waits for them."""
@@ -137,7 +139,7 @@ class Engine:
 
     async def _ask_all(self, pages: list[Page], attempts: int) -> list[Outcome]:
         for page in pages:
-            page.may_fail = attempts
+            page.max_failures = attempts
         asking = asyncio.gather(*(self._ask(page) for page in pages), return_exceptions=True)
         self._asking.add(asking)
         try:
@@ -150,8 +152,8 @@ class Engine:
         return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
 
     async def _ask(self, page: Page) -> Outcome:
-        """Climb the ladder, and let go of the bytes when nothing more can be asked."""
-        outcome = await self._ladder.climb(page)
+        """Ask, with fallbacks, and let go of the bytes when nothing more can be asked."""
+        outcome = await self._chain.ask(page)
         if outcome.status != "unavailable":
             page.drop_bytes()
             try:

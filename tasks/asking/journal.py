@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from config.settings import home
 from tasks.errors import OutputError
+from tasks.storage import explained
 
 ORPHAN_S = 30.0  # a process without its run gets so long to finish; later its calls are taken in by a later run
 LOOK_S = 0.05
@@ -28,15 +29,19 @@ class Journal:
     """Appends one line a call; each line reaches the operating system before the method returns, or OutputError."""
 
     def __init__(self, output: str, job: str, run_id: str, process: int | None = None) -> None:
-        """`process` numbers the journals of a run that asks with several processes."""
+        """`process` numbers the journals of a run that asks with several processes. Raises OutputError."""
         self.path = journal_path(output, job, run_id, process)
+        with explained(str(self.path)):
+            self._file = self._open()
+
+    def _open(self) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            self._file = self.path.open("ab", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
-            if _is_there(self._file, self.path):
-                break
-            self._file.close()  # another run took it, not locked yet, for a dead run's, and removed it
+            file = self.path.open("ab", buffering=0)
+            fcntl.flock(file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
+            if _is_there(file, self.path):
+                return file
+            file.close()  # another run took it, not locked yet, for a dead run's, and removed it
 
     def sent(self, call: dict[str, Any]) -> None:
         """A call is about to leave."""

@@ -88,7 +88,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rung of the ladder: 0 is the first prompt, then the fallback prompts, then the fallback models."""
+    """One step of the fallback chain: 0 is the first prompt, then the fallback prompts, then the fallback models."""
 
     number: int
     question: Question

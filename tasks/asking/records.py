@@ -15,7 +15,7 @@ from tasks.records import PreparedImage
 ALIKE_FAILURES = 10  # so many first answers that all fail the same way mean that the question is wrong
 
 
-class Keep(Protocol):
+class AnswerStore(Protocol):
     """Where answers are kept."""
 
     async def get(self, key: str) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ class Page:
     uri: str
     image: PreparedImage
     attempts: int = 0
-    may_fail: int = 1
+    max_failures: int = 1
     spent: Decimal = Decimal(0)
 
     def drop_bytes(self) -> None:

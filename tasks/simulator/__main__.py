@@ -12,20 +12,7 @@ from tasks.simulator.settings import Settings
 
 def main() -> int:
     """Serve until interrupted; exit status 2 when an option cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.simulator", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8765, help="0 for any free port")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
-    parser.add_argument("--faults", default="", help="for example 429=0.05:2,529=0.02,drop=0.01")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other faults")
-    parser.add_argument("--retry-after", type=float, default=1.0, help="seconds sent with 429")
-    parser.add_argument("--no-ocr", action="store_true", help="never read text in images")
-    parser.add_argument("--requests-per-minute", type=int)
-    parser.add_argument("--input-tokens-per-minute", type=int)
-    parser.add_argument("--output-tokens-per-minute", type=int)
-    parser.add_argument("--no-entries", action="store_true", help="keep only the ledger's totals")
-    parser.add_argument("--ready-file", type=Path, help="file to write the URL to once it listens")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     settings = Settings(
         host=options.host,
         port=options.port,
@@ -55,6 +42,23 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.simulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8765, help="0 for any free port")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
+    parser.add_argument("--faults", default="", help="for example 429=0.05:2,529=0.02,drop=0.01")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other faults")
+    parser.add_argument("--retry-after", type=float, default=1.0, help="seconds sent with 429")
+    parser.add_argument("--no-ocr", action="store_true", help="never read text in images")
+    parser.add_argument("--requests-per-minute", type=int)
+    parser.add_argument("--input-tokens-per-minute", type=int)
+    parser.add_argument("--output-tokens-per-minute", type=int)
+    parser.add_argument("--no-entries", action="store_true", help="keep only the ledger's totals")
+    parser.add_argument("--ready-file", type=Path, help="file to write the URL to once it listens")
+    return parser
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from PIL import Image
 from tasks.asking.question import request
 from tasks.asking.records import Page
 from tasks.records import PreparedImage
-from tests.asking import JsonKeep, asking, question
+from tests.asking import JsonStore, asking, question
 from tests.benchmark.storm import simulator
 from tests.simulator_requests import encoded
 
@@ -59,7 +59,7 @@ def engine(pages: list[Page], url: str, concurrency: int) -> tuple[float, float]
     """Wall and CPU seconds of the engine."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with asking(url, folder, JsonKeep(folder / "kept"), concurrency=concurrency) as asked:
+        with asking(url, folder, JsonStore(folder / "kept"), concurrency=concurrency) as asked:
             start, cpu = monotonic(), process_time()
             outcomes = asked.engine.ask(pages, attempts=1)
             seconds = monotonic() - start, process_time() - cpu

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from config.prices import Price
-from tasks.asking.limits.purse import Purse, Room
+from tasks.asking.limits.spend import Room, Spend
 from tasks.asking.question import Question
 from tasks.pricing import highest_cost
 from tasks.records import PreparedImage
@@ -39,11 +39,11 @@ class Reservation:
 
 
 class Budget:
-    """The cap, and who waits for room under it. Lives on one event loop; the purse may be another process's too."""
+    """The cap, and who waits for room under it. Lives on one event loop; what is spent may be other processes' too."""
 
-    def __init__(self, cap: Decimal | None, purse: Purse | None = None) -> None:
+    def __init__(self, cap: Decimal | None, spend: Spend | None = None) -> None:
         self.cap = cap
-        self._purse = purse or Purse()
+        self._spend = spend or Spend()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ending = False
 
@@ -56,12 +56,12 @@ class Budget:
     @property
     def used(self) -> Decimal:
         """US dollars paid, or perhaps paid."""
-        return self._purse.used
+        return self._spend.used
 
     @property
     def set_aside(self) -> Decimal:
         """US dollars that calls in flight may still cost."""
-        return self._purse.set_aside
+        return self._spend.set_aside
 
     @property
     def nearly_spent(self) -> bool:
@@ -82,11 +82,11 @@ class Budget:
         try:
             yield reservation
         finally:
-            self._purse.give_back(worst, reservation.cost)
+            self._spend.settle(worst, reservation.cost)
             self._wake_next()
 
     async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
-        while (room := self._purse.take(worst, cap)) is not Room.TAKEN:
+        while (room := self._spend.reserve(worst, cap)) is not Room.TAKEN:
             if room is Room.NEVER or self._ending:
                 self._wake_next()
                 raise BudgetSpent
@@ -97,7 +97,7 @@ class Budget:
         """Wait until a call of ours has ended, or for a moment where others' calls may have."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        await asyncio.wait([waiter], timeout=self._purse.look_s)
+        await asyncio.wait([waiter], timeout=self._spend.poll_s)
         if not waiter.done():
             self._waiting.remove(waiter)
 

@@ -72,9 +72,9 @@ class Limiter:
             self._held -= 1
             self._wake()
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """Take in the limits that an answer's headers tell of."""
-        self._pace.heard(headers)
+        self._pace.observe(headers)
 
     def answered(self, seconds: float) -> None:
         """A call got a real answer, of whatever kind, after so many seconds: the endpoint keeps up."""

@@ -46,7 +46,7 @@ class Bucket:
         self._level = 0.0
         self._limit = self._fullest = 0.0
 
-    def heard(self, limit: float, left: float, due: float) -> None:
+    def observe(self, limit: float, left: float, due: float) -> None:
         """So many units a minute are allowed and so many are left, of which calls in flight will still take some.
 
         What is left is believed at once when it is less than we thought. When it is more, the answer may be older than
@@ -84,7 +84,7 @@ class Pace:
         self._buckets: dict[str, Bucket] = {}
         self._output_due = 0.0  # output tokens of calls in flight, which the endpoint counts when they have ended
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """Take in the headers of an answer, a 429's too."""
         for name in CLASSES:
             limit = _number(headers.get(f"anthropic-ratelimit-{name}-limit"))
@@ -93,7 +93,7 @@ class Pace:
                 if name not in self._buckets:
                     self._buckets[name] = self._bucket(name)
                 due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
-                self._buckets[name].heard(limit * self._share, left * self._share, due)
+                self._buckets[name].observe(limit * self._share, left * self._share, due)
 
     def _bucket(self, name: str) -> Bucket:
         rounding = 0.0 if name == "requests" else ROUNDING

@@ -14,7 +14,7 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
-from tasks.asking.limits.purse import SharedPurse
+from tasks.asking.limits.spend import SharedSpend
 from tasks.asking.processes.wire import Ask, Broken, End, News, Opening, Told, Wire
 from tasks.asking.records import Outcome
 
@@ -70,7 +70,7 @@ def main() -> None:
         first=opening.number + 1,
         step=opening.processes,
     )
-    engine = Engine(settings, opening.keep, ledger, SharedPurse(opening.purse_fd))
+    engine = Engine(settings, opening.store, ledger, SharedSpend(opening.spend_fd))
     desk = Desk(wire, engine, ledger)
     with engine:
         gc.freeze()  # modules stay for good

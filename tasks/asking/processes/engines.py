@@ -15,9 +15,9 @@ from tasks.asking.engine import one_first
 from tasks.asking.halting import ENDED_EARLY, Halt, at_once
 from tasks.asking.journal import journal_path
 from tasks.asking.limits.budget import nearly_spent
-from tasks.asking.limits.purse import SharedPurse
+from tasks.asking.limits.spend import SharedSpend
 from tasks.asking.processes.wire import Ask, Broken, End, News, Opening, Place, Wire
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page, Progress, unasked
+from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
 from tasks.children import start_module
 from tasks.errors import SchemaError, StopRun
 
@@ -26,7 +26,7 @@ class Child:
     """One process, and the pages that it has not told about yet."""
 
     def __init__(self, opening: Opening, heard: "Callable[[Child, News | None], None]") -> None:
-        self._process, ours = start_module("tasks.asking.processes.child", os.environ, pass_fds=[opening.purse_fd])
+        self._process, ours = start_module("tasks.asking.processes.child", os.environ, pass_fds=[opening.spend_fd])
         self.number = opening.number
         self.in_flight = 0
         self.closed = self.gone = False
@@ -74,15 +74,15 @@ class Engines:
     """Asks as `Engine` does, by several processes whose calls in flight, rates and dollars add up to the job's."""
 
     def __init__(
-        self, settings: EngineSettings, keep: Keep, ledger: CallLedger, place: Place, *, processes: int
+        self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger, place: Place, *, processes: int
     ) -> None:
         self.ledger = ledger
         self.progress = Progress()
         self.halt: Halt | None = None
         self._settings = settings
-        self._keep = keep
+        self._store = store
         self._place = place
-        self._purse = SharedPurse()
+        self._spend = SharedSpend()
         self._processes = min(processes, settings.concurrency)
         self._children: list[Child] = []
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class Engines:
     @property
     def nearly_spent(self) -> bool:
         """Whether four fifths of the cap are used up."""
-        return nearly_spent(self._purse.used, self._settings.max_cost)
+        return nearly_spent(self._spend.used, self._settings.max_cost)
 
     def ask(self, pages: list[Page], *, attempts: int) -> list[Outcome]:
         """Ask about every page and wait for all; each page gets its outcome, whatever happens."""
@@ -141,7 +141,7 @@ class Engines:
 
     def _opening(self, number: int) -> Opening:
         own = share_of(self._settings, number, self._processes)
-        return Opening(number, self._processes, own, self._keep, self._place, self.ledger.preset, self._purse.fd)
+        return Opening(number, self._processes, own, self._store, self._place, self.ledger.preset, self._spend.fd)
 
     def _alone_at_first(self, pages: list[Page], attempts: int) -> list[Outcome]:
         """The outcomes of those pages that went alone, because nothing had been answered yet."""

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from tasks.asking.halting import Halt
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page
+from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page
 
 LENGTH = struct.Struct(">Q")
 
@@ -28,10 +28,10 @@ class Opening:
     number: int  # of this process, from 0
     processes: int
     settings: EngineSettings
-    keep: Keep
+    store: AnswerStore
     place: Place
     preset: str
-    purse_fd: int
+    spend_fd: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,35 +21,35 @@ class Room(Enum):
     NEVER = auto()
 
 
-class Purse:
+class Spend:
     """US dollars used up and set aside by one process. Lives on one event loop."""
 
-    look_s: float | None = None  # others change it only through us: no need to look again
+    poll_s: float | None = None  # others change it only through us: no need to look again
 
     def __init__(self) -> None:
         self.used = Decimal(0)
         self.set_aside = Decimal(0)
 
-    def take(self, worst: Decimal, cap: Decimal) -> Room:
+    def reserve(self, worst: Decimal, cap: Decimal) -> Room:
         """Set the worst case of a call aside if it fits."""
         if self.used + self.set_aside + worst <= cap:
             self.set_aside += worst
             return Room.TAKEN
         return Room.LATER if self.set_aside else Room.NEVER
 
-    def give_back(self, worst: Decimal, cost: Decimal) -> None:
+    def settle(self, worst: Decimal, cost: Decimal) -> None:
         """The call has ended and has used up so much."""
         self.set_aside -= worst
         self.used += cost
 
 
-class SharedPurse(Purse):
+class SharedSpend(Spend):
     """The same in memory that processes share, locked for each access; amounts are rounded up to a billionth.
 
     The lock is the kernel's and belongs to a process (POSIX `fcntl`): a process that is killed cannot keep it.
     """
 
-    look_s = 0.05
+    poll_s = 0.05
 
     def __init__(self, fd: int | None = None) -> None:
         if fd is None:
@@ -71,7 +71,7 @@ class SharedPurse(Purse):
         _, set_aside = AMOUNTS.unpack_from(self._memory)
         return Decimal(set_aside) * BILLIONTH
 
-    def take(self, worst: Decimal, cap: Decimal) -> Room:
+    def reserve(self, worst: Decimal, cap: Decimal) -> Room:
         """Set the worst case of a call aside if it fits."""
         with self._locked() as (used, set_aside):
             if (used + set_aside + _billionths(worst)) * BILLIONTH <= cap:
@@ -79,7 +79,7 @@ class SharedPurse(Purse):
                 return Room.TAKEN
             return Room.LATER if set_aside else Room.NEVER
 
-    def give_back(self, worst: Decimal, cost: Decimal) -> None:
+    def settle(self, worst: Decimal, cost: Decimal) -> None:
         """The call has ended and has used up so much."""
         with self._locked() as (used, set_aside):
             AMOUNTS.pack_into(self._memory, 0, used + _billionths(cost), set_aside - _billionths(worst))

@@ -11,9 +11,9 @@ import pytest
 
 from tasks.batches import Remaining
 from tasks.errors import OutputError
-from tasks.keeping import PrefectKeep, result_storage, storage_of
 from tasks.records import Source
 from tasks.rows import source_columns
+from tasks.store import PrefectStore, result_storage, storage_of
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
 
@@ -21,80 +21,80 @@ RECORD = {"text": "Tổng cộng 12,50", "cost_usd": "0.000123", "usage": {"inpu
 
 
 def test_a_record_is_a_json_file_at_once_and_found_again(home: Path) -> None:
-    keep = PrefectKeep(result_storage("/anywhere/out"))
-    assert asyncio.run(keep.get("answers/ab/cd")) is None
-    asyncio.run(keep.put("answers/ab/cd", RECORD))
+    store = PrefectStore(result_storage("/anywhere/out"))
+    assert asyncio.run(store.get("answers/ab/cd")) is None
+    asyncio.run(store.put("answers/ab/cd", RECORD))
     stored = json.loads((home / "results" / "answers" / "ab" / "cd").read_text())
     assert json.loads(stored["result"]) == RECORD
-    assert asyncio.run(PrefectKeep(result_storage("/elsewhere")).get("answers/ab/cd")) == RECORD
+    assert asyncio.run(PrefectStore(result_storage("/elsewhere")).get("answers/ab/cd")) == RECORD
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"metadata": {"stor', b"\xff\xfe\x00", b'{"metadata": {}, "result": "[1]"}'])
 def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
-    keep = PrefectKeep(result_storage("/anywhere/out"))
-    asyncio.run(keep.put("answers/ab/cd", RECORD))
+    store = PrefectStore(result_storage("/anywhere/out"))
+    asyncio.run(store.put("answers/ab/cd", RECORD))
     (home / "results" / "answers" / "ab" / "cd").write_bytes(torn)
-    assert asyncio.run(keep.get("answers/ab/cd")) is None
+    assert asyncio.run(store.get("answers/ab/cd")) is None
 
 
 def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
-    keep = PrefectKeep(result_storage("/anywhere/out"))
-    assert list(keep.finished("batches/q")) == []
+    store = PrefectStore(result_storage("/anywhere/out"))
+    assert list(store.finished("batches/q")) == []
     for age, name in enumerate(("one", "two", "three")):
-        keep.store.write([{"image": name}], key=f"batches/q/{name}")
+        store.results.write([{"image": name}], key=f"batches/q/{name}")
         os.utime(home / "results" / "batches" / "q" / name, (1e9 - age, 1e9 - age))
-    keep.store.write([{"image": "of another question"}], key="batches/r/one")
+    store.results.write([{"image": "of another question"}], key="batches/r/one")
     (home / "results" / "batches" / "q" / "three").write_bytes(b'{"me')
-    assert list(keep.finished("batches/q")) == [[{"image": "one"}], [{"image": "two"}]]
+    assert list(store.finished("batches/q")) == [[{"image": "one"}], [{"image": "two"}]]
 
 
 @pytest.mark.parametrize("newest", ["one", "two", "three-finished"])
 def test_of_a_file_in_several_finished_batches_the_newest_row_is_served(home: Path, newest: str) -> None:
-    keep = PrefectKeep(result_storage("/anywhere/out"))
+    store = PrefectStore(result_storage("/anywhere/out"))
     source = Source("/in/a.jpg", "a.jpg", 1, datetime(2026, 11, 23, tzinfo=UTC))
     row = {**source_columns(source), "status": "ok"}
     for name in ("one", "two"):
-        keep.store.write([{**row, "answer": name}], key=f"batches/q/{name}")
-    keep.keep_finished("batches/q/three", [{**row, "answer": "three-finished"}])
+        store.results.write([{**row, "answer": name}], key=f"batches/q/{name}")
+    store.keep_finished("batches/q/three", [{**row, "answer": "three-finished"}])
     os.utime(home / "results" / "batches" / "q" / newest, (4e9, 4e9))
     remaining = Remaining([source])
-    assert [row["answer"] for rows in keep.finished("batches/q") for row in remaining.take(rows)] == [newest]
+    assert [row["answer"] for rows in store.finished("batches/q") for row in remaining.take(rows)] == [newest]
 
 
 def test_a_finished_batch_that_cannot_be_read_is_an_error_of_one_line(home: Path) -> None:
     (home / "results" / "batches" / "q").mkdir(parents=True)
     (home / "results" / "batches" / "q" / "one").symlink_to("/proc/self/mem")  # as root or not, it cannot be read
     with pytest.raises(OutputError, match=f"Cannot read {home}/results/batches/q"):
-        list(PrefectKeep(result_storage("/anywhere/out")).finished("batches/q"))
+        list(PrefectStore(result_storage("/anywhere/out")).finished("batches/q"))
 
 
 def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
-    keep = PrefectKeep(result_storage("/anywhere/out"))
+    store = PrefectStore(result_storage("/anywhere/out"))
     (home / "results").mkdir(parents=True)
     (home / "results" / "answers").write_text("a file in the way, as root or not")
     with pytest.raises(OSError, match="answers"):
-        asyncio.run(keep.put("answers/ab/cd", RECORD))
+        asyncio.run(store.put("answers/ab/cd", RECORD))
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_on_s3_answers_lie_beside_the_results(s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_s3_connections()
-    output = f"s3://{s3_server.bucket}/keeping"
-    keep = PrefectKeep(result_storage(output))
+    output = f"s3://{s3_server.bucket}/beside"
+    store = PrefectStore(result_storage(output))
 
-    async def use(keep: PrefectKeep) -> None:
-        assert await keep.get("answers/ab/cd") is None
-        await keep.put("answers/ab/cd", RECORD)
-        assert await keep.get("answers/ab/cd") == RECORD
+    async def use(store: PrefectStore) -> None:
+        assert await store.get("answers/ab/cd") is None
+        await store.put("answers/ab/cd", RECORD)
+        assert await store.get("answers/ab/cd") == RECORD
 
-    asyncio.run(use(keep))
-    keep.store.write([{"image": "one"}], key="batches/q/one")
-    assert list(keep.finished("batches/q")) == [[{"image": "one"}]]
-    assert list(keep.finished("batches/none")) == []
-    listed = s3_server.client().list_objects_v2(Bucket=s3_server.bucket, Prefix="keeping/")["Contents"]
+    asyncio.run(use(store))
+    store.results.write([{"image": "one"}], key="batches/q/one")
+    assert list(store.finished("batches/q")) == [[{"image": "one"}]]
+    assert list(store.finished("batches/none")) == []
+    listed = s3_server.client().list_objects_v2(Bucket=s3_server.bucket, Prefix="beside/")["Contents"]
     assert [entry["Key"] for entry in listed] == [
-        "keeping/.visionflow/answers/ab/cd",
-        "keeping/.visionflow/batches/q/one",
+        "beside/.visionflow/answers/ab/cd",
+        "beside/.visionflow/batches/q/one",
     ]
     assert not (home / "results").exists()
 
@@ -111,9 +111,9 @@ def test_while_s3_is_away_an_answer_is_kept_here(
         away.setenv("AWS_MAX_ATTEMPTS", "1")
         forget_s3_connections()
         with pytest.raises(Exception, match=r"127\.0\.0\.1:9"):
-            asyncio.run(PrefectKeep(storage).put("answers/ab/cd", RECORD))
+            asyncio.run(PrefectStore(storage).put("answers/ab/cd", RECORD))
     forget_s3_connections()
-    assert asyncio.run(PrefectKeep(result_storage(output)).get("answers/ab/cd")) == RECORD
+    assert asyncio.run(PrefectStore(result_storage(output)).get("answers/ab/cd")) == RECORD
 
 
 def test_an_answer_kept_here_is_newer_than_the_one_in_the_store(home: Path) -> None:
@@ -121,19 +121,19 @@ def test_an_answer_kept_here_is_newer_than_the_one_in_the_store(home: Path) -> N
     (home / "results").mkdir(parents=True)
     place = result_storage("/anywhere/out")
     older, newer, newest = ({**RECORD, "text": text} for text in ("older", "newer", "newest"))
-    keep = PrefectKeep(place)
-    asyncio.run(keep.put("answers/ab/cd", older))
+    store = PrefectStore(place)
+    asyncio.run(store.put("answers/ab/cd", older))
     (home / "results" / "answers" / "ab").rename(home / "away")
     (home / "results" / "answers" / "ab").write_text("a file in the way, as root or not")
     with pytest.raises(OSError, match="answers"):
-        asyncio.run(keep.put("answers/ab/cd", newer))
+        asyncio.run(store.put("answers/ab/cd", newer))
     (home / "results" / "answers" / "ab").unlink()
     (home / "away").rename(home / "results" / "answers" / "ab")
-    for one in (keep, PrefectKeep(place)):
+    for one in (store, PrefectStore(place)):
         assert asyncio.run(one.get("answers/ab/cd")) == newer
-    asyncio.run(keep.put("answers/ab/cd", newest))
+    asyncio.run(store.put("answers/ab/cd", newest))
     assert not (home / "unsaved" / "answers" / "ab" / "cd").exists()
-    assert asyncio.run(keep.get("answers/ab/cd")) == asyncio.run(PrefectKeep(place).get("answers/ab/cd")) == newest
+    assert asyncio.run(store.get("answers/ab/cd")) == asyncio.run(PrefectStore(place).get("answers/ab/cd")) == newest
 
 
 def test_on_s3_the_newest_finished_batch_comes_first_and_a_refusal_is_one_line(
@@ -142,11 +142,11 @@ def test_on_s3_the_newest_finished_batch_comes_first_and_a_refusal_is_one_line(
     forget_s3_connections()
     storage = storage_of(f"s3://{s3_server.bucket}/newest")
     for name in ("b", "a", "c"):
-        PrefectKeep(storage).store.write([{"image": name}], key=f"batches/q/{name}")
+        PrefectStore(storage).results.write([{"image": name}], key=f"batches/q/{name}")
         time.sleep(1.1)  # S3 tells whole seconds
-    assert list(PrefectKeep(storage).finished("batches/q")) == [[{"image": name}] for name in "cab"]
+    assert list(PrefectStore(storage).finished("batches/q")) == [[{"image": name}] for name in "cab"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     forget_s3_connections()
     with pytest.raises(OutputError, match=r"s3://pictures/newest/.visionflow/batches/q.*Check AWS_ACCESS_KEY_ID"):
-        list(PrefectKeep(storage).finished("batches/q"))
+        list(PrefectStore(storage).finished("batches/q"))
     forget_s3_connections()

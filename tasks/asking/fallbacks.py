@@ -9,7 +9,7 @@ from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Caller, CallFailed
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.question import Question, Step, answer_key
-from tasks.asking.records import EngineSettings, Keep, Outcome, Page, unasked
+from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, unasked
 from tasks.errors import OutputError
 
 T = TypeVar("T")
@@ -17,12 +17,12 @@ T = TypeVar("T")
 STORAGE_RETRIES_S = (0.2, 1.0)
 
 
-class Ladder:
-    """Climbs the job's steps for each page. Lives on one event loop."""
+class FallbackChain:
+    """Tries the steps of the job for each page. Lives on one event loop."""
 
-    def __init__(self, settings: EngineSettings, keep: Keep, caller: Caller, halting: Halting) -> None:
+    def __init__(self, settings: EngineSettings, store: AnswerStore, caller: Caller, halting: Halting) -> None:
         self._settings = settings
-        self._keep = keep
+        self._store = store
         self._caller = caller
         self._halting = halting
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
@@ -32,7 +32,7 @@ class Ladder:
         """Let go of what is known of each picture: nothing more will be asked."""
         self._first_with.clear()
 
-    async def climb(self, page: Page) -> Outcome:
+    async def ask(self, page: Page) -> Outcome:
         """Ask until an answer is good or every step has been tried; what came last is the outcome."""
         outcome: Outcome | None = None
         for step in self._settings.steps:
@@ -48,7 +48,7 @@ class Ladder:
                 if outcome.status == "ok":
                     return outcome
                 question, roomier = (roomier if outcome.status == "truncated" else None), None
-        assert outcome is not None, "a ladder has at least one step"
+        assert outcome is not None, "a chain has at least one step"
         return outcome
 
     async def _outcome(self, page: Page, step: Step) -> Outcome:
@@ -77,7 +77,7 @@ class Ladder:
         answered = await self._caller.answer(page, step)
         answer = answered.answer
         try:
-            await _patiently(lambda: self._keep.put(key, answer.to_record()))
+            await _patiently(lambda: self._store.put(key, answer.to_record()))
         except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
             self._stop(f"An answer could not be kept ({_reason(error)}). Make room or give access")
         answered.kept()
@@ -85,7 +85,7 @@ class Ladder:
 
     async def _kept(self, question: Question, key: str) -> Answer | None:
         try:
-            record = await _patiently(lambda: self._keep.get(key))
+            record = await _patiently(lambda: self._store.get(key))
         except Exception as error:  # noqa: BLE001  # not a miss: the answer may be there, and would be paid for twice
             self._stop(f"Kept answers cannot be read ({_reason(error)}). Give access")
             raise Halted from None

@@ -109,7 +109,7 @@ def _on_loop_of(fs: Any, request: Coroutine[Any, Any, Any]) -> asyncio.Future[An
     return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, fs.loop))
 
 
-class PrefectKeep:
+class PrefectStore:
     """Answers and finished batches in a Prefect result store."""
 
     def __init__(self, storage: Path | RemoteFileSystem) -> None:
@@ -119,7 +119,7 @@ class PrefectKeep:
             else RecordObjects(basepath=storage.basepath, settings=storage.settings)
         )
         self._root = storage
-        self.store = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
+        self.results = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = home() / "unsaved"
         # Hardly ever: else no answer has to be looked for in two places.
         self._any_unsaved = any(path.is_file() for path in self._unsaved.rglob("*"))
@@ -133,7 +133,7 @@ class PrefectKeep:
         if self._any_unsaved and (saved := self._saved_here(key)) is not None:
             return saved  # what the storage has is older
         try:
-            record = await self.store.aread(key)
+            record = await self.results.aread(key)
         except FileNotFoundError:
             return self._saved_here(key)
         except ValueError as error:  # LocalFileSystem's word for a missing file, and JSON's for a torn record
@@ -146,7 +146,7 @@ class PrefectKeep:
         """Keep the record at once; if the storage fails, leave it on this machine and raise the storage's error."""
         path = self._unsaved / key
         try:
-            await self.store.awrite(record, key=key)
+            await self.results.awrite(record, key=key)
         except Exception:
             self._any_unsaved = True
             with suppress(OSError):
@@ -161,7 +161,7 @@ class PrefectKeep:
 
         For a thread without an event loop.
         """
-        asyncio.run(self.store.awrite(rows, key=f"{batch_key}{REST}"))
+        asyncio.run(self.results.awrite(rows, key=f"{batch_key}{REST}"))
 
     def _saved_here(self, key: str) -> dict[str, Any] | None:
         """A record that could only be kept on this machine."""
@@ -184,7 +184,7 @@ class PrefectKeep:
 
     def _rows(self, key: str) -> Any:
         try:
-            return self.store.read(key).result
+            return self.results.read(key).result
         except (ValueError, FileNotFoundError):  # torn, or tidied away meanwhile
             return None
 
@@ -205,5 +205,5 @@ def _place(root: Path | RemoteFileSystem) -> str:
     return str(root) if isinstance(root, Path) else root.basepath
 
 
-def _reopened(place: str) -> PrefectKeep:
-    return PrefectKeep(_remote(place) if is_s3(place) else Path(place))
+def _reopened(place: str) -> PrefectStore:
+    return PrefectStore(_remote(place) if is_s3(place) else Path(place))
