@@ -30,6 +30,14 @@ WRONG = {
     "string_type": "is no text; put it in quotes",
     "tuple_type": "is no list",
     "value_error": "{error}",
+    "decimal_max_places": "has more than {decimal_places} decimals",
+}
+WRONG_KINDS = {
+    "int": "is no whole number",
+    "float": "is no number",
+    "decimal": "is no number",
+    "finite": "is no number",
+    "bool": "is neither true nor false",
 }
 
 
@@ -80,13 +88,7 @@ def _job(given: dict[str, Given]) -> Job:
 def _explained(problem: Any) -> str:
     """The value, and what is wrong with it."""
     kind, value = problem["type"], repr(problem["input"])
-    said = WRONG.get(kind)
-    if kind.startswith("int"):
-        said = "is no whole number"
-    elif kind.startswith(("float", "decimal", "finite")):
-        said = "is no number"
-    elif kind.startswith("bool"):
-        said = "is neither true nor false"
+    said = WRONG.get(kind) or WRONG_KINDS.get(kind.partition("_")[0])
     context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
     if "expected" in context:
         context["expected"] = context["expected"].replace(" or ", ", ")

@@ -43,6 +43,7 @@ def test_what_stands_empty_is_as_if_it_did_not_stand_there() -> None:
 
 
 MISTAKES = [
+    ("cny_per_usd: 7.0123456789", "cny_per_usd: 7.0123456789 has more than 9 decimals."),
     ("unpriced: maybe", "unpriced: 'maybe' is not one of 'stop', 'allow'."),
     ("effort: heroic", "effort: 'heroic' is not one of 'low', 'medium', 'high', 'xhigh', 'max'."),
     ("limit: 0", "limit: 0 is not allowed: it must be at least 1."),
