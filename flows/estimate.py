@@ -89,14 +89,12 @@ def described(asked: Asked) -> Asked:
     of the endpoint then.
     """
     try:
-        asked = asked.at(check(asked.endpoint, asked.job))
+        return asked.at(check(asked.endpoint, asked.job))
     except EndpointError as error:
         silent = replace(asked.endpoint, count_tokens=False)
         asked = asked.at(Checked(silent, simulated=False, model_known=False))
         stopped = f"{error} A run would stop here; the estimate goes on without the endpoint."
-        asked = replace(asked, notices=(*asked.notices, stopped))
-    uncached = asked.steps[0].question.cache_notice if asked.endpoint.caching else None
-    return replace(asked, notices=(*asked.notices, uncached)) if uncached else asked
+        return replace(asked, notices=(*asked.notices, stopped))
 
 
 def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:

@@ -87,7 +87,7 @@ def make_plan(source: str, output: str, job: Job, progress: Progress | None = No
         steps=asked.steps,
         simulated=checked.simulated,
         model_known=checked.model_known,
-        notices=(*asked.notices, *_cache_notices(asked)),
+        notices=asked.notices,
     )
 
 
@@ -113,10 +113,10 @@ class Asked:
     def at(self, checked: Checked) -> "Asked":
         """The same, at the endpoint as it described itself."""
         where = checked.endpoint
+        moved = replace(self, endpoint=where)
         foreign = [f"{where.base_url} has no prices of its own: calls are counted at {where.prices}'s list price."]
-        return replace(
-            self, endpoint=where, notices=(*self.notices, *foreign) if where.name == "custom" else self.notices
-        )
+        notices = (*self.notices, *(foreign if where.name == "custom" else ()), *_cache_notices(moved))
+        return replace(moved, notices=notices)
 
     def _question(self, model: str, prompt: str) -> Question:
         facts = model_facts(model)
