@@ -1,7 +1,6 @@
 """Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
 
 import gc
-from dataclasses import dataclass
 from typing import Any
 
 from config.job import Job
@@ -9,19 +8,16 @@ from flows.server import Server, drop_unsent_events
 from flows.server_process import healthy
 from flows.terminal import Terminal, counted, shortened
 from tasks.errors import StopRun
+from tasks.memory import leave_pandas_out
 from tasks.planning import Plan, make_plan
 
 
-@dataclass(frozen=True)
-class Conducted:
-    """A run that came to its end, and how."""
+def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> dict[str, Any]:
+    """Plan, run, and return the summary.
 
-    summary: dict[str, Any]
-    as_expected: bool = True
-
-
-def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> Conducted:
-    """Plan, run and sum up; StopRun when the run could not start, or something could not be written at its end."""
+    StopRun when the run could not start, or something could not be written at its end.
+    """
+    leave_pandas_out()
     with terminal.listing() as progress:
         plan = make_plan(source, output, job, progress)
     announce(plan, terminal)
@@ -59,7 +55,7 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     terminal.summary(terminal.run.summary)
     if unreported is not None:
         raise unreported
-    return Conducted(terminal.run.summary)
+    return terminal.run.summary
 
 
 def announce(plan: Plan, terminal: Terminal) -> None:

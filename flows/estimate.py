@@ -18,6 +18,7 @@ from tasks.asking.counting import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
 from tasks.listing import Listing, OnDemand, list_images
+from tasks.memory import leave_pandas_out
 from tasks.planning import Asked, batch_prefix, check, image_rules, resolve
 from tasks.records import Source
 from tasks.storage import open_output
@@ -47,6 +48,7 @@ class Estimate:
 
 def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
     """Estimate and print; StopRun or UsageError where a run would stop too."""
+    leave_pandas_out()
     asked = described(resolve(job))
     with Terminal(quiet=as_json).listing() as progress:
         listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)

@@ -62,10 +62,6 @@ class Bill:
         """A count over all lines: calls, calls_maybe_paid, images, or a class of tokens."""
         return sum(line.counts[count] for line in self.lines.values())
 
-    def saved(self, kind: str) -> Decimal:
-        """Dollars saved in one way over all lines."""
-        return sum((line.saved[kind] for line in self.lines.values()), Decimal(0))
-
     def rows(self, *, cny_per_usd: Decimal, simulated: bool) -> list[dict[str, Any]]:
         """The rows of the `costs` table."""
         return [self._row(key, line, cny_per_usd, simulated) for key, line in sorted(self.lines.items())]

@@ -22,11 +22,11 @@ from tasks.billing import Bill, spent_today
 from tasks.memory import give_back
 from tasks.planning import Plan
 from tasks.preparation import Preparation
-from tasks.recording import TableFile, TableWriter, run_folder, write_table_file
+from tasks.recording import TableFile, TableWriter, write_table_file
 from tasks.records import ImageRules, Source
 from tasks.recovery import recover
 from tasks.rows import Row, Transform, typed, unavailable_row
-from tasks.summary import run_row, summed_up
+from tasks.summary import run_row, summary_of
 
 FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
 
@@ -120,20 +120,13 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Write the bill and the run's own row; the summary that `--json` prints."""
-        plan, output = self.plan, self.plan.output
+        plan = self.plan
         costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
-        path = write_table_file(TableFile(output, "costs", plan.name, plan.run_id, "costs.parquet"), costs)
-        summary = {
-            **summed_up(self),
-            "results": self._results.uri,
-            "calls_table": self._calls.uri,
-            "costs": path,
-            "report": output.join(f"{run_folder('reports', plan.name, plan.run_id)}/report.html"),
-        }
-        row = run_row(self, summary)
-        write_table_file(TableFile(output, "runs", plan.name, plan.run_id, "run.parquet"), [row])
-        self.summary = summary
-        return summary
+        self._write("costs", "costs.parquet", costs)
+        row = run_row(self)
+        self._write("runs", "run.parquet", [row])
+        self.summary = summary_of(plan.output, row, costs)
+        return self.summary
 
     def _result(self, row: Row) -> Any:
         """The typed answer, with boxes in pixels of the original image."""
@@ -159,6 +152,9 @@ class Run:
         self._calls.close()
         self.engine.recorded()
         give_back()  # what asking took, before the report is made
+
+    def _write(self, table: str, name: str, rows: list[Row]) -> None:
+        write_table_file(TableFile(self.plan.output, table, self.plan.name, self.plan.run_id, name), rows)
 
     def _writer(self, table: str, **options: Any) -> TableWriter:
         return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)

@@ -1,62 +1,73 @@
-"""A run summed up: what `--json` prints, and the run's own row in the table `runs`."""
+"""A run summed up: its own row in the table `runs`, and what `--json` prints, which is made from that row."""
 
 import json
 import platform
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tasks.billing import in_yuan
-from tasks.tables import RUNS, STATUSES
+from tasks.recording import run_folder
+from tasks.storage import Output
+from tasks.tables import STATUSES, TOKEN_COLUMNS
 
 if TYPE_CHECKING:
     from tasks.running import Run
 
 PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
-TOTALS = ("calls", "calls_maybe_paid", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-SAVED = ("saved_kept_usd", "saved_duplicates_usd")
+TOKENS = tuple(name for name, _ in TOKEN_COLUMNS)
 
 
-def summed_up(run: "Run") -> dict[str, Any]:
-    """How the run ended, what it counted and what it cost; money as JSON has it, in floats."""
+def run_row(run: "Run") -> dict[str, Any]:
+    """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
     plan, bill, halt = run.plan, run.bill, run.engine.halt
+    settings = plan.job.model_dump(mode="json", by_alias=True)
     return {
         "run_id": plan.run_id,
         "job": plan.name,
         "status": run.status,
         "message": halt.message if halt and run.status == halt.kind else None,
-        "simulated": plan.simulated,
-        "images": run.images,
-        "rows": run.rows,
-        "ok": run.statuses["ok"],
-        "failed": run.rows - run.statuses["ok"],
-        "statuses": {status: run.statuses[status] for status in STATUSES if run.statuses[status]},
-        "cached": run.cached,
-        "duplicates": run.duplicates,
-        **{name: bill.total(name) for name in TOTALS},
-        "cost_usd": float(bill.cost_usd),
-        "cost_cny": float(in_yuan(bill.cost_usd, plan.cny_per_usd)),
-        "saved_usd": float(sum(bill.saved(kind) for kind in SAVED)),
-        "seconds": round(run.seconds, 3),
-    }
-
-
-def run_row(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
-    """The run's row: its summary with exact money, the job as it was run, and the versions that ran it."""
-    plan = run.plan
-    settings = plan.job.model_dump(mode="json", by_alias=True)
-    columns = {name: summary[name] for name in RUNS.names if name in summary and name not in ("job", "run_id")}
-    return {
-        **columns,
-        **{status: run.statuses[status] for status in STATUSES},
-        "cost_usd": run.bill.cost_usd,
-        "cost_cny": in_yuan(run.bill.cost_usd, plan.cny_per_usd),
         "source": plan.listing.source,
         "output": plan.output.uri,
         "settings": json.dumps(settings, ensure_ascii=False),
+        "simulated": plan.simulated,
         "started_at": run.started_at,
         "finished_at": datetime.now(UTC),
+        "seconds": round(run.seconds, 3),
+        "images": run.images,
+        "rows": run.rows,
+        **{status: run.statuses[status] for status in STATUSES},
+        "cached": run.cached,
+        "duplicates": run.duplicates,
+        **{name: bill.total(name) for name in ("calls", *TOKENS)},
+        "cost_usd": bill.cost_usd,
+        "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),
         "versions": json.dumps(_versions()),
+    }
+
+
+def summary_of(output: Output, row: Mapping[str, Any], costs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of a run, from its rows in `runs` and `costs`; money as JSON has it, in floats."""
+    job, run, costs = row["job"], row["run_id"], list(costs)
+
+    def folder(table: str) -> str:
+        return output.join(run_folder(table, job, run))
+
+    return {
+        **{name: row[name] for name in ("run_id", "job", "status", "message", "simulated", "images", "rows", "ok")},
+        "failed": row["rows"] - row["ok"],
+        "statuses": {status: row[status] for status in STATUSES if row[status]},
+        **{name: row[name] for name in ("cached", "duplicates", "calls")},
+        "calls_maybe_paid": sum(line["calls_maybe_paid"] for line in costs),
+        **{name: row[name] for name in TOKENS},
+        **{name: float(row[name]) for name in ("cost_usd", "cost_cny")},
+        "saved_usd": float(sum(line["saved_kept_usd"] + line["saved_duplicates_usd"] for line in costs)),
+        "seconds": row["seconds"],
+        "results": folder("results"),
+        "calls_table": folder("calls"),
+        "costs": f"{folder('costs')}/costs.parquet",
+        "report": f"{folder('reports')}/report.html",
     }
 
 

@@ -129,8 +129,9 @@ def test_one_call_warms_the_cache_and_the_saving_is_on_the_bill(tmp_path: Path) 
     bill = Bill("anthropic")
     bill.add_calls(asked.calls)
     tokens = written[0]["cache_write_tokens"]
-    saved = (19 * tokens * Decimal("0.09") - tokens * Decimal("0.025")) / 1_000_000
-    assert abs(bill.saved("saved_caching_usd") - saved) < Decimal("0.00000002"), "each call is rounded to a billionth"
+    expected = (19 * tokens * Decimal("0.09") - tokens * Decimal("0.025")) / 1_000_000
+    (line,) = bill.lines.values()
+    assert abs(line.saved["saved_caching_usd"] - expected) < Decimal("0.00000002"), "each call is rounded"
 
 
 def test_a_prompt_too_short_to_cache_is_sent_plain(simulator: Simulator, tmp_path: Path) -> None:
@@ -194,7 +195,8 @@ def test_kept_answers_and_duplicates_are_savings_not_costs() -> None:
     row = {"model": "claude-haiku-5-5", "endpoint": "anthropic", "preset": "ocr", "page": 1, "kept_usd": "0.002"}
     kept, asked = {**row, "cached": True}, {**row, "cached": False}
     bill.add_rows([kept, {**asked, "duplicate_of": "a.png"}, asked, {**asked, "page": 2}])
-    assert (bill.saved("saved_kept_usd"), bill.saved("saved_duplicates_usd")) == (Decimal("0.002"), Decimal("0.002"))
+    (line,) = bill.lines.values()
+    assert (line.saved["saved_kept_usd"], line.saved["saved_duplicates_usd"]) == (Decimal("0.002"), Decimal("0.002"))
     assert bill.cost_usd == 0 and bill.total("images") == 3, "the second page belongs to the image of the first"
 
 

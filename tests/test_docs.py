@@ -31,10 +31,10 @@ from config.prices import prices_of
 from flows.arguments import parser
 from flows.commands import EXIT_STATUS
 from flows.jobs import load_job
-from flows.report import summary_of
 from tasks.recording import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
+from tasks.summary import summary_of
 from tasks.tables import STATUSES, TABLES
 from tests.own_tables import OwnTables, own_tables
 from tests.report_run import make_run

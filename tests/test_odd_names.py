@@ -44,7 +44,7 @@ def test_a_run_over_names_that_are_no_utf8(workers: int, images: Path, simulator
     names = {one.name for one in task_runs(newest_flow_run(), 7)}
     assert {f"prepare {WRITTEN}", f"ask {WRITTEN}"} <= names
 
-    second = end(start(*command))
+    second = end(start(*command, "--workers", 1))
     assert (second.status, second.summary["calls"], second.summary["cached"]) == (3, 0, 2)
     assert simulator.ledger().requests == 2
     assert len(pd.read_parquet(tmp_path / "out" / "results")) == 6

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.recording import run_folder, table_schema, to_table
-from tasks.reporting import charts, html
+from tasks.reporting import charts, figures, html
 from tasks.reporting.html import render_report
 from tests.report_run import MadeRun, make_run
 
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 def page_of(made: MadeRun, **changes: Any) -> Page:
     """The rendered report, after it has been parsed: every element that was opened was closed."""
-    page = Page(render_report(made.run | changes, made.costs, made.results, made.calls, made.results))
+    page = Page(render_report(made.run | changes, made.costs, [made.results], made.calls, made.results))
     assert page.open == []
     page.text = " ".join(page.text.split())
     return page
@@ -152,7 +152,7 @@ def assert_harmless(page: Page) -> None:
 
 
 def test_nothing_is_fetched(large: MadeRun) -> None:
-    source = render_report(large.run, large.costs, large.results, large.calls, large.results)
+    source = render_report(large.run, large.costs, [large.results], large.calls, large.results)
     assert "default-src 'none'" in source
     assert not re.search(r"@import|url\(|\bsrc=|\bhref=", source)
 
@@ -160,7 +160,7 @@ def test_nothing_is_fetched(large: MadeRun) -> None:
 def test_a_name_cannot_turn_the_line_around() -> None:
     made = make_run(12)
     results = changed(made.results, "name", "invoice\u202egpj.exe")
-    source = render_report(made.run, made.costs, results, made.calls, results)
+    source = render_report(made.run, made.costs, [results], made.calls, results)
     assert re.search("<bdi[^>]*>invoice\u202egpj.exe</bdi>", source)
 
 
@@ -174,6 +174,17 @@ def test_pages_are_named_only_where_an_image_has_several() -> None:
     assert "4 of 4 pages answered" in text
     assert "scan.tif page 3" in text
     assert f"{rows[0]['name']} page" not in text
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_it_does_not_matter_how_the_rows_are_cut_into_parts(rows: int) -> None:
+    made = make_run(300, failing=0.2)
+    several = made.results.to_pylist()
+    for page, row in enumerate(several[50:90], start=1):
+        row |= {"page": page, "image": "s3://acme/scan.tif", "name": "scan.tif"}
+    results = to_table(several, made.results.schema)
+    parts = [results.slice(start, rows) for start in range(0, 300, rows)]
+    assert figures.result_figures(parts) == figures.result_figures([results])
 
 
 def test_a_run_without_a_single_image() -> None:
@@ -195,7 +206,7 @@ def test_the_queries_shown_run(tmp_path: Path) -> None:
         folder = Path(output) / run_folder(name, run["job"], run["run_id"])
         folder.mkdir(parents=True)
         pq.write_table(table, folder / "part-00000.parquet")
-    source = render_report(run, made.costs, made.results, made.calls, made.results)
+    source = render_report(run, made.costs, [made.results], made.calls, made.results)
     blocks = dict(re.findall(r'<pre class="copy" id="(\w+)">(.*?)</pre>', source, re.DOTALL))
 
     counted = {row[0]: row[1] for row in duckdb.connect().execute(unescape(blocks["duckdb"])).fetchall()}
@@ -210,9 +221,9 @@ def test_the_queries_shown_run(tmp_path: Path) -> None:
 
 def test_a_hundred_thousand_rows_make_no_longer_page(large: MadeRun) -> None:
     many = MadeRun(large.run, large.costs, pa.concat_tables([large.results] * 20), pa.concat_tables([large.calls] * 20))
-    short = len(render_report(large.run, large.costs, large.results, large.calls, large.results))
+    short = len(render_report(large.run, large.costs, [large.results], large.calls, large.results))
     start = time.perf_counter()
-    long = len(render_report(many.run, many.costs, many.results, many.calls, many.results))
+    long = len(render_report(many.run, many.costs, [many.results], many.calls, many.results))
     assert time.perf_counter() - start < 5
     assert long < 1.5 * short < 300_000
 

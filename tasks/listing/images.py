@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, pairwise
 from typing import Any, overload
 
-import numpy as np
 import pyarrow as pa
 
 from tasks.records import Source
@@ -86,7 +85,7 @@ class Images(OnDemand):
     @property
     def total_bytes(self) -> int:
         """Bytes of all files."""
-        return sum(int(_values(chunk.column("size")).sum()) for chunk in self._chunks)
+        return sum(int(chunk.column("size").to_numpy().sum()) for chunk in self._chunks)
 
     @property
     def nbytes(self) -> int:
@@ -203,43 +202,15 @@ def _columns(sources: list[Source], root: str) -> Any:
         raise ValueError(f"not all of them lie below {root}")
     paths = [source.uri[len(root) :] for source in sources]
     pairs = zip(sources, paths, strict=True)
-    return pa.RecordBatch.from_arrays(
-        [
-            _texts(paths, np.int64, pa.large_binary()),
-            _texts([None if source.name == path else source.name for source, path in pairs], np.int32, pa.binary()),
-            _numbers([source.size for source in sources]),
-            _numbers(
-                [None if (when := source.modified) is None else (when - EPOCH) // MICROSECOND for source in sources]
-            ),
-            _texts([source.etag for source in sources], np.int32, pa.string()),
-        ],
-        schema=COLUMNS,
-    )
-
-
-# `pa.array` and `to_numpy` would do, but they import pandas to see whether they have to do with it.
-def _texts(texts: Sequence[str | None], offset: type[np.integer[Any]], kind: Any) -> Any:
-    written = [b"" if text is None else text.encode(*ENCODING) for text in texts]
-    ends = np.zeros(len(written) + 1, offset)
-    np.cumsum([len(text) for text in written], out=ends[1:])
-    buffers = [_validity(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(written))]
-    return pa.Array.from_buffers(kind, len(written), buffers)
-
-
-def _numbers(numbers: Sequence[int | None]) -> Any:
-    values = np.array([number or 0 for number in numbers], np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(values), [_validity(numbers), pa.py_buffer(values)])
-
-
-def _values(numbers: Any) -> Any:
-    values = np.frombuffer(numbers.buffers()[1], np.int64)
-    return values[numbers.offset : numbers.offset + len(numbers)]
-
-
-def _validity(values: Sequence[object]) -> Any:
-    """A bit for each value that is there; no bits where all are."""
-    there = np.array([value is not None for value in values], np.bool_)
-    return None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
+    columns = [
+        [path.encode(*ENCODING) for path in paths],
+        [None if source.name == path else source.name.encode(*ENCODING) for source, path in pairs],
+        [source.size for source in sources],
+        [None if (when := source.modified) is None else (when - EPOCH) // MICROSECOND for source in sources],
+        [source.etag for source in sources],
+    ]
+    arrays = [pa.array(values, column.type) for values, column in zip(columns, COLUMNS, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=COLUMNS)
 
 
 def _ascending(chunks: list[Any]) -> bool:

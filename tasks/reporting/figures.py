@@ -1,6 +1,7 @@
 """What a report says about a run: counts, orders and samples, computed in Arrow so that 100,000 rows stay columns."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -35,6 +36,7 @@ SUMMED = ("calls", "calls_maybe_paid", "images", *(name for name, _ in TOKEN_COL
 RESULT_COLUMNS = ["name", "image", "page", "status", "error_code", "error", "sent_width", "sent_height", "attempts"]
 RESULT_COLUMNS += ["latency_ms", "cost_usd", "cached", "duplicate_of"]
 CALL_COLUMNS = ["outcome", "http_status", "attempt", "paid", "cost_usd", "started_at", "latency_ms"]
+FAILURE_COLUMNS = ("name", "image", "page", "status", "error_code", "error")
 COMPARED = ["name", "image", "page", "sent_width", "sent_height", "attempts", "latency_ms", "cost_usd"]
 
 FAILURES = 200
@@ -86,42 +88,71 @@ def failed(results: pa.Table) -> pa.Array:
     return pc.invert(pc.is_in(results["status"], value_set=pa.array(["ok", "unasked"])))
 
 
-def failures(results: pa.Table) -> list[Row]:
-    """The first failed rows, in the order of the table."""
-    return first(results, failed(results), FAILURES, ("name", "image", "page", "status", "error_code", "error"))
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """How often rows failed in one way."""
+
+    status: str
+    error_code: str | None
+    count: int
 
 
-def failure_reasons(results: pa.Table) -> list[Row]:
-    """How often each reason occurs, the commonest first."""
-    bad = results.select(["status", "error_code"]).filter(failed(results))
-    counted = bad.group_by(["status", "error_code"]).aggregate([([], "count_all")])
-    order = [("count_all", "descending"), ("status", "ascending"), ("error_code", "ascending")]
-    return list(counted.sort_by(order).to_pylist())
+@dataclass(frozen=True, slots=True)
+class ResultFigures:
+    """What is shown of `results` beside the counts of the run itself."""
+
+    failures: list[Row]  # the first ones, in the order of the table
+    reasons: list[Reason]  # the commonest first
+    slowest: list[Row]  # that this run waited for longest
+    dearest: list[Row]  # that cost this run most
+    paged: frozenset[str]  # which of these images have more than one page
 
 
-def paged(results: pa.Table) -> frozenset[str]:
-    """The images that have more than one page."""
-    return frozenset(results["image"].filter(pc.equal(results["page"], 2)).to_pylist())
+def result_figures(parts: Iterable[pa.Table]) -> ResultFigures:
+    """Gathered from one part after another, so that the memory it takes does not grow with the run.
 
-
-def slowest(results: pa.Table) -> list[Row]:
-    """The rows that this run waited for longest."""
-    kept = pc.or_(pc.fill_null(results["cached"], False), pc.is_valid(results["duplicate_of"]))
-    waited = pc.if_else(kept, None, results["latency_ms"])
-    return largest(results.set_column(results.column_names.index("latency_ms"), "latency_ms", waited), "latency_ms")
-
-
-def dearest(results: pa.Table) -> list[Row]:
-    """The rows that cost this run most."""
-    return largest(results, "cost_usd")
+    The pages of a file follow one another, the first one first.
+    """
+    failures: list[Row] = []
+    slowest: list[Row] = []
+    dearest: list[Row] = []
+    reasons: Counter[tuple[str, str | None]] = Counter()
+    paged: set[str] = set()
+    for part in parts:
+        bad = failed(part)
+        reasons.update(_reasons(part.filter(bad)))
+        failures += first(part, bad, FAILURES - len(failures), FAILURE_COLUMNS)
+        slowest = _largest([*slowest, *largest(_waited_for(part), "latency_ms")], "latency_ms")
+        dearest = _largest([*dearest, *largest(part, "cost_usd")], "cost_usd")
+        shown = (*failures, *slowest, *dearest)
+        second = set(part["image"].filter(pc.equal(part["page"], 2)).to_pylist())
+        paged.update(row["image"] for row in shown if row["page"] > 1 or row["image"] in second)
+    counted = [Reason(status, code, count) for (status, code), count in reasons.items()]
+    counted.sort(key=lambda reason: (-reason.count, reason.status, reason.error_code or ""))
+    return ResultFigures(failures, counted, slowest, dearest, frozenset(paged))
 
 
 def largest(rows: pa.Table, column: str) -> list[Row]:
     """The rows with the largest amounts, none without; copies nothing but these."""
-    # Names come second so that equal rows stand in the same order each time.
     order = [(column, "descending"), ("name", "ascending")]
-    found = rows.select(COMPARED).take(pc.select_k_unstable(rows, EXTREMES, order))
-    return [row for row in found.to_pylist() if row[column]]
+    return _largest(rows.select(COMPARED).take(pc.select_k_unstable(rows, EXTREMES, order)).to_pylist(), column)
+
+
+def _largest(rows: Iterable[Row], column: str) -> list[Row]:
+    # Names come second so that equal rows stand in the same order each time.
+    return sorted((row for row in rows if row[column]), key=lambda row: (-row[column], row["name"] or ""))[:EXTREMES]
+
+
+def _waited_for(results: pa.Table) -> pa.Table:
+    """The rows with latencies only where this run itself had to wait."""
+    kept = pc.or_(pc.fill_null(results["cached"], False), pc.is_valid(results["duplicate_of"]))
+    waited = pc.if_else(kept, None, results["latency_ms"])
+    return results.set_column(results.column_names.index("latency_ms"), "latency_ms", waited)
+
+
+def _reasons(bad: pa.Table) -> dict[tuple[str, str | None], int]:
+    counted = bad.group_by(["status", "error_code"]).aggregate([([], "count_all")])
+    return {(row["status"], row["error_code"]): row["count_all"] for row in counted.to_pylist()}
 
 
 def outcomes(calls: pa.Table) -> list[Row]:

@@ -18,9 +18,13 @@ NO_VALUE = "–"
 
 
 def render_report(
-    run: Mapping[str, Any], costs: Iterable[Mapping[str, Any]], results: pa.Table, calls: pa.Table, samples: pa.Table
+    run: Mapping[str, Any],
+    costs: Iterable[Mapping[str, Any]],
+    results: Iterable[pa.Table],
+    calls: pa.Table,
+    samples: pa.Table,
 ) -> str:
-    """The page about one run, from its rows of the tables `runs`, `costs`, `results` and `calls`.
+    """The page about one run, from its rows of the tables `runs`, `costs`, `results` (in parts) and `calls`.
 
     Of results and calls only RESULT_COLUMNS and CALL_COLUMNS are needed; `samples` are some whole rows of results.
     Nothing is embedded but the first rows of each kind: the page of 100,000 images is as long as that of 1,000.
@@ -39,11 +43,7 @@ def render_report(
             costs=costs,
             totals=totals,
             savings=figures.savings(totals),
-            reasons=figures.failure_reasons(results),
-            failures=figures.failures(results),
-            paged=figures.paged(results),
-            slowest=figures.slowest(results),
-            dearest=figures.dearest(results),
+            results=figures.result_figures(results),
             counts=figures.call_counts(calls),
             outcomes=figures.outcomes(calls),
             latency=charts.histogram(calls["latency_ms"].filter(charts.was_answered(calls))),

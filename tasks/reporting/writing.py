@@ -18,7 +18,7 @@ def write_report(output: Output, job: str, run_id: str) -> str:
     page = render_report(
         run,
         costs,
-        results=pa.concat_tables(output.read_parts(rows, figures.RESULT_COLUMNS)),
+        results=output.read_parts(rows, figures.RESULT_COLUMNS),
         calls=pa.concat_tables(output.read_parts(calls, figures.CALL_COLUMNS)),
         samples=_samples(output, rows),
     )
