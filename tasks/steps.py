@@ -4,6 +4,7 @@ A task run holds a batch of images, one image in small runs. Batches are plain o
 never enter Prefect.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -20,7 +21,7 @@ from tasks.asking.records import Outcome, Page
 from tasks.batches import Batch
 from tasks.errors import ImageError, StopRun
 from tasks.preparing import prepare_image
-from tasks.reading import SourceUnavailable, read_source
+from tasks.reading import SourceUnavailable, read_each
 from tasks.records import PreparedImage, Source
 from tasks.reporting.writing import write_report
 from tasks.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
@@ -51,21 +52,21 @@ def prepare(batch: Batch) -> Batch:
     Where nothing can be prepared at all, the run is stopped, and what was not prepared is not asked about.
     """
     try:
-        for source in _unseen(batch):
-            if batch.run.engine.halt is None:
-                _prepare_one(batch, source, last=_is_last_attempt())
+        for source, read in read_each(_unseen(batch), most_bytes=batch.run.rules.max_source_bytes):
+            if batch.run.engine.halt is not None:
+                break
+            _prepare_one(batch, source, read, last=_is_last_attempt())
     except StopRun as error:
         batch.run.stop(Halt("stopped", str(error), error))
     return batch
 
 
-def _prepare_one(batch: Batch, source: Source, *, last: bool) -> None:
+def _prepare_one(batch: Batch, source: Source, read: Callable[[], bytes], *, last: bool) -> None:
     run = batch.run
     question, preset = run.plan.question, run.plan.preset.name
     pages: list[PreparedImage] = []
     try:
-        data = read_source(source, most_bytes=run.rules.max_source_bytes)
-        pages = prepare_image(data, run.rules)
+        pages = prepare_image(read(), run.rules)
     except ImageError as error:
         batch.unprepared.append(unprepared_row(source, question, preset, error))
     except SourceUnavailable as error:

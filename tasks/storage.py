@@ -7,19 +7,18 @@ is one PUT. Every failure is an `OutputError` of one line: what happened, to wha
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
 
 from tasks.errors import OutputError, UsageError
-from tasks.s3 import explain_s3, is_s3, s3_filesystem
+from tasks.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
 
 # Arrow's own allocator keeps what was freed for itself: 80 MB after a report of 100,000 rows.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -31,9 +30,8 @@ MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/usergu
 class Output(ABC):
     """A place for files, each named by its path relative to the place."""
 
-    def __init__(self, uri: str, filesystem: pafs.FileSystem) -> None:
+    def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._filesystem = filesystem
 
     def join(self, relative: str) -> str:
         """The full URI of a file of this output."""
@@ -49,38 +47,38 @@ class Output(ABC):
         """Write one UTF-8 file, whole or not at all. Raises OutputError."""
         self.write_bytes(relative, text.encode())
 
-    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+    def read_table(self, relative: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a Parquet file, or of every part below a folder; columns that parts lack are null there.
 
-        Folders such as `job=NAME` become columns. Raises OutputError if nothing is there or it cannot be read.
+        Raises OutputError if nothing is there or it cannot be read.
         """
-        import pyarrow.dataset as ds  # 40 ms that no writer should wait for
-
+        parts = list(self.read_parts(relative, columns))
         with explained(self.join(relative), verb="read"):
-            paths = [self._path(name) for name in self.list(relative) if name.endswith(".parquet")]
-            if not paths:
+            if not parts:
                 raise FileNotFoundError(errno.ENOENT, "no Parquet file there")
-            options = ds.FileSystemFactoryOptions(
-                partition_base_dir=self._path(""),
-                partitioning=ds.HivePartitioning.discover(infer_dictionary=True),
-            )
-            factory = ds.FileSystemDatasetFactory(self._filesystem, paths, ds.ParquetFileFormat(), options)
-            # The default takes the first part's columns for all of them; a job's schema may have grown since.
-            return factory.finish(factory.inspect(promote_options="permissive")).to_table(columns=columns)
+            # Plainly, all parts would have to have the same columns; a job's schema may have grown since the first.
+            return pa.concat_tables(parts, promote_options="permissive")
 
-    def read_parts(self, folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Each part below a folder, one after another, with the columns it has in its file. Raises OutputError."""
-        for name in self.list(folder):
-            with explained(self.join(name), verb="read"), self._filesystem.open_input_file(self._path(name)) as file:
-                yield pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    def read_parts(self, relative: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Each part below a folder, one after another, with those of the columns that it has. Raises OutputError."""
+        for name in self._parts(relative):
+            with explained(self.join(name), verb="read"), self._open(name) as file:
+                part = pq.ParquetFile(file)
+                wanted = (
+                    None if columns is None else [column for column in columns if column in part.schema_arrow.names]
+                )
+                yield part.read(columns=wanted, use_threads=False)
 
-    def read_batches(self, folder: str, rows: int) -> Iterator[pa.Table]:
+    def read_batches(self, relative: str, rows: int) -> Iterator[pa.Table]:
         """The rows of each part below a folder, so many at a time at most. Raises OutputError."""
-        for name in self.list(folder):
-            with explained(self.join(name), verb="read"), self._filesystem.open_input_file(self._path(name)) as file:
+        for name in self._parts(relative):
+            with explained(self.join(name), verb="read"), self._open(name) as file:
                 part = pq.ParquetFile(file)
                 yield part.schema_arrow.empty_table()  # there may be no rows
                 yield from map(pa.table, part.iter_batches(rows, use_threads=False))
+
+    def _parts(self, relative: str) -> "list[str]":
+        return [name for name in self.list(relative) if name.endswith(".parquet")]
 
     def write_bytes(self, relative: str, data: bytes | memoryview) -> None:
         """Write one file, whole or not at all. Raises OutputError."""
@@ -109,15 +107,15 @@ class Output(ABC):
     def _delete(self, relative: str) -> None: ...
 
     @abstractmethod
-    def _path(self, relative: str) -> str:
-        """The file's path as `self._filesystem` spells it."""
+    def _open(self, relative: str) -> pa.NativeFile:
+        """The file, to be read from wherever in it."""
 
 
 class LocalOutput(Output):
     """A folder of this machine; made when the first file is written."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder), pafs.LocalFileSystem())
+        super().__init__(str(folder))
         self._folder = folder
 
     def _put(self, relative: str, data: bytes | memoryview) -> None:
@@ -150,8 +148,8 @@ class LocalOutput(Output):
             names = [path.relative_to(self._folder) for path in found]
         return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
-    def _path(self, relative: str) -> str:
-        return str((self._folder / relative).absolute())
+    def _open(self, relative: str) -> pa.NativeFile:
+        return pa.OSFile(os.fsencode(self._folder / relative))
 
 
 class S3Output(Output):
@@ -160,7 +158,7 @@ class S3Output(Output):
     def __init__(self, bucket: str, prefix: str) -> None:
         self._s3: Any = s3_filesystem()
         self._root = "/".join(part for part in (bucket, prefix) if part)
-        super().__init__(f"s3://{self._root}", pafs.PyFileSystem(pafs.FSSpecHandler(self._s3)))
+        super().__init__(f"s3://{self._root}")
 
     def _put(self, relative: str, data: bytes | memoryview) -> None:
         self._s3.pipe_file(self._path(relative), bytes(data), chunksize=MAX_SINGLE_PUT)
@@ -179,6 +177,9 @@ class S3Output(Output):
         files = [path for path, facts in found.items() if facts["type"] == "file" and path != self._root]
         names = [path.removeprefix(f"{self._root}/") for path in files]
         return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+    def _open(self, relative: str) -> pa.NativeFile:
+        return pa.BufferReader(read_object_now(self.join(relative)))  # a part is small enough for one request
 
     def _path(self, relative: str) -> str:
         return f"{self._root}/{relative}".rstrip("/")

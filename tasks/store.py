@@ -21,10 +21,12 @@ from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 
 from config.settings import home
-from tasks.s3 import is_s3, read_object, s3_filesystem
+from tasks.ahead import ahead
+from tasks.s3 import is_s3, read_object, read_object_now, s3_filesystem
 from tasks.storage import explained
 
 FOLDER = ".visionflow"
+AHEAD = 16  # finished batches that are read before their turn
 REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
 
 
@@ -96,6 +98,10 @@ class RecordObjects(RemoteFileSystem):
     async def aread_path(self, path: str) -> bytes:
         """The record; FileNotFoundError when there is none."""
         return bytes(await _on_loop_of(s3_filesystem(), read_object(self._resolve_path(path))))
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]  # Prefect's is both
+        """The same for a thread."""
+        return read_object_now(self._resolve_path(path))
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write the record, whole or not at all."""
@@ -176,9 +182,10 @@ class PrefectStore:
         place = f"{_place(self._root)}/{prefix}"
         with explained(place, verb="read"):
             times = self._times(prefix)
-        for key in sorted(times, key=lambda key: (times[key], key), reverse=True):
+        newest_first = sorted(times, key=lambda key: (times[key], key), reverse=True)
+        for _, record in ahead(self._rows, newest_first, AHEAD):
             with explained(place, verb="read"):
-                rows = self._rows(key)
+                rows = record.result()
             if isinstance(rows, list):
                 yield rows
 

@@ -43,7 +43,8 @@ def main() -> int:
 def _run(folder: Path, options: argparse.Namespace) -> None:
     variants = full(options.images) if options.full else [_chosen(options)]
     many = options.scale or options.batch_sizes is not None or options.workers is not None
-    with benches(folder, s3=not many and any(variant.s3 for variant in variants)) as (disk, s3):
+    wanted = not many and any(variant.s3 for variant in variants)
+    with benches(folder, s3_latency=options.s3_latency if wanted else None) as (disk, s3):
         for count in options.scale or ():
             print(scale(disk, count), flush=True)
         if options.batch_sizes is not None:
@@ -57,15 +58,18 @@ def _run(folder: Path, options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def benches(folder: Path, *, s3: bool) -> Iterator[tuple[Bench, Bench]]:
-    """A simulator and a Prefect server, with everything on disk; and the same with an S3 server, if that is wanted."""
+def benches(folder: Path, *, s3_latency: float | None) -> Iterator[tuple[Bench, Bench]]:
+    """A simulator and a Prefect server, with everything on disk; and the same with an S3 server, if one is wanted."""
     print("Starting Prefect's server on a new home ...", flush=True)
     with ExitStack() as stack:
         api = stack.enter_context(simulator(folder))
         prefect = stack.enter_context(prefect_server(folder))
         disk = Bench(folder, api, prefect, Disk())
-        on_s3 = Bench(folder, api, prefect, stack.enter_context(bucket(folder / "s3"))) if s3 else disk
-        yield disk, on_s3
+        if s3_latency is None:
+            yield disk, disk
+        else:
+            s3 = stack.enter_context(bucket(folder / "s3", s3_latency))
+            yield disk, Bench(folder, api, prefect, s3)
 
 
 def machine() -> str:
@@ -137,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--in-flight", type=int, default=50, help="calls at once (default: %(default)s)")
     parser.add_argument("--size", choices=SIZES, default="small", help="1200x900, 3000x2200 or 4000x3000")
     parser.add_argument("--storage", choices=("local", "s3"), default="local", help="of images and output")
+    parser.add_argument("--s3-latency", type=float, default=0.0, help="seconds to the S3 server (default: none)")
     parser.add_argument(
         "--rounds", type=int, help=f"turns of each contestant (default: {ROUNDS}, with --batch-sizes 1)"
     )

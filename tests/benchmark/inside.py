@@ -41,7 +41,7 @@ STEPS = (
     ("flows.conduct:make_plan", "start: the plan, endpoint and model checked"),
     ("tasks.planning:list_images", "list"),
     ("flows.analyze_images:list_images", "list"),
-    ("tasks.steps:read_source", "read"),
+    ("tasks.reading:read_source", "read"),
     ("tasks.steps:prepare_image", "prepare, in the process"),
     ("tasks.store:PrefectStore.put", "keep answers (Prefect's result store)"),
     ("tasks.store:PrefectStore.get", "keep answers (Prefect's result store)"),

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+from tests.benchmark.distance import farther
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server, s3_machine
 
@@ -79,13 +80,17 @@ class Bucket:
 
 
 @contextmanager
-def bucket(folder: Path) -> Iterator[Bucket]:
-    """A server with an empty bucket, which this process may read too while it lasts."""
+def bucket(folder: Path, latency: float = 0.0) -> Iterator[Bucket]:
+    """A server with an empty bucket, which this process may read too while it lasts; so many seconds away."""
     folder.mkdir(parents=True)
-    with s3_machine(folder) as machine:
+    with ExitStack() as stack:
+        machine = stack.enter_context(s3_machine(folder))
         assert machine.process is not None
-        os.environ.update(machine.server.env)
+        server = machine.server
+        if latency:
+            server = replace(server, endpoint=stack.enter_context(farther(server.endpoint, latency)))
+        os.environ.update(server.env)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             os.environ.pop(name, None)
         forget_s3_connections()
-        yield Bucket(machine.server, machine.process.pid)
+        yield Bucket(server, machine.process.pid)
