@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
 IMAGE_BY_IMAGE = 200
 LARGEST = 100
-PER_RUN = 50  # a larger run is cut into about so many batches until they reach the largest size
+PER_RUN = 25  # a larger run is cut into about so many batches until they reach the largest size
 KEPT_AS = "2"  # what a finished batch is: 1 could hold files that had failed to be read for a moment
 
 

@@ -28,7 +28,7 @@ def finished(source: Source, page: int = 1, **columns: Any) -> dict[str, Any]:
     return {**source_columns(source), "page": page, "status": "ok", "cost_usd": "0.1", "attempts": 2, **columns}
 
 
-@pytest.mark.parametrize(("images", "size"), [(1, 1), (200, 1), (201, 5), (5_000, 100), (1_000_000, LARGEST)])
+@pytest.mark.parametrize(("images", "size"), [(1, 1), (200, 1), (201, 9), (2_500, 100), (1_000_000, LARGEST)])
 def test_task_runs_are_shared_by_more_images_as_runs_grow(images: int, size: int) -> None:
     assert batch_size(images) == size
 
