@@ -1,18 +1,12 @@
 """Reading a source's bytes from disk or S3."""
 
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.ahead import ahead
 from tasks.errors import ImageError
 from tasks.records import Source
 from tasks.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
-
-AHEAD = 8  # objects on S3 that are asked for before their turn, by each reader
-AHEAD_BYTES = 16_000_000  # and as many bytes at most, where the first of them alone are not more
 
 
 class SourceUnavailable(Exception):
@@ -29,20 +23,6 @@ def open_file(path: str | Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise NotAFile(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}.")
     return Path(path).open("rb")
-
-
-def read_each(sources: Sequence[Source], *, most_bytes: int) -> Iterator[tuple[Source, Callable[[], bytes]]]:
-    """Every source in order, with a function that gives its bytes or raises as `read_source` does.
-
-    Objects on S3 are asked for before their turn, several at a time: each takes its way there and back.
-    """
-    read = partial(read_source, most_bytes=most_bytes)
-    if not any(is_s3(source.uri) for source in sources):
-        yield from ((source, partial(read, source)) for source in sources)
-    else:
-        largest = max(source.size for source in sources)
-        depth = max(1, min(AHEAD, AHEAD_BYTES // max(largest, 1)))
-        yield from ((source, data.result) for source, data in ahead(read, sources, depth))
 
 
 def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | None = None) -> bytes:

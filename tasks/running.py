@@ -21,7 +21,7 @@ from tasks.asking.records import AnswerStore, EngineSettings
 from tasks.billing import Bill, spent_today
 from tasks.memory import give_back
 from tasks.planning import Plan
-from tasks.preparation import Preparation
+from tasks.preparation import Preparation, Preparers
 from tasks.recording import TableFile, TableWriter, write_table_file
 from tasks.records import ImageRules, Source
 from tasks.recovery import recover
@@ -47,6 +47,7 @@ class Run:
         self.cached = self.duplicates = self.rows = self.images = 0
         self.to_ask = len(plan.listing.images)
         self.preparation = Preparation()
+        self.preparers = Preparers(on_s3=plan.listing.images.on_s3)
         self.estimate: Decimal | None = None
         self.bill = Bill(plan.endpoint.prices)
         self._clock = monotonic()
@@ -71,7 +72,7 @@ class Run:
     @contextmanager
     def open(self) -> Iterator["Run"]:
         """Start the engine; whatever happens, keep what was received and write down what was paid."""
-        with self.engine, self._interruptible():
+        with self.engine, self.preparers, self._interruptible():
             try:
                 yield self
             finally:

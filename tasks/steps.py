@@ -4,7 +4,7 @@ A task run holds a batch of images, one image in small runs. Batches are plain o
 never enter Prefect.
 """
 
-from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -20,8 +20,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.records import Outcome, Page
 from tasks.batches import Batch
 from tasks.errors import ImageError, StopRun
-from tasks.preparing import prepare_image
-from tasks.reading import SourceUnavailable, read_each
+from tasks.reading import SourceUnavailable
 from tasks.records import PreparedImage, Source
 from tasks.reporting.writing import write_report
 from tasks.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
@@ -51,22 +50,23 @@ def prepare(batch: Batch) -> Batch:
 
     Where nothing can be prepared at all, the run is stopped, and what was not prepared is not asked about.
     """
+    run = batch.run
     try:
-        for source, read in read_each(_unseen(batch), most_bytes=batch.run.rules.max_source_bytes):
-            if batch.run.engine.halt is not None:
+        for source, pages in run.preparers.prepare(_unseen(batch), run.rules):
+            if run.engine.halt is not None:
                 break
-            _prepare_one(batch, source, read, last=_is_last_attempt())
+            _take(batch, source, pages, last=_is_last_attempt())
     except StopRun as error:
-        batch.run.stop(Halt("stopped", str(error), error))
+        run.stop(Halt("stopped", str(error), error))
     return batch
 
 
-def _prepare_one(batch: Batch, source: Source, read: Callable[[], bytes], *, last: bool) -> None:
+def _take(batch: Batch, source: Source, prepared: "Future[list[PreparedImage]]", *, last: bool) -> None:
     run = batch.run
     question, preset = run.plan.question, run.plan.preset.name
     pages: list[PreparedImage] = []
     try:
-        pages = prepare_image(read(), run.rules)
+        pages = prepared.result()
     except ImageError as error:
         batch.unprepared.append(unprepared_row(source, question, preset, error))
     except SourceUnavailable as error:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from tasks.s3 import is_s3, read_object, read_object_now, s3_filesystem
 from tasks.storage import explained
 
 FOLDER = ".visionflow"
-AHEAD = 16  # finished batches that are read before their turn
+READERS = 16  # of finished batches: on S3 each is a request
 REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
 
 
@@ -183,11 +184,12 @@ class PrefectStore:
         with explained(place, verb="read"):
             times = self._times(prefix)
         newest_first = sorted(times, key=lambda key: (times[key], key), reverse=True)
-        for _, record in ahead(self._rows, newest_first, AHEAD):
-            with explained(place, verb="read"):
-                rows = record.result()
-            if isinstance(rows, list):
-                yield rows
+        with ThreadPoolExecutor(READERS) as readers:
+            for _, record in ahead(readers, self._rows, newest_first, READERS):
+                with explained(place, verb="read"):
+                    rows = record.result()
+                if isinstance(rows, list):
+                    yield rows
 
     def _rows(self, key: str) -> Any:
         try:

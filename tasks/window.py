@@ -20,9 +20,7 @@ from tasks.running import Run
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
 WAVE = 4  # batches let in before the flow looks what is prepared: Prefect takes some 10 ms to start each
-# Batches that are prepared at the same time: as many as keep the cores busy, or on S3 the network. More threads would
-# only take turns with the event loop of the calls.
-PREPARING, PREPARING_S3 = 8, 32
+TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other
 # How long the flow waits before it looks whether the run was halted.
 LOOK_S = 0.5
 
@@ -46,7 +44,6 @@ class Window:
         self._wave: list[Batch] = []
         self._prepared: list[Any] = []
         self._done: SimpleQueue[Any] = SimpleQueue()
-        self._most_preparing = PREPARING_S3 if run.plan.listing.images.on_s3 else PREPARING
         self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(run.to_ask))
 
     def turns(self) -> Iterator[Turn]:
@@ -80,13 +77,17 @@ class Window:
         wave: list[Batch] = []
         self._wave = wave
         images = sum(len(batch.sources) for batch in self._under_way.values())
-        preparing = sum(not batch.asking for batch in self._under_way.values())
-        most = min(WAVE, self._most_preparing - preparing)
-        while self._next is not None and len(wave) < most and self._run.engine.halt is None and self._fits(images):
+        while self._next is not None and self._run.engine.halt is None and self._has_turn() and self._fits(images):
             wave.append(self._next)
             images += len(self._next.sources)
             self._next = next(self._batches, None)
         return wave
+
+    def _has_turn(self) -> bool:
+        """Whether one more batch would be prepared at once: enough for all threads are, and one more than that."""
+        preparing = [len(batch.sources) for batch in self._under_way.values() if not batch.asking]
+        preparing += [len(batch.sources) for batch in self._wave]
+        return len(self._wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
 
     def _fits(self, images: int) -> bool:
         assert self._next is not None

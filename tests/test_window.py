@@ -19,7 +19,7 @@ from tasks.errors import OutputError
 from tasks.planning import make_plan
 from tasks.preparing import prepare_image
 from tasks.running import Run
-from tasks.window import AHEAD, PREPARING, Window
+from tasks.window import AHEAD, TAKING_TURNS, Window
 from tests.asking import JsonStore
 from tests.runs import draw
 
@@ -110,16 +110,36 @@ def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(tmp_path:
     with opened(tmp_path, 60, concurrency=50) as run:
         todo, preparing = Window(run, batches(run, run.plan.listing.images)), dict[Result, Batch]()
         turns = todo.turns()
-        while len(preparing) < PREPARING:
+        count = run.preparers.count
+        while len(preparing) < count:
             admitted = next(turns).admitted
             futures = [Result() for _ in admitted]
             preparing |= dict(zip(futures, admitted, strict=True))
             todo.preparing(admitted, futures)
-        assert len(preparing) == PREPARING
+        assert len(preparing) == count
         first, batch = next(iter(preparing.items()))
         first.set_result(batch)
         turn = next(turns)
         assert (len(turn.admitted), turn.prepared) == (1, [first]), "one is ready to be asked about, one more comes in"
+
+
+@pytest.mark.usefixtures("simulator")
+def test_large_batches_are_prepared_two_at_a_time(tmp_path: Path) -> None:
+    with opened(tmp_path, 300, concurrency=200) as run:
+        todo, preparing, sizes = Window(run, batches(run, run.plan.listing.images)), dict[Result, Batch](), list[int]()
+        for turn in todo.turns():
+            futures = [Result() for _ in turn.admitted]
+            preparing |= dict(zip(futures, turn.admitted, strict=True))
+            todo.preparing(turn.admitted, futures)
+            sizes += [len(batch.sources) for batch in turn.admitted]
+            assert len(preparing) <= TAKING_TURNS or sum(sizes[-len(preparing) : -1]) < run.preparers.count
+            todo.asking(turn.prepared, [Result() for _ in turn.prepared])
+            if sum(sizes) >= 200:
+                break
+            first, batch = next(iter(preparing.items()))
+            del preparing[first]
+            first.set_result(batch)
+        assert len(preparing) == TAKING_TURNS
 
 
 def prepared(batch: Batch) -> None:

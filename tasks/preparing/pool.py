@@ -164,15 +164,16 @@ def _child_environment() -> dict[str, str]:
 def _reset() -> None:
     """A forked process must not speak through its parent's sockets."""
     global _pool
-    _pool = Pool(_cores())
+    _pool = Pool(cores())
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-_pool = Pool(_cores())
+_pool = Pool(cores())
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset)
