@@ -84,7 +84,7 @@ class Window:
         return wave
 
     def _has_turn(self) -> bool:
-        """Whether one more batch would be prepared at once: enough for all threads are, and one more than that."""
+        """Whether one more batch may be prepared now: until all threads have an image, and two batches in any case."""
         preparing = [len(batch.sources) for batch in self._under_way.values() if not batch.asking]
         preparing += [len(batch.sources) for batch in self._wave]
         return len(self._wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
