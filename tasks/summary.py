@@ -7,16 +7,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from tasks.billing import in_yuan
+from tasks.billing import TOKENS, in_yuan
 from tasks.recording import run_folder
 from tasks.storage import Output
-from tasks.tables import STATUSES, TOKEN_COLUMNS
+from tasks.tables import STATUSES
 
 if TYPE_CHECKING:
     from tasks.running import Run
 
 PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
-TOKENS = tuple(name for name, _ in TOKEN_COLUMNS)
 
 
 def run_row(run: "Run") -> dict[str, Any]:

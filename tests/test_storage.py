@@ -44,6 +44,7 @@ def test_files_are_written_listed_and_read_back(output: Output) -> None:
     assert output.exists("runs/job=a/run=1/run.parquet")
     assert not output.exists("runs/job=a/run=2/run.parquet")
     assert output.read_table("runs").column("image").to_pylist() == ["a.jpg", "b.jpg"]
+    assert set(output.read_table("runs").column_names) == {"image", "page"}
     assert output.read_table("runs", columns=["page"]).column_names == ["page"]
     assert [part.to_pydict() for part in output.read_parts("runs", ["image"])] == [{"image": ["a.jpg", "b.jpg"]}]
 
