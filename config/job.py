@@ -51,7 +51,6 @@ class Job(BaseModel):
     fallback_model: tuple[str, ...] = Field((), description="Asked in turn after the fallback prompts.")
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
-    workers: int = Field(1, ge=1, le=64, description="Processes that make the calls; more where one core is too slow.")
     rps: float | None = Field(None, gt=0, description="Most calls a second.")
     rpm: float | None = Field(None, gt=0, description="Most calls a minute.")
     attempts: int = Field(5, ge=1, le=20, description="Calls for one image before it counts as unavailable.")

@@ -127,7 +127,6 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     add("--fallback-model", action="append", metavar="ID", help="asked after the fallback prompts (repeatable)")
     add("--endpoint", metavar="NAME|URL", help="whom to ask (default: ANTHROPIC_BASE_URL, else anthropic)")
     add("--concurrency", metavar="N", help="calls in flight (default: 50)")
-    add("--workers", metavar="N", help="processes that share the calls (default: 1)")
     add("--rps", metavar="X", help="most calls a second")
     add("--rpm", metavar="N", help="most calls a minute")
     add("--attempts", metavar="N", help="calls for one image before giving up (default: 5)")

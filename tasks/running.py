@@ -15,9 +15,7 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
-from tasks.asking.processes.engines import Engines
-from tasks.asking.processes.wire import Place
-from tasks.asking.records import AnswerStore, EngineSettings
+from tasks.asking.records import EngineSettings
 from tasks.billing import Bill, spent_today
 from tasks.memory import give_back
 from tasks.planning import Plan
@@ -57,7 +55,7 @@ class Run:
         self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
         self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
-        self.engine = open_engine(plan, store, self.ledger)
+        self.engine = Engine(engine_settings(plan), store, self.ledger)
 
     @property
     def rules(self) -> ImageRules:
@@ -179,14 +177,6 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def open_engine(plan: Plan, store: AnswerStore, ledger: CallLedger) -> Engine | Engines:
-    """One engine in this process, or several in processes of their own."""
-    settings, processes = engine_settings(plan), plan.job.workers
-    if processes == 1:
-        return Engine(settings, store, ledger)
-    return Engines(settings, store, ledger, Place(plan.output.uri, plan.name), processes=processes)
 
 
 def engine_settings(plan: Plan) -> EngineSettings:

@@ -15,8 +15,6 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
-from tasks.asking.processes.engines import Engines
-from tasks.asking.processes.wire import Place
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
 from tasks.records import PreparedImage
@@ -109,15 +107,12 @@ class Asked:
 
 @contextmanager
 def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterator[Asked]:
-    """An engine on the simulator at `url`, or several, that keep answers and journals under `folder`."""
+    """An engine on the simulator at `url` that keeps answers and its journal under `folder`."""
     run_id = settings.pop("run_id", "20261123T000000Z-test")
     settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
-    processes = settings.pop("processes", 1)
     store = store or JsonStore(folder / "kept")
     journal = Journal(str(folder / "output"), "job", run_id)
     ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
-    chosen = EngineSettings(run_id=run_id, **settings)
-    several = Engines(chosen, store, ledger, Place(str(folder / "output"), "job"), processes=processes)
-    with several if processes > 1 else Engine(chosen, store, ledger) as engine:
+    with Engine(EngineSettings(run_id=run_id, **settings), store, ledger) as engine:
         yield Asked(engine, ledger, store, journal)
     journal.close()

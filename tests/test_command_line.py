@@ -179,7 +179,6 @@ NOT_ALLOWED = [
     (["--limit", "2.5"], "--limit: '2.5' is no whole number."),
     (["--concurrency", "0"], "--concurrency: '0' is not allowed: it must be at least 1."),
     (["--timeout", "0"], "--timeout: '0' is not allowed: it must be more than 0."),
-    (["--workers", "65"], "--workers: '65' is not allowed: it must be at most 64."),
     (["--effort", "heroic"], "--effort: 'heroic' is not one of 'low', 'medium', 'high', 'xhigh', 'max'."),
     (["--max-cost", "cheap"], "--max-cost: 'cheap' is no number."),
     (["--prompt", "@missing.txt"], "--prompt: '@missing.txt' cannot be read: No such file or directory."),

@@ -119,12 +119,12 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_twice_ends_at_once(
-    number: signal.Signals, workers: int, simulator: Simulator, command: list[object]
+    number: signal.Signals, simulator: Simulator, command: list[object]
 ) -> None:
     simulator.change(latency=60)
-    process = start(*command, "--workers", workers)
+    process = start(*command)
     until(lambda: simulator.ledger(entries=False).in_flight == 4, process)
     process.send_signal(number)
     time.sleep(0.5)

@@ -157,9 +157,9 @@ def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(output: O
     assert (row["image"], row["error"]) == (r"/in/caf\udce9.jpg", r"half a pair: \ud83d")
 
 
-def in_flight(output: Output, run_id: str, process: int | None = None) -> Journal:
+def in_flight(output: Output, run_id: str) -> Journal:
     """A journal with one call that has not ended."""
-    journal = Journal(output.uri, "job", run_id, process)
+    journal = Journal(output.uri, "job", run_id)
     journal.sent({"call": 1, "started_at": STARTED, "image": f"{run_id}.png"})
     return journal
 
@@ -172,28 +172,6 @@ def test_a_journal_that_another_run_takes_in_meanwhile_is_passed_over(output: Ou
     assert first.path.name == "a.jsonl"
     first.path.with_name("b.jsonl").unlink()
     assert list(looking) == []
-
-
-def test_a_process_that_ends_well_while_it_is_waited_for_leaves_nothing(output: Output) -> None:
-    orphan = in_flight(output, "dead", process=0)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(lambda: list(leftovers(output.uri, "job")))
-        time.sleep(0.1)
-        assert not waiting.done()
-        orphan.forget()
-        assert waiting.result(10) == []
-
-
-def test_two_runs_that_wait_for_one_process_list_its_calls_once(output: Output) -> None:
-    orphan = in_flight(output, "dead", process=0)
-    starters = [Journal(output.uri, "job", name) for name in ("one", "two")]
-    with ThreadPoolExecutor() as pool:
-        waiting = [pool.submit(recover, output, "job", starter) for starter in starters]
-        time.sleep(0.1)
-        assert not any(one.done() for one in waiting)
-        orphan.close()
-        assert sum(len(one.result(10)) for one in waiting) == 1
-    assert not orphan.path.exists()
 
 
 def test_a_journal_removed_before_it_was_locked_is_opened_anew(output: Output) -> None:
@@ -210,14 +188,6 @@ def test_a_journal_removed_before_it_was_locked_is_opened_anew(output: Output) -
         started = starting.result(10)
     assert started.path == path and "new.png" in path.read_text()
     assert list(leftovers(output.uri, "job")) == [], "it is alive"
-
-
-def test_calls_of_a_process_that_has_ended_are_its_runs_while_that_lives(output: Output, journal: Journal) -> None:
-    run, process = Journal(output.uri, "job", "alive"), in_flight(output, "alive", process=0)
-    process.close()
-    assert recover(output, "job", journal) == [] and process.path.exists()
-    run.close()
-    assert len(recover(output, "job", journal)) == 1
 
 
 def test_a_line_torn_by_the_kill_is_passed_over(output: Output) -> None:

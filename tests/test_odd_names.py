@@ -26,10 +26,8 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_over_names_that_are_no_utf8(workers: int, images: Path, simulator: Simulator, tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(f"name: odd\nworkers: {workers}\n")
-    command = ["run", images, "--output", tmp_path / "out", "--job", tmp_path / "job.yaml", "--json"]
+def test_a_run_over_names_that_are_no_utf8(images: Path, simulator: Simulator, tmp_path: Path) -> None:
+    command = ["run", images, "--output", tmp_path / "out", "--name", "odd", "--json"]
     first = end(start(*command))
     assert first.status == 3, first.err
     assert "Traceback" not in first.err
@@ -44,7 +42,7 @@ def test_a_run_over_names_that_are_no_utf8(workers: int, images: Path, simulator
     names = {one.name for one in task_runs(newest_flow_run(), 7)}
     assert {f"prepare {WRITTEN}", f"ask {WRITTEN}"} <= names
 
-    second = end(start(*command, "--workers", 1))
+    second = end(start(*command))
     assert (second.status, second.summary["calls"], second.summary["cached"]) == (3, 0, 2)
     assert simulator.ledger().requests == 2
     assert len(pd.read_parquet(tmp_path / "out" / "results")) == 6

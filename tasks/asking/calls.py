@@ -18,14 +18,13 @@ from tasks.records import PreparedImage
 class CallLedger:
     """Rows of the `calls` table as calls end; filled on the engine's thread, drained by another."""
 
-    def __init__(self, journal: Journal, *, endpoint: str, preset: str, first: int = 1, step: int = 1) -> None:
-        """Calls are numbered from `first` on in steps, so that processes of one run never give the same number."""
+    def __init__(self, journal: Journal, *, endpoint: str, preset: str) -> None:
         self.total_usd = Decimal(0)
         self.count = 0
         self.journal = journal
         self.preset = preset
         self._fixed = {"endpoint": endpoint, "preset": preset, "tier": "standard"}
-        self._numbers = itertools.count(first, step)
+        self._numbers = itertools.count(1)
         self._rows: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -54,13 +53,6 @@ class CallLedger:
             self.total_usd += row["cost_usd"]
         with suppress(OutputError):  # the row is in the table all the same, and the next call stops the run
             self.journal.ended(row)
-
-    def take_in(self, rows: list[dict[str, Any]]) -> None:
-        """Rows of calls that another process of the run has made, and has in a journal of its own."""
-        with self._lock:
-            self._rows += rows
-            self.count += len(rows)
-            self.total_usd += sum((row["cost_usd"] for row in rows), Decimal(0))
 
     def drain(self) -> list[dict[str, Any]]:
         """Rows since the last drain."""

@@ -18,7 +18,6 @@ from tasks.asking.halting import ENDED_EARLY, Halt, Halting, at_once
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
-from tasks.asking.limits.spend import Spend
 from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
 from tasks.errors import SchemaError
 
@@ -28,9 +27,7 @@ T = TypeVar("T")
 class Engine:
     """Asks about pages until told to stop. Use as a context manager; `ask` may be called from many threads."""
 
-    def __init__(
-        self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger, spend: Spend | None = None
-    ) -> None:
+    def __init__(self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger) -> None:
         self.settings = settings
         self.ledger = ledger
         self.progress = Progress()
@@ -44,9 +41,8 @@ class Engine:
             settings.concurrency,
             per_second=settings.per_second,
             one_first=one_first(settings),
-            share=settings.share,
         )
-        self._limits = Limits(limiter, Budget(settings.max_cost, spend))
+        self._limits = Limits(limiter, Budget(settings.max_cost))
         self._halting = Halting(self._limits.wake_all)
 
     def __enter__(self) -> "Engine":

@@ -14,23 +14,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
 from typing import IO, Any, BinaryIO
 
 from config.settings import home
 from tasks.errors import OutputError
 from tasks.storage import explained
 
-ORPHAN_S = 30.0  # a process without its run gets so long to finish; later its calls are taken in by a later run
-LOOK_S = 0.05
-
 
 class Journal:
     """Appends one line a call; each line reaches the operating system before the method returns, or OutputError."""
 
-    def __init__(self, output: str, job: str, run_id: str, process: int | None = None) -> None:
-        """`process` numbers the journals of a run that asks with several processes. Raises OutputError."""
-        self.path = journal_path(output, job, run_id, process)
+    def __init__(self, output: str, job: str, run_id: str) -> None:
+        """Raises OutputError."""
+        self.path = journal_path(output, job, run_id)
         with explained(str(self.path)):
             self._file = self._open()
 
@@ -86,29 +82,13 @@ class Leftover:
 def leftovers(output: str, job: str) -> Iterator[Leftover]:
     """Journals of dead runs of this job and output; those whose run is alive are left alone.
 
-    A process whose run was killed still finishes its calls in flight: it is waited for, since their answers are paid.
     Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
     """
     folder = journal_folder(output, job)
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        run = path.with_name(f"{_run_of(path)}.jsonl")
-        if path != run and _is_alive(run):  # it records the calls of a process that has ended
-            continue
         with suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as file:
-            if _locked(file, seconds=ORPHAN_S if path != run else 0.0) and _is_there(file, path):
+            if _locked(file) and _is_there(file, path):
                 yield _read(path, file)
-
-
-def _run_of(path: Path) -> str:
-    return path.name.partition(".")[0]
-
-
-def _is_alive(run: Path) -> bool:
-    try:
-        with run.open("r+", encoding="utf-8") as file:
-            return not _locked(file) and _is_there(file, run)
-    except FileNotFoundError:
-        return False
 
 
 def _is_there(file: IO[Any], path: Path) -> bool:
@@ -119,22 +99,17 @@ def _is_there(file: IO[Any], path: Path) -> bool:
         return False
 
 
-def _locked(file: IO[str], seconds: float = 0.0) -> bool:
-    """Whether we could take the lock, which whoever writes the journal holds, within so many seconds."""
-    until = monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= until:
-                return False
-            sleep(LOOK_S)
-        else:
-            return True
+def _locked(file: IO[str]) -> bool:
+    """Whether we could take the lock, which whoever writes the journal holds."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(path: Path, lines: IO[str]) -> Leftover:
-    left = Leftover(_run_of(path), path)
+    left = Leftover(path.name.partition(".")[0], path)
     in_flight: dict[int, dict[str, Any]] = {}
     for line in lines:
         try:
@@ -150,9 +125,9 @@ def _read(path: Path, lines: IO[str]) -> Leftover:
     return left
 
 
-def journal_path(output: str, job: str, run_id: str, process: int | None = None) -> Path:
-    """The journal of one run, or of one of the processes that ask for it."""
-    return journal_folder(output, job) / (f"{run_id}.jsonl" if process is None else f"{run_id}.{process}.jsonl")
+def journal_path(output: str, job: str, run_id: str) -> Path:
+    """The journal of one run."""
+    return journal_folder(output, job) / f"{run_id}.jsonl"
 
 
 def journal_folder(output: str, job: str) -> Path:

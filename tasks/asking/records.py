@@ -41,7 +41,6 @@ class EngineSettings:
     cap_remedy: str = "Raise --max-cost"
     refresh: bool = False
     one_first: bool = False
-    share: float = 1.0  # of the endpoint's limits, where several processes ask for one run
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from tests.benchmark.contestants import CONTESTANTS, Bench, Task
 from tests.benchmark.images import SIZES, make_photos, total_bytes
 from tests.benchmark.measuring import BenchmarkError
 from tests.benchmark.resuming import resume
-from tests.benchmark.scaling import BATCH_SIZES, WORKERS, batch_sizes, scale, workers
+from tests.benchmark.scaling import BATCH_SIZES, batch_sizes, scale
 from tests.benchmark.services import prefect_server, simulator
 from tests.benchmark.splitting import split
 from tests.benchmark.storage import Disk, bucket
@@ -42,7 +42,7 @@ def main() -> int:
 
 def _run(folder: Path, options: argparse.Namespace) -> None:
     variants = full(options.images) if options.full else [_chosen(options)]
-    many = options.scale or options.batch_sizes is not None or options.workers is not None
+    many = options.scale or options.batch_sizes is not None
     wanted = not many and any(variant.s3 for variant in variants)
     with benches(folder, s3_latency=options.s3_latency if wanted else None) as (disk, s3):
         for count in options.scale or ():
@@ -50,9 +50,6 @@ def _run(folder: Path, options: argparse.Namespace) -> None:
         if options.batch_sizes is not None:
             sizes = options.batch_sizes or BATCH_SIZES
             print(batch_sizes(disk, options.images or BATCHED, sizes, options.rounds or 1), flush=True)
-        if options.workers is not None:
-            numbers = options.workers or WORKERS
-            print(workers(disk, options.images or ASKED_BY_SEVERAL, numbers, options.rounds or 1), flush=True)
         if not many:
             _compare_all(disk, s3, variants, options)
 
@@ -163,13 +160,6 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="N",
         help=f"tiny images with N a task run (default: {' '.join(map(str, BATCH_SIZES))})",
-    )
-    what.add_argument(
-        "--workers",
-        type=int,
-        nargs="*",
-        metavar="N",
-        help=f"tiny images asked about by N processes (default: {' '.join(map(str, WORKERS))})",
     )
     return parser
 

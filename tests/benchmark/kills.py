@@ -32,7 +32,6 @@ class Scene:
     simulator: Simulator
     prefect: PrefectServer
     in_flight: int
-    workers: int
 
     @property
     def output(self) -> Path:
@@ -43,7 +42,6 @@ class Scene:
         """`visionflow run`, always the same."""
         command = [sys.executable, "-m", "flows", "run", str(self.folder / "images"), "--output", str(self.output)]
         command += ["--concurrency", str(self.in_flight), "--prompt", "One word.", "--name", "killed", "--no-progress"]
-        command += ["--workers", str(self.workers)]
         environment = {
             **os.environ,
             "ANTHROPIC_BASE_URL": self.simulator.url,
@@ -67,7 +65,7 @@ def main() -> int:
     try:
         make_tiny(folder / "images", options.images)
         with simulator(folder, latency=options.latency) as api, prefect_server(folder) as prefect:
-            scene = Scene(folder, api, prefect, options.in_flight, options.workers)
+            scene = Scene(folder, api, prefect, options.in_flight)
             kills = kill_again_and_again(scene, options.images, options.kills, random.Random(options.seed))
             result = account(api.ledger(entries=True)["entries"], scene.output, kills, options.images)
     finally:
@@ -144,7 +142,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=2000, help="images of the run (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.005, help="seconds to an answer (default: %(default)s)")
     parser.add_argument("--in-flight", type=int, default=20, help="calls at once (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that ask (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave the folder with tables and logs")
     return parser

@@ -15,7 +15,6 @@ HEADER = ("tiny images", *COSTS, "Prefect's database")
 IN_FLIGHT = 50
 MORE = 100
 BATCH_SIZES = (1, 5, 20, 100, 400)
-WORKERS = (1, 2, 4)
 
 
 def scale(bench: Bench, count: int) -> str:
@@ -37,11 +36,6 @@ def batch_sizes(bench: Bench, count: int, sizes: Sequence[int], rounds: int) -> 
     """The table: the same images with each number of images a task run, in turns."""
     forced = {size: {"program": ("tests.benchmark.inside", "--batch-size", size)} for size in sizes}
     return _in_turns(bench, count, "images a task run", forced, rounds)
-
-
-def workers(bench: Bench, count: int, numbers: Sequence[int], rounds: int) -> str:
-    """The table: the same images asked about by each number of processes, in turns."""
-    return _in_turns(bench, count, "--workers", {n: {"options": ("--workers", n)} for n in numbers}, rounds)
 
 
 def _in_turns(bench: Bench, count: int, what: str, ways: Mapping[int, Mapping[str, Any]], rounds: int) -> str:

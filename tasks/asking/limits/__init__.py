@@ -1,5 +1,5 @@
 """What holds calls back: `limiter` (places and moments), `pacing` (the endpoint's headers), `rate` (what 429s teach),
-`budget` (the cap on dollars), `spend` (what is used of it, perhaps by several processes).
+`budget` (the cap on dollars).
 """
 
 from dataclasses import dataclass

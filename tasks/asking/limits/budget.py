@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from enum import Enum, auto
 
 from config.prices import Price
-from tasks.asking.limits.spend import Room, Spend
 from tasks.asking.question import Question
 from tasks.pricing import highest_cost
 from tasks.records import PreparedImage
@@ -38,35 +38,34 @@ class Reservation:
         self.cost = self.worst
 
 
-class Budget:
-    """The cap, and who waits for room under it. Lives on one event loop; what is spent may be other processes' too."""
+class Room(Enum):
+    """Whether one more call fits under the cap."""
 
-    def __init__(self, cap: Decimal | None, spend: Spend | None = None) -> None:
+    TAKEN = auto()
+    LATER = auto()  # calls in flight may leave room
+    NEVER = auto()
+
+
+class Budget:
+    """The cap, what is used and set aside of it, and who waits for room under it. Lives on one event loop."""
+
+    def __init__(self, cap: Decimal | None) -> None:
         self.cap = cap
-        self._spend = spend or Spend()
+        self.used = Decimal(0)  # US dollars paid, or perhaps paid
+        self.set_aside = Decimal(0)  # US dollars that calls in flight may still cost
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ending = False
 
     def wake_all(self) -> None:
-        """The run is ending: nobody waits any more for room, which a process that was killed would never give back."""
+        """The run is ending: nobody waits any more for room."""
         self._ending = True
         while self._waiting:
             self._waiting.popleft().set_result(None)
 
     @property
-    def used(self) -> Decimal:
-        """US dollars paid, or perhaps paid."""
-        return self._spend.used
-
-    @property
-    def set_aside(self) -> Decimal:
-        """US dollars that calls in flight may still cost."""
-        return self._spend.set_aside
-
-    @property
     def nearly_spent(self) -> bool:
         """Whether four fifths of the cap are used up: time for a warning."""
-        return nearly_spent(self.used, self.cap)
+        return self.cap is not None and self.used >= self.cap * WARNING_SHARE
 
     @asynccontextmanager
     async def reserved(self, worst: Decimal) -> AsyncIterator[Reservation]:
@@ -82,34 +81,35 @@ class Budget:
         try:
             yield reservation
         finally:
-            self._spend.settle(worst, reservation.cost)
+            self.set_aside -= worst
+            self.used += reservation.cost
             self._wake_next()
 
     async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
-        while (room := self._spend.reserve(worst, cap)) is not Room.TAKEN:
+        while (room := self._reserve(worst, cap)) is not Room.TAKEN:
             if room is Room.NEVER or self._ending:
                 self._wake_next()
                 raise BudgetSpent
             await self._change()
         self._wake_next()
 
+    def _reserve(self, worst: Decimal, cap: Decimal) -> Room:
+        """Set the worst case of a call aside if it fits."""
+        if self.used + self.set_aside + worst <= cap:
+            self.set_aside += worst
+            return Room.TAKEN
+        return Room.LATER if self.set_aside else Room.NEVER
+
     async def _change(self) -> None:
-        """Wait until a call of ours has ended, or for a moment where others' calls may have."""
+        """Wait until a call has ended."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        await asyncio.wait([waiter], timeout=self._spend.poll_s)
-        if not waiter.done():
-            self._waiting.remove(waiter)
+        await waiter
 
     def _wake_next(self) -> None:
         """Let the first in line look again; whoever finds an answer, room or none, wakes the next."""
         if self._waiting:
             self._waiting.popleft().set_result(None)
-
-
-def nearly_spent(used: Decimal, cap: Decimal | None) -> bool:
-    """Whether four fifths of the cap are used up."""
-    return cap is not None and used >= cap * WARNING_SHARE
 
 
 def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...]) -> Decimal:

@@ -31,7 +31,6 @@ class Limiter:
         *,
         per_second: float | None = None,
         one_first: bool = False,
-        share: float = 1.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.concurrency = concurrency
@@ -42,7 +41,7 @@ class Limiter:
         self._per_second = per_second
         self._clock = clock
         self._next_start = 0.0
-        self._pace = Pace(clock, share=share)
+        self._pace = Pace(clock)
         self._learned = LearnedRate(clock)
         self._fresh: deque[asyncio.Future[None]] = deque()
         self._repeated: deque[asyncio.Future[None]] = deque()

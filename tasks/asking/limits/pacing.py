@@ -78,9 +78,8 @@ class Bucket:
 class Pace:
     """Every limit that the endpoint has told of, and what calls in flight will still use of it."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic, *, share: float = 1.0) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._share = share  # of every limit is ours, where several processes ask for one run
         self._buckets: dict[str, Bucket] = {}
         self._output_due = 0.0  # output tokens of calls in flight, which the endpoint counts when they have ended
 
@@ -93,7 +92,7 @@ class Pace:
                 if name not in self._buckets:
                     self._buckets[name] = self._bucket(name)
                 due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
-                self._buckets[name].observe(limit * self._share, left * self._share, due)
+                self._buckets[name].observe(limit, left, due)
 
     def _bucket(self, name: str) -> Bucket:
         rounding = 0.0 if name == "requests" else ROUNDING
