@@ -10,13 +10,13 @@ from types import FrameType
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1, 2, 3, 4 or 130 (README: exit status)."""
-    from flows.arguments import parser
+    from flows.cli.arguments import parser
     from tasks.errors import StopRun, UsageError
 
     arguments = parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
-        from flows import commands
+        from flows.cli import commands
 
         return int(getattr(commands, arguments.command)(arguments))
     except UsageError as error:

@@ -6,11 +6,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
-from flows.ending import last_state
-from flows.opening import list_images, open_run, run_name
-from tasks.batches import batches
-from tasks.steps import ask_for, prepare, report
-from tasks.window import Window
+from tasks.orchestration.batches import batches
+from tasks.orchestration.ending import last_state
+from tasks.orchestration.opening import list_images, open_run, run_name
+from tasks.orchestration.steps import ask_for, prepare, report
+from tasks.orchestration.window import Window
 
 # Threads that only wait: the calls run on one event loop and decoding in child processes, each with limits of its own.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)

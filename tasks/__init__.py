@@ -1,5 +1,5 @@
-"""The steps of a run, in order: list, prepare, ask, record, report.
+"""The steps of a run, a room each: list, prepare, ask, record, report.
 
-Each step is a module or a package of plain functions that know nothing of Prefect; `tasks.steps` alone
-turns them into Prefect tasks.
+What they share has rooms beside them: planning, billing, schemas, storage, `errors.py` and `types.py`. All are plain
+Python; `orchestration` alone knows Prefect and turns the steps into its tasks.
 """

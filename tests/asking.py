@@ -17,7 +17,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 from tests.simulator_requests import picture
 
 MODEL = "claude-haiku-5-5"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import CLIENT_ENVIRONMENT, Server
-from flows.server_process import start_server
+from flows.cli.server import CLIENT_ENVIRONMENT, Server
+from flows.cli.server_process import start_server
 from tasks.simulator import Simulator
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server, serve_s3

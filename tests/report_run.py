@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.recording import table_schema, to_table
-from tasks.tables import STATUSES
+from tasks.recording.tables import STATUSES
+from tasks.recording.writer import table_schema, to_table
 
 START = datetime(2026, 11, 23, 15, 44, 12, tzinfo=UTC)
 RUN_ID = "20261123T154412Z-k3f9"

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from tasks.s3 import s3_filesystem
+from tasks.storage.s3 import s3_filesystem
 
 ROOT = Path(__file__).parents[1]
 

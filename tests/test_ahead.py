@@ -7,7 +7,7 @@ from time import sleep
 
 import pytest
 
-from tasks.ahead import ahead
+from tasks.storage.prefetch import ahead
 
 
 @pytest.fixture

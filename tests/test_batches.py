@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
 from tasks.listing import Images
-from tasks.records import Source
-from tasks.rows import Row, renewed, source_columns
+from tasks.orchestration.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
+from tasks.recording.rows import Row, renewed, source_columns
+from tasks.types import Source
 
 SOURCES = [
     Source(
@@ -136,7 +136,7 @@ def test_what_is_left_is_what_a_dictionary_would_leave(
 ) -> None:
     """Also where many URIs have the same hash."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.batches.hash", alike, raising=False)
+        patch.setattr("tasks.orchestration.batches.hash", alike, raising=False)
         remaining, simple = Remaining(listed), Dictionary(listed)
         for rows in kept:
             assert remaining.take(rows) == simple.take(rows)

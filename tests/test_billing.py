@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.asking import caller
-from tasks.billing import Bill, in_yuan
+from tasks.billing.bill import Bill, in_yuan
+from tasks.billing.pricing import NANO_USD
 from tasks.errors import PriceError
-from tasks.pricing import NANO_USD
 from tasks.simulator import Simulator
 from tests.asking import Asked, asking, page, pages, question, steps
 

@@ -28,14 +28,14 @@ from config.endpoints import endpoint
 from config.job import Job
 from config.presets import preset, preset_names
 from config.prices import prices_of
-from flows.arguments import parser
-from flows.commands import EXIT_STATUS
-from flows.jobs import load_job
-from tasks.recording import Output, TableFile, TableWriter, open_output, write_table_file
+from flows.cli.arguments import parser
+from flows.cli.commands import EXIT_STATUS
+from flows.cli.jobs import load_job
+from tasks.orchestration.summary import summary_of
+from tasks.recording.tables import STATUSES, TABLES
+from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
-from tasks.summary import summary_of
-from tasks.tables import STATUSES, TABLES
 from tests.own_tables import OwnTables, own_tables
 from tests.report_run import make_run
 

@@ -13,8 +13,9 @@ from PIL import Image
 from config.job import Job
 from config.presets import preset
 from flows.__main__ import main
-from flows.estimate import make_estimate
-from tasks.estimating import (
+from flows.cli.estimate import make_estimate
+from tasks.listing import list_images
+from tasks.planning.estimating import (
     Assumed,
     Measured,
     assumed_prompt,
@@ -24,10 +25,9 @@ from tasks.estimating import (
     measure,
     measure_all,
 )
-from tasks.listing import list_images
-from tasks.planning import make_plan, resolve
-from tasks.records import Source
+from tasks.planning.plan import make_plan, resolve
 from tasks.simulator import Simulator
+from tasks.types import Source
 
 ASSUMED = Assumed(prompt=Decimal(100), prompt_source="a test", output=Decimal(200), output_source="a test")
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 
 from tasks.errors import ImageError
 from tasks.preparing import image_header, planned_size, prepare_image, sniff_format
-from tasks.records import ImageRules, PreparedImage
+from tasks.types import ImageRules, PreparedImage
 from tests.golden import Golden, golden_files
 
 OCR = ImageRules(max_edge=2048, quality=95, model_edge=2576, model_tokens=4784, max_base64_bytes=5_000_000)

@@ -17,7 +17,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.server_process import ServerProcess, healthy
+from flows.cli.server_process import ServerProcess, healthy
 from tasks.simulator import Simulator
 from tests.runs import Ended, draw, end, rows, start
 from tests.s3 import s3_machine

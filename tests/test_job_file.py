@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from config.job import Job, job_name
-from flows.arguments import parser
-from flows.jobs import load_job
+from flows.cli.arguments import parser
+from flows.cli.jobs import load_job
 from tasks.errors import EndpointError, UsageError
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from tasks.asking.journal import Journal, journal_folder, leftovers
+from tasks.billing.pricing import NANO_USD
 from tasks.errors import OutputError
-from tasks.pricing import NANO_USD
-from tasks.recording import TableFile, run_folder, write_table_file
-from tasks.recovery import recover
+from tasks.recording.recovery import recover
+from tasks.recording.writer import TableFile, run_folder, write_table_file
 from tasks.simulator import Simulator
-from tasks.storage import Output, open_output
+from tasks.storage.output import Output, open_output
 from tests.asking import asking, pages
 
 STARTED = "2026-11-23T12:00:00+00:00"

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from flows import terminal
+from flows.cli import terminal
 from tasks.errors import SourceError
 from tasks.listing import Listing, list_images
 from tasks.listing.images import CHUNK, collect, collect_sorted
 from tasks.listing.kinds import Wanted
 from tasks.listing.objects import first_by_uri
-from tasks.records import Source
-from tasks.s3 import _timestamp, s3_filesystem
+from tasks.storage.s3 import _timestamp, s3_filesystem
+from tasks.types import Source
 from tests.benchmark.listing import CREDENTIALS, served
 from tests.runs import ROOT, forget_s3_connections, picture
 from tests.s3 import S3Server
@@ -391,7 +391,7 @@ def test_a_glob_that_finds_a_file_twice_lists_it_once(folder: Path) -> None:
 
 def test_listing_a_folder_waits_for_nothing_heavy(folder: Path) -> None:
     script = (
-        "import sys\nfrom tasks.listing import list_images\nfrom tasks.memory import leave_pandas_out\n"
+        "import sys\nfrom tasks.listing import list_images\nfrom tasks.recording.memory import leave_pandas_out\n"
         f"leave_pandas_out()\nprint(list_images({str(folder)!r}).total_bytes)\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

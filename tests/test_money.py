@@ -1,6 +1,6 @@
 from decimal import Decimal
 
-from tasks.money import cny, usd
+from tasks.billing.money import cny, usd
 
 
 def test_dollars_keep_every_digit() -> None:

@@ -150,8 +150,8 @@ def test_a_run_by_tables_of_ones_own(
     own_tables: OwnTables, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The packaged program, a preset and a gateway of the user's: prices, key and prompt are theirs."""
-    from tasks.storage import open_output
-    from tasks.summary import summary_of
+    from tasks.orchestration.summary import summary_of
+    from tasks.storage.output import open_output
 
     own_tables(
         presets='[shelf]\nmax_edge = 900\nquality = 90\nmax_tokens = 99\nprompt = "Which product is this?"',

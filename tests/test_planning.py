@@ -13,8 +13,8 @@ import pytest
 
 from config.job import Job
 from tasks.errors import EndpointError, OutputError, PriceError, SchemaError, SourceError, UsageError, VisionflowError
-from tasks.planning import Plan, make_plan, new_run_id
-from tasks.running import engine_settings
+from tasks.orchestration.running import engine_settings
+from tasks.planning.plan import Plan, make_plan, new_run_id
 from tasks.simulator import Simulator
 from tests.runs import draw
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from tasks.errors import ImageError
 from tasks.preparing import image_header, is_image_name, planned_size, prepare_image, sniff_format
 from tasks.preparing.containers.icc import is_srgb
-from tasks.records import ImageRules
+from tasks.types import ImageRules
 from tests.golden import ADOBE_RGB, CORNERS, DISPLAY_P3, golden_files, saved, target
 from tests.image_writers import exif_block
 
@@ -200,7 +200,7 @@ def test_an_srgb_profile_is_dropped_without_touching_a_pixel(file_format: str) -
 
 def test_what_fits_starts_no_decoder_and_does_not_even_load_one() -> None:
     script = (
-        "import sys; from tasks.preparing import *; from tasks.records import ImageRules\n"
+        "import sys; from tasks.preparing import *; from tasks.types import ImageRules\n"
         "pages = prepare_image(sys.stdin.buffer.read(), ImageRules(2048, 95, 2576, 4784))\n"
         "assert pages[0].width == 96\n"
         "assert not {'PIL', 'pyvips', 'prefect', 'multiprocessing'} & set(sys.modules)\n"

@@ -21,7 +21,7 @@ from PIL import Image
 from tasks.errors import ImageError
 from tasks.preparing import prepare_image
 from tasks.preparing.pool import MEMORY_BYTES
-from tasks.records import ImageRules
+from tasks.types import ImageRules
 from tests.golden import CORNERS, SIZE, golden_files, saved, target
 from tests.image_writers import png
 

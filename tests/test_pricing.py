@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from config.models import listed_models
 from config.prices import price_table, prices_of
+from tasks.billing.pricing import NANO_USD, Usage, cost_usd, uncached_cost, usage_of
 from tasks.errors import PriceError
-from tasks.pricing import NANO_USD, Usage, cost_usd, uncached_cost, usage_of
 from tasks.simulator import ledger
 from tasks.simulator.models import known_models
 from tasks.simulator.usage import Usage as SimulatedUsage

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ImageError
-from tasks.reading import SourceUnavailable, read_source
-from tasks.records import Source
+from tasks.storage.reading import SourceUnavailable, read_source
+from tasks.types import Source
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
 

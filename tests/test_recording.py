@@ -16,9 +16,9 @@ import pytest
 
 from config.job import Job
 from tasks.errors import OutputError
-from tasks.recording import TableWriter, open_output, table_schema, to_table
-from tasks.storage import Output
-from tasks.tables import RESULTS, TABLES
+from tasks.recording.tables import RESULTS, TABLES
+from tasks.recording.writer import TableWriter, open_output, table_schema, to_table
+from tasks.storage.output import Output
 from tests.s3 import S3Server
 
 FIRST, SECOND = "20261123T154412Z-k3f9", "20261124T010000Z-a1b2"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.recording import run_folder, table_schema, to_table
+from tasks.recording.writer import run_folder, table_schema, to_table
 from tasks.reporting import charts, figures, html
 from tasks.reporting.html import render_report
 from tests.report_run import MadeRun, make_run

@@ -11,11 +11,11 @@ from config.models import model_facts
 from tasks.asking.answer import Answer
 from tasks.asking.question import Question, Step
 from tasks.asking.records import Outcome, Page
+from tasks.billing.pricing import Usage
 from tasks.errors import ImageError
-from tasks.pricing import Usage
-from tasks.records import PreparedImage, Source
-from tasks.rows import Row, Transform, answered_row, is_open, renewed, typed, unavailable_row, unprepared_row
-from tasks.tables import RESULTS
+from tasks.recording.rows import Row, Transform, answered_row, is_open, renewed, typed, unavailable_row, unprepared_row
+from tasks.recording.tables import RESULTS
+from tasks.types import PreparedImage, Source
 
 SOURCE = Source("s3://in/a.jpg", "a.jpg", 1234, datetime(2026, 11, 23, 12, tzinfo=UTC), "etag")
 QUESTION = Question(

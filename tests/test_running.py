@@ -8,10 +8,10 @@ import pytest
 
 from config.job import Job
 from tasks.asking.halting import Halt
-from tasks.billing import spent_today
-from tasks.planning import make_plan
-from tasks.rows import answered_row
-from tasks.running import Run, spending_cap
+from tasks.billing.bill import spent_today
+from tasks.orchestration.running import Run, spending_cap
+from tasks.planning.plan import make_plan
+from tasks.recording.rows import answered_row
 from tasks.simulator import Simulator
 from tests.asking import JsonStore, page
 from tests.runs import draw

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.s3 import read_object_now, s3_filesystem
-from tasks.store import PrefectStore, storage_of
+from tasks.orchestration.store import PrefectStore, storage_of
+from tasks.storage.s3 import read_object_now, s3_filesystem
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image, ImageChops, ImageSequence, ImageStat
 
 from tasks.preparing import prepare_image
-from tasks.records import ImageRules
+from tasks.types import ImageRules
 from tests.draw_samples import drawn, encoded, expected
 from tests.sample_documents import DOCUMENTS, INVOICE, RECEIPT
 

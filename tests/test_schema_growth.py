@@ -12,10 +12,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.recording import TableWriter, open_output
+from tasks.recording.writer import TableWriter, open_output
 from tasks.schemas import AnswerSchema
 from tasks.schemas.loading import build_schema
-from tasks.storage import Output
+from tasks.storage.output import Output
 
 OLD_LINE = {"name": {"type": "string"}}
 NEW_LINE = {**OLD_LINE, "price": {"type": "string", "format": "decimal"}}

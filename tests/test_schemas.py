@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tasks.errors import SchemaError
-from tasks.records import PreparedImage
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.schemas.loading import build_schema, ready_schemas
+from tasks.types import PreparedImage
 from tests.api_rules import broken_rules
 
 MODELS = '''

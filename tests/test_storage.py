@@ -16,8 +16,8 @@ import pytest
 from s3fs import S3FileSystem
 
 from tasks.errors import OutputError, UsageError
-from tasks.s3 import s3_filesystem
-from tasks.storage import Output, explained, open_output
+from tasks.storage.output import Output, explained, open_output
+from tasks.storage.s3 import s3_filesystem
 from tests.s3 import S3Server
 
 TABLE = pa.table({"image": ["a.jpg", "b.jpg"], "page": [1, 2]})
@@ -62,7 +62,7 @@ def test_reading_what_is_not_there_says_so(output: Output) -> None:
 
 def test_a_killed_writer_leaves_only_whole_parts(tmp_path: Path) -> None:
     script = (
-        "import sys, pyarrow as pa; from tasks.storage import open_output\n"
+        "import sys, pyarrow as pa; from tasks.storage.output import open_output\n"
         "output = open_output(sys.argv[1]); table = pa.table({'n': list(range(200_000))})\n"
         "for n in range(100_000): output.write_table(f'part-{n:05}.parquet', table)"
     )
@@ -99,7 +99,7 @@ def test_a_full_disk_is_named() -> None:
 
 def test_a_file_cut_by_a_limit_leaves_nothing_behind(tmp_path: Path) -> None:
     script = (
-        "import resource, signal, sys; from tasks.storage import open_output\n"
+        "import resource, signal, sys; from tasks.storage.output import open_output\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "open_output(sys.argv[1]).write_text('report.html', 'x' * 10_000)"
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.batches import Remaining
 from tasks.errors import OutputError
-from tasks.records import Source
-from tasks.rows import source_columns
-from tasks.store import PrefectStore, result_storage, storage_of
+from tasks.orchestration.batches import Remaining
+from tasks.orchestration.store import PrefectStore, result_storage, storage_of
+from tasks.recording.rows import source_columns
+from tasks.types import Source
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
 

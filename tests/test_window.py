@@ -11,15 +11,15 @@ import pytest
 from prefect.client.schemas.objects import State, StateType
 
 from config.job import Job
-from tasks import window
 from tasks.asking.halting import Halt
 from tasks.asking.records import Page
-from tasks.batches import Batch, batches
 from tasks.errors import OutputError
-from tasks.planning import make_plan
+from tasks.orchestration import window
+from tasks.orchestration.batches import Batch, batches
+from tasks.orchestration.running import Run
+from tasks.orchestration.window import AHEAD, TAKING_TURNS, Window
+from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image
-from tasks.running import Run
-from tasks.window import AHEAD, TAKING_TURNS, Window
 from tests.asking import JsonStore
 from tests.runs import draw
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+from tasks.billing.pricing import Usage, usage_of
 from tasks.errors import EndpointError
-from tasks.pricing import Usage, usage_of
 
 TRUNCATED = ("max_tokens", "model_context_window_exceeded")
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 
 from tasks.asking.question import Question, request
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 
 PLACE = "the image's base64 text goes here"
 PATH = "/v1/messages"

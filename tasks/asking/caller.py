@@ -17,10 +17,10 @@ from tasks.asking.limits.budget import BudgetSpent, Reservation, worst_case
 from tasks.asking.limits.pacing import Load
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
+from tasks.billing.pricing import cost_usd
+from tasks.billing.tokens import image_tokens
 from tasks.errors import EndpointError, OutputError, PriceError
-from tasks.pricing import cost_usd
-from tasks.records import PreparedImage
-from tasks.tokens import image_tokens
+from tasks.types import PreparedImage
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

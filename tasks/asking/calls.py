@@ -12,7 +12,7 @@ from tasks.asking.failures import Failure
 from tasks.asking.journal import Journal
 from tasks.asking.question import Question
 from tasks.errors import OutputError
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 
 
 class CallLedger:

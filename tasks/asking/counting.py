@@ -7,9 +7,9 @@ import zlib
 from config.endpoints import Endpoint
 from tasks.asking.client import make_client
 from tasks.asking.question import Question, request
+from tasks.billing.tokens import PATCH
 from tasks.errors import EndpointError
-from tasks.records import PreparedImage
-from tasks.tokens import PATCH
+from tasks.types import PreparedImage
 
 
 def counted_prompt(endpoint: Endpoint, question: Question) -> int | None:

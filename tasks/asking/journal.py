@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO
 
 from config.settings import home
 from tasks.errors import OutputError
-from tasks.storage import explained
+from tasks.storage.output import explained
 
 
 class Journal:

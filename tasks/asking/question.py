@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from config.models import ModelFacts
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 
 # A model that thinks spends part of max_tokens on it; without room on top, a short answer may come back empty.
 THINKING_ROOM = {"low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}

@@ -10,7 +10,7 @@ from tasks.asking.answer import Answer, FitsSchema
 from tasks.asking.halting import ENDED_EARLY, Halt
 from tasks.asking.question import Step
 from tasks.errors import SchemaError
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 
 ALIKE_FAILURES = 10  # so many first answers that all fail the same way mean that the question is wrong
 

@@ -22,8 +22,8 @@ from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, 
 from tasks.listing.kinds import Wanted, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest
 from tasks.listing.objects import enough, from_s3, rooted
-from tasks.reading import NotAFile
-from tasks.s3 import explain_s3, is_s3
+from tasks.storage.reading import NotAFile
+from tasks.storage.s3 import explain_s3, is_s3
 from tasks.text import as_utf8
 
 __all__ = ["Images", "Listing", "OnDemand", "Picked", "Progress", "any_on_s3", "list_images"]

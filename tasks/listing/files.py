@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
-from tasks.reading import NotAFile, open_file
-from tasks.records import Source
+from tasks.storage.reading import NotAFile, open_file
+from tasks.types import Source
 
 
 def local_source(uri: str, name: str) -> Source:

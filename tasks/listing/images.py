@@ -8,8 +8,8 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from tasks.records import Source
-from tasks.s3 import is_s3
+from tasks.storage.s3 import is_s3
+from tasks.types import Source
 
 Progress = Callable[[int], object]
 

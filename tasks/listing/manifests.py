@@ -15,9 +15,9 @@ from tasks.listing.files import local_source, relative_name
 from tasks.listing.kinds import Wanted
 from tasks.listing.objects import describe, s3_source
 from tasks.preparing import is_image_name
-from tasks.reading import open_file
-from tasks.records import Source
-from tasks.s3 import is_s3, s3_filesystem
+from tasks.storage.reading import open_file
+from tasks.storage.s3 import is_s3, s3_filesystem
+from tasks.types import Source
 
 MANIFEST_EXTENSIONS = (".csv", ".parquet", ".txt")
 MANIFEST_COLUMNS = ("image", "uri", "url", "path", "file", "filename", "key", "source")

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, extension, has_wildcard, is_image, kind, literal
-from tasks.records import Source
-from tasks.s3 import s3_filesystem, split_uri
+from tasks.storage.s3 import s3_filesystem, split_uri
+from tasks.types import Source
 
 AT_ONCE = 64  # requests about single objects
 Facts = dict[str, Any]

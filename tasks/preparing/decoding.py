@@ -18,7 +18,7 @@ from tasks.preparing.pool import MEMORY_BYTES
 from tasks.preparing.prepare import as_it_is, check_pixels, is_ready
 from tasks.preparing.shrinking import is_plain, shrunk
 from tasks.preparing.sizes import planned_size
-from tasks.records import ImageRules, PreparedImage
+from tasks.types import ImageRules, PreparedImage
 
 Image.MAX_IMAGE_PIXELS = None  # ours is checked first, and is the user's to set
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 100_000_000  # editors leave histories of many MB

@@ -6,7 +6,7 @@ from tasks.errors import ImageError
 from tasks.preparing.containers.svg import on_canvas, read_svg, refers_outside, resized_svg, unpack_svg
 from tasks.preparing.encoding import Raster
 from tasks.preparing.sizes import planned_size
-from tasks.records import ImageRules
+from tasks.types import ImageRules
 
 
 def draw_svg(data: bytes, rules: ImageRules) -> Raster:

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops
 from tasks.errors import ImageError
 from tasks.preparing.formats import MEDIA_TYPES
 from tasks.preparing.sizes import base64_length
-from tasks.records import ImageRules, PreparedImage
+from tasks.types import ImageRules, PreparedImage
 
 _FEW_COLOURS = 256  # what a PNG palette holds
 _SHARP_COLOUR = 90  # from this quality on colour is kept at full resolution: coloured text blurs otherwise

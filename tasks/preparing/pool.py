@@ -11,9 +11,9 @@ from queue import LifoQueue
 from time import monotonic
 from typing import Any
 
-from tasks.children import start_module
 from tasks.errors import ImageError, StopRun
-from tasks.records import ImageRules, PreparedImage
+from tasks.preparing.children import start_module
+from tasks.types import ImageRules, PreparedImage
 
 FRAME = struct.Struct(">IQ")  # lengths of the JSON and of the bytes that follow
 MAX_IMAGES = 1000  # a child is replaced after so many, so that what decoders leak cannot add up

@@ -8,7 +8,7 @@ from tasks.preparing.formats import MEDIA_TYPES
 from tasks.preparing.headers import CONTAINERS, image_header, known_format, oriented
 from tasks.preparing.pool import decode_in_child
 from tasks.preparing.sizes import base64_length, planned_size
-from tasks.records import ImageRules, PreparedImage
+from tasks.types import ImageRules, PreparedImage
 
 
 def prepare_image(data: bytes, rules: ImageRules) -> list[PreparedImage]:

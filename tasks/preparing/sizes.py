@@ -1,7 +1,7 @@
 """How large an image is sent."""
 
-from tasks.records import ImageRules
-from tasks.tokens import seen_size
+from tasks.billing.tokens import seen_size
+from tasks.types import ImageRules
 
 API_MAX_EDGE = 8000  # a longer side is refused (https://platform.claude.com/docs/en/build-with-claude/vision)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tasks.errors import ImageError
 from tasks.preparing.pool import FRAME, MEMORY_BYTES
-from tasks.records import ImageRules, PreparedImage
+from tasks.types import ImageRules, PreparedImage
 
 GRACE_SECONDS = 5  # the parent's clock comes first
 

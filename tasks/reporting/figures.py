@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.tables import STATUSES, TOKEN_COLUMNS
+from tasks.recording.tables import STATUSES, TOKEN_COLUMNS
 
 Row = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks import money
-from tasks.recording import run_folder
+from tasks.billing import money
+from tasks.recording.writer import run_folder
 from tasks.reporting import charts, figures
 
 NO_VALUE = "–"

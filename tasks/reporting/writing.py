@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
-from tasks.recording import run_folder
+from tasks.recording.writer import run_folder
 from tasks.reporting import figures
 from tasks.reporting.html import render_report
-from tasks.storage import Output
+from tasks.storage.output import Output
 
 SAMPLE_ROWS = 500
 

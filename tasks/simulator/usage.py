@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.billing.tokens import image_tokens, seen_size
 from tasks.simulator.content import Block
 from tasks.simulator.models import Model
 from tasks.simulator.rules import Question
-from tasks.tokens import image_tokens, seen_size
 
 REQUEST_TOKENS = 8
 SCHEMA_TOKENS = 60  # of the system text that the API injects with a schema

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.presets import preset
-from tasks.storage import open_output
+from tasks.storage.output import open_output
 from tests.benchmark.floors import MAX_TOKENS, MODEL, PROMPT
 from tests.benchmark.measuring import BenchmarkError, Measured, measure
 from tests.benchmark.services import PrefectServer, Simulator, cpu_seconds

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tasks.asking.question import request
 from tasks.asking.records import Page
-from tasks.records import PreparedImage
+from tasks.types import PreparedImage
 from tests.asking import JsonStore, asking, question
 from tests.benchmark.storm import simulator
 from tests.simulator_requests import encoded

@@ -38,18 +38,18 @@ THREADS = {
 }
 # Where a step's name is looked up when it is called.
 STEPS = (
-    ("flows.conduct:make_plan", "start: the plan, endpoint and model checked"),
-    ("tasks.planning:list_images", "list"),
+    ("flows.cli.conduct:make_plan", "start: the plan, endpoint and model checked"),
+    ("tasks.planning.plan:list_images", "list"),
     ("flows.analyze_images:list_images", "list"),
-    ("tasks.preparation:read_source", "read"),
-    ("tasks.preparation:prepare_image", "prepare, in the process"),
-    ("tasks.store:PrefectStore.put", "keep answers (Prefect's result store)"),
-    ("tasks.store:PrefectStore.get", "keep answers (Prefect's result store)"),
-    ("tasks.steps:answered_row", "record"),
-    ("tasks.running:Run.record", "record"),
-    ("tasks.recording:TableWriter.close", "record"),
-    ("tasks.running:Run.finish", "report"),
-    ("tasks.steps:write_report", "report"),
+    ("tasks.preparing.preparers:read_source", "read"),
+    ("tasks.preparing.preparers:prepare_image", "prepare, in the process"),
+    ("tasks.orchestration.store:PrefectStore.put", "keep answers (Prefect's result store)"),
+    ("tasks.orchestration.store:PrefectStore.get", "keep answers (Prefect's result store)"),
+    ("tasks.orchestration.steps:answered_row", "record"),
+    ("tasks.orchestration.running:Run.record", "record"),
+    ("tasks.recording.writer:TableWriter.close", "record"),
+    ("tasks.orchestration.running:Run.finish", "report"),
+    ("tasks.orchestration.steps:write_report", "report"),
 )
 
 
@@ -70,7 +70,7 @@ class Inside:
 
     def install(self) -> None:
         """Import everything, and put a clock around each step."""
-        from flows.server import CLIENT_ENVIRONMENT
+        from flows.cli.server import CLIENT_ENVIRONMENT
 
         os.environ.update({name: value for name, value in CLIENT_ENVIRONMENT.items() if name not in os.environ})
         ours = time.process_time()
@@ -80,7 +80,7 @@ class Inside:
         for target, step in STEPS:
             _wrap(target, partial(self._clocks.timed, step))
         _wrap("flows.analyze_images:open_run", partial(_noted, before=self._flow_starts))
-        _wrap("tasks.preparation:prepare_image", partial(_noted, before=self._prepares, after=self._prepares))
+        _wrap("tasks.preparing.preparers:prepare_image", partial(_noted, before=self._prepares, after=self._prepares))
         _wrap("tasks.asking.engine:make_client", partial(_noted, after=self._loop_runs))
 
     def _flow_starts(self) -> None:
@@ -112,7 +112,7 @@ def _nothing() -> None: ...
 
 def force_batch_size(size: int) -> None:
     """Every run has so many images a batch, but for its first few, which grow to that size."""
-    for module in ("tasks.batches", "tasks.window"):
+    for module in ("tasks.orchestration.batches", "tasks.orchestration.window"):
         _wrap(f"{module}:batch_size", lambda _: lambda images: size)
 
 

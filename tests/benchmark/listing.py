@@ -89,9 +89,9 @@ def figures(found: dict[str, Any], step: str) -> list[str]:
 
 def listed(source: str) -> dict[str, Any]:
     """List the source, then take over a first tenth from finished batches."""
-    import tasks.planning  # noqa: F401  # what a run has loaded before it lists
+    import tasks.planning.plan  # noqa: F401  # what a run has loaded before it lists
     from tasks.listing import list_images
-    from tasks.s3 import is_s3, s3_filesystem
+    from tasks.storage.s3 import is_s3, s3_filesystem
 
     if is_s3(source):
         s3_filesystem().call_s3("list_objects_v2", Bucket="pictures", Prefix="none/")  # a connection, botocore's data
@@ -112,8 +112,8 @@ def listed(source: str) -> dict[str, Any]:
 
 def skip_a_tenth(images: Any) -> int:
     """Images that are left once finished batches have told of the first tenth; the rows are made here too."""
-    from tasks.batches import Remaining
-    from tasks.rows import source_columns
+    from tasks.orchestration.batches import Remaining
+    from tasks.recording.rows import source_columns
 
     remaining = Remaining(images)
     for start in range(0, len(images) // 10, BATCH):

@@ -26,8 +26,8 @@ from config.presets import preset, preset_names
 from tasks.preparing import image_header, planned_size, prepare_image
 from tasks.preparing.decoding import decode
 from tasks.preparing.encoding import Raster, encode
-from tasks.records import ImageRules
 from tasks.simulator.ocr import Reader, model_folder
+from tasks.types import ImageRules
 from tests.benchmark.images import make_photos
 from tests.benchmark.measuring import spread, table
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.server import CLIENT_ENVIRONMENT, Server
-from flows.server_process import start_server
+from flows.cli.server import CLIENT_ENVIRONMENT, Server
+from flows.cli.server_process import start_server
 
 ROOT = Path(__file__).parents[2]
 START_S = 30.0

@@ -9,9 +9,9 @@ from enum import Enum, auto
 
 from config.prices import Price
 from tasks.asking.question import Question
-from tasks.pricing import highest_cost
-from tasks.records import PreparedImage
-from tasks.tokens import image_tokens
+from tasks.billing.pricing import highest_cost
+from tasks.billing.tokens import image_tokens
+from tasks.types import PreparedImage
 
 # Tokens the API adds around a request of ours (roles, schema instructions); generous, since this is a worst case.
 OVERHEAD_TOKENS = 1000

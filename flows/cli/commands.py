@@ -1,0 +1,116 @@
+"""One function a command: it does the work by the modules it imports, prints, and returns the exit status."""
+
+import argparse
+import gc
+import json
+import sys
+from typing import Any
+
+from tasks.errors import UsageError
+
+EXIT_STATUS = {"completed": 0, "completed_with_failures": 3, "paused": 4, "stopped": 1, "interrupted": 130}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask about every image of the source."""
+    gc.disable()  # while importing; see `conduct`
+    from flows.cli.jobs import load_job
+    from flows.cli.server import find_or_start
+
+    source, output, job = load_job(arguments)
+    if output is None:
+        raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
+    server = find_or_start()  # before anything heavier is imported: it takes longest
+    from flows.cli.conduct import conduct
+    from flows.cli.terminal import Terminal
+
+    terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
+    return _end(conduct(source, output, job, server=server, terminal=terminal), as_json=arguments.json)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the samples against the simulator; every one but the damaged file must have a good answer."""
+    gc.disable()
+    from flows.cli.server import find_or_start
+
+    server = find_or_start()
+    from flows.cli.demo import DAMAGED, demonstrate
+    from flows.cli.terminal import Terminal
+
+    terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
+    summary = demonstrate(arguments.output, server=server, terminal=terminal)
+    _end(summary, as_json=arguments.json)
+    return 0 if summary["failed"] == DAMAGED else 1
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Say what a run would cost."""
+    from flows.cli.estimate import print_estimate
+    from flows.cli.jobs import load_job
+
+    source, output, job = load_job(arguments)
+    print_estimate(source, output, job, as_json=arguments.json)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the report of a run and print its summary."""
+    from flows.cli.report import print_report
+
+    print_report(arguments.output, arguments.run, as_json=arguments.json)
+    return 0
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Serve the simulator until interrupted."""
+    from tasks.simulator.ocr import model_folder
+    from tasks.simulator.server import serve
+    from tasks.simulator.settings import Settings
+
+    try:
+        settings = Settings(
+            port=arguments.port,
+            latency=arguments.latency,
+            faults=arguments.faults,
+            seed=arguments.seed,
+            ocr=not arguments.no_ocr and model_folder() is not None,
+        )
+        serve(settings, _simulator_ready)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"Cannot listen on port {arguments.port}: {error.strerror}. Take another --port.") from None
+    return 0
+
+
+def prices(arguments: argparse.Namespace) -> int:
+    """Print the price table."""
+    from flows.cli.prices import print_prices
+
+    print_prices(as_json=arguments.json)
+    return 0
+
+
+def serve(_: argparse.Namespace) -> int:
+    """Serve the deployments."""
+    from flows.cli.serving import serve_deployments
+
+    serve_deployments()
+    return 0
+
+
+def _simulator_ready(url: str) -> None:
+    lines = [
+        url,
+        "Simulates the Messages API: its answers are marked as simulated and cost nothing. Ctrl-C ends it.",
+        f"Use it:  visionflow run FOLDER --output OUT --endpoint {url}   (with any ANTHROPIC_API_KEY)",
+        f"Ledger:  {url}/simulator/ledger",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _end(summary: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return EXIT_STATUS[summary["status"]]

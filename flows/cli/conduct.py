@@ -1,0 +1,83 @@
+"""Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
+
+import gc
+from typing import Any
+
+from config.job import Job
+from flows.cli.server import Server, drop_unsent_events
+from flows.cli.server_process import healthy
+from flows.cli.terminal import Terminal, counted, shortened
+from tasks.errors import StopRun
+from tasks.planning.plan import Plan, make_plan
+from tasks.recording.memory import leave_pandas_out
+
+
+def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> dict[str, Any]:
+    """Plan, run, and return the summary.
+
+    StopRun when the run could not start, or something could not be written at its end.
+    """
+    leave_pandas_out()
+    with terminal.listing() as progress:
+        plan = make_plan(source, output, job, progress)
+    announce(plan, terminal)
+    server.set_environment()
+    import prefect  # noqa: F401  # while the server is starting
+
+    terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    from httpx import HTTPError
+    from prefect.exceptions import CancelledRun
+
+    from flows.analyze_images import analyze_images
+    from tasks.orchestration import opening
+
+    opening.plans[opening.plan_key(source, output, job)] = plan
+    opening.watchers.append(terminal.watch)
+    gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
+    gc.enable()
+    unreported: Exception | None = None
+    try:
+        analyze_images(source, output, job)
+    except (StopRun, CancelledRun) as error:
+        if terminal.run is None or terminal.run.summary is None:
+            raise  # before the first row
+        unreported = None if terminal.run.engine.halt else error  # why it was halted, the summary says
+    except HTTPError:  # of Prefect's client, at the end of the run
+        if terminal.run is None or terminal.run.summary is None or healthy(server.url):
+            raise
+        terminal.note("Prefect's server is gone: its UI lacks the end of this run. Results and bill are complete.")
+        drop_unsent_events()
+    finally:
+        opening.watchers.remove(terminal.watch)
+    assert terminal.run is not None
+    assert terminal.run.summary is not None
+    terminal.failures(terminal.run.failures)
+    terminal.summary(terminal.run.summary)
+    if unreported is not None:
+        raise unreported
+    return terminal.run.summary
+
+
+def announce(plan: Plan, terminal: Terminal) -> None:
+    """What was found, before anything is asked."""
+    listing = plan.listing
+    terminal.say(
+        "Listed",
+        f"{counted(len(listing.images), 'image')} ({size(listing.total_bytes)}) in {shortened(listing.source)}",
+    )
+    if listing.passed_over:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(listing.passed_over.items()))
+        terminal.say("", f"passed over what is no image: {kinds}")
+    for notice in plan.notices:
+        terminal.say("Note", notice)
+    if plan.simulated:
+        terminal.say("Note", f"{plan.endpoint.base_url} is the simulator: answers are simulated, nothing is spent.")
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

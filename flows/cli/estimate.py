@@ -1,0 +1,254 @@
+"""`visionflow estimate`: what a run would cost with this model, with every other, online and in batches."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from config.job import Job, job_name
+from config.models import listed_models
+from config.presets import preset, preset_names
+from config.prices import price_table
+from flows.cli.columns import print_table
+from flows.cli.terminal import Terminal, counted
+from tasks.asking.client import Checked
+from tasks.asking.counting import counted_prompt
+from tasks.errors import EndpointError, OutputError
+from tasks.listing import Listing, OnDemand, list_images
+from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
+from tasks.planning.plan import Asked, batch_prefix, check, image_rules, resolve
+from tasks.recording.memory import leave_pandas_out
+from tasks.storage.output import open_output
+from tasks.types import Source
+
+# So many earlier answers of the job tell more of the next than an assumption does.
+ENOUGH_ANSWERS = 5
+COUNTED = "counted by"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What there is to ask about, what is assumed, and the offers: the job's own first."""
+
+    listing: Listing
+    to_ask: int
+    pages: int
+    unreadable: int
+    kept: int
+    kept_usd: Decimal
+    duplicates: int
+    duplicates_usd: Decimal
+    assumed: Assumed
+    models: list[Offer]
+    presets: list[Offer]
+    notices: tuple[str, ...]
+
+
+def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
+    """Estimate and print; StopRun or UsageError where a run would stop too."""
+    leave_pandas_out()
+    asked = described(resolve(job))
+    with Terminal(quiet=as_json).listing() as progress:
+        listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
+    estimate = make_estimate(listing, asked, output)
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(estimate), default=_plain) + "\n")
+    else:
+        _print(estimate, asked)
+
+
+def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimate:
+    """Measure what is left after kept answers and duplicates, and price it."""
+    name = asked.job.name or job_name(listing.source)
+    fresh, kept_usd = _fresh(listing, asked, output)
+    repeated = duplicates(fresh)
+    again = set(repeated)
+    sizes = measure_all(fresh.pick([position for position in range(len(fresh)) if position not in again]))
+    measured = [size for size in sizes if size is not None]
+    assumed = _assumed(asked, output, name)
+    return Estimate(
+        listing=listing,
+        to_ask=len(measured),
+        pages=sum(size.pages for size in measured),
+        unreadable=len(sizes) - len(measured),
+        kept=len(listing.images) - len(fresh),
+        kept_usd=kept_usd,
+        duplicates=len(repeated),
+        duplicates_usd=_cost(fresh.pick(repeated), asked, assumed),
+        assumed=assumed,
+        models=_by_model(measured, asked, assumed),
+        presets=_by_preset(measured, asked, assumed),
+        notices=asked.notices,
+    )
+
+
+def described(asked: Asked) -> Asked:
+    """The job at the endpoint as it describes itself, with the notices of a run.
+
+    An estimate also works offline and without a key: what would stop a run is a notice here, and nothing else is asked
+    of the endpoint then.
+    """
+    try:
+        return asked.at(check(asked.endpoint, asked.job))
+    except EndpointError as error:
+        silent = replace(asked.endpoint, count_tokens=False)
+        asked = asked.at(Checked(silent, simulated=False, model_known=False))
+        stopped = f"{error} A run would stop here; the estimate goes on without the endpoint."
+        return replace(asked, notices=(*asked.notices, stopped))
+
+
+def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:
+    """What asking the job's question about these files would cost."""
+    measured = [size for size in measure_all(sources) if size is not None]
+    offer = make_offer(measured, asked, model=asked.job.model, preset=asked.preset, assumed=assumed)
+    return offer.online_usd if offer else Decimal(0)
+
+
+def _by_model(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
+    here = {price.model for price in price_table() if price.endpoint == asked.endpoint.prices}
+    others = [name for name in (*listed_models(), *sorted(here)) if name in here and name != asked.job.model]
+    offers = [
+        make_offer(measured, asked, model=model, preset=asked.preset, assumed=assumed)
+        for model in dict.fromkeys([asked.job.model, *others])
+    ]
+    return [offer for offer in offers if offer is not None]
+
+
+def _by_preset(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
+    """The job's model with each preset; another preset brings its own prompt and its own length of answers."""
+    offers = []
+    for name in preset_names():
+        chosen = preset(name)
+        other = Assumed(assumed_prompt(chosen.prompt, asked.job.model), "", Decimal(chosen.typical_output), "")
+        as_asked = name == asked.preset.name
+        offer = make_offer(
+            measured, asked, model=asked.job.model, preset=chosen, assumed=assumed if as_asked else other
+        )
+        offers += [offer] if offer else []
+    return offers
+
+
+def _assumed(asked: Asked, output: str | None, name: str) -> Assumed:
+    question = asked.steps[0].question
+    counted = counted_prompt(asked.endpoint, question)
+    if counted is not None:
+        prompt, prompt_source = Decimal(counted), f"{COUNTED} {asked.endpoint.base_url}"
+    else:
+        text = question.prompt + (question.system or "") + (json.dumps(question.schema) if question.schema else "")
+        prompt, prompt_source = assumed_prompt(text, question.model), "assumed from the prompt's length"
+    learned = _learned_output(asked, output, name)
+    if learned is not None:
+        return Assumed(prompt, prompt_source, *learned)
+    return Assumed(prompt, prompt_source, Decimal(asked.preset.typical_output), "assumed, as no earlier run tells")
+
+
+def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decimal, str] | None:
+    """Mean output tokens of the job's earlier answers by the same model and preset."""
+    if output is None:
+        return None
+    columns = ["model", "preset", "output_tokens", "cached"]
+    try:
+        table = open_output(output).read_table(f"results/job={name}", columns=columns)
+    except OutputError:  # no earlier run
+        return None
+    wanted = (asked.job.model, asked.preset.name)
+    answers = [
+        row["output_tokens"]
+        for row in table.to_pylist()
+        if (row["model"], row["preset"]) == wanted and row["output_tokens"] and not row["cached"]
+    ]
+    if len(answers) < ENOUGH_ANSWERS:
+        return None
+    mean = (Decimal(sum(answers)) / len(answers)).quantize(Decimal("0.1"))
+    return mean, f"mean of {len(answers):,} earlier answers"
+
+
+def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand, Decimal]:
+    """The files that a run would ask about, and what the answers that it would not ask for again had cost."""
+    kept_usd = Decimal(0)
+    if output is None:
+        return listing.images, kept_usd
+    from tasks.orchestration.batches import Remaining
+    from tasks.orchestration.store import PrefectStore, storage_of
+
+    rules = image_rules(asked.preset, asked.facts, asked.endpoint)
+    finished = PrefectStore(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
+    remaining = Remaining(listing.images)
+    for rows in finished:
+        kept_usd += sum(Decimal(row["kept_usd"]) for row in remaining.take(rows))
+    return remaining.left, kept_usd
+
+
+def _print(estimate: Estimate, asked: Asked) -> None:
+    terminal = Terminal()
+    listing = estimate.listing
+    terminal.say("Listed", f"{counted(len(listing.images), 'image')} in {listing.source}")
+    if estimate.kept:
+        terminal.say("Less", f"{estimate.kept:,} done before: saves ${estimate.kept_usd:.4f}")
+    if estimate.duplicates:
+        terminal.say("Less", f"{counted(estimate.duplicates, 'duplicate')}: saves ${estimate.duplicates_usd:.4f}")
+    if estimate.unreadable:
+        terminal.say("Less", f"{estimate.unreadable:,} that cannot be read")
+    more = f" ({estimate.pages:,} pages)" if estimate.pages != estimate.to_ask else ""
+    terminal.say("To ask", f"{counted(estimate.to_ask, 'image')}{more}, preset {asked.preset.name}")
+    assumed = estimate.assumed
+    terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
+    terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
+    for notice in estimate.notices:
+        terminal.say("Note", notice)
+    _print_offers("model", [(offer.model, offer) for offer in estimate.models])
+    _print_offers(f"preset, with {asked.job.model}", [(offer.preset, offer) for offer in estimate.presets])
+    for sentence in certainty(assumed, asked):
+        terminal.say("Note" if sentence.startswith("No call") else "", sentence)
+
+
+def certainty(assumed: Assumed, asked: Asked) -> list[str]:
+    """What of the estimate is exact, and what is not."""
+    exact, rest = "the tokens of the images, by the published rule", "the prompt"
+    if assumed.prompt_source.startswith(COUNTED):
+        exact += f", and of the prompt with {asked.job.model} and preset {asked.preset.name}"
+        rest = "the prompt with other models and presets"
+    return [
+        "No call was paid for.",
+        f"Exact: {exact}.",
+        f"Assumed: {rest}, and how long the answers are. Repeated calls and fallbacks are not counted.",
+    ]
+
+
+def _print_offers(title: str, offers: list[tuple[str, Offer]]) -> None:
+    rows = [
+        (
+            name,
+            f"{offer.input_tokens:,}",
+            f"{offer.output_tokens:,}",
+            f"${offer.online_usd:,.4f}",
+            f"${offer.batch_usd:,.4f}" if offer.batch_usd is not None else "-",
+        )
+        for name, offer in offers
+    ]
+    print_table((title,), ("input tokens", "output tokens", "online", "in batches"), rows)
+
+
+def _as_json(estimate: Estimate) -> dict[str, Any]:
+    listing = estimate.listing
+    return {
+        "source": listing.source,
+        "images": len(listing.images),
+        "to_ask": estimate.to_ask,
+        "pages": estimate.pages,
+        "unreadable": estimate.unreadable,
+        "kept": estimate.kept,
+        "kept_usd": estimate.kept_usd,
+        "duplicates": estimate.duplicates,
+        "duplicates_usd": estimate.duplicates_usd,
+        "assumed": asdict(estimate.assumed),
+        "models": [asdict(offer) for offer in estimate.models],
+        "presets": [asdict(offer) for offer in estimate.presets],
+        "notices": estimate.notices,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else str(value)

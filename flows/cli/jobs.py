@@ -1,0 +1,155 @@
+"""From options and a job file to a job."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from config.checking import check_tables
+from config.endpoints import endpoint
+from config.job import Job
+from config.presets import preset
+from config.tables import ConfigError
+from flows.cli.arguments import did_you_mean
+from tasks.errors import EndpointError, UsageError
+
+# Not part of the job itself.
+PLACES = ("source", "output")
+FIELDS = tuple(field.alias or name for name, field in Job.model_fields.items())
+SETTINGS = (*PLACES, *FIELDS)
+# Options whose name is not that of the field; a job file may say either.
+OPTIONS = {"label": "labels"}
+REPEATABLE = ("labels", "fallback_prompt", "fallback_model", "include", "exclude")
+WRONG = {
+    "literal_error": "is not one of {expected}",
+    "greater_than": "is not allowed: it must be more than {gt}",
+    "greater_than_equal": "is not allowed: it must be at least {ge}",
+    "less_than_equal": "is not allowed: it must be at most {le}",
+    "string_type": "is no text; put it in quotes",
+    "tuple_type": "is no list",
+    "value_error": "{error}",
+    "decimal_max_places": "has more than {decimal_places} decimals",
+}
+WRONG_KINDS = {
+    "int": "is no whole number",
+    "float": "is no number",
+    "decimal": "is no number",
+    "finite": "is no number",
+    "bool": "is neither true nor false",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value, and the words that say where a person wrote it."""
+
+    value: Any
+    place: str
+
+
+def load_job(arguments: argparse.Namespace) -> tuple[str, str | None, Job]:
+    """Source, output and job; an option given overrides the job file.
+
+    Raises UsageError, or EndpointError for an endpoint that is none; both say where the value stands.
+    """
+    check_configuration()
+    given = _job_file(arguments.job_file) if arguments.job_file else {}
+    given |= {
+        name: Given(value, _option(name))
+        for name, value in vars(arguments).items()
+        if name in SETTINGS and value is not None
+    }
+    source, output = (_place(given.pop(name, None)) for name in PLACES)
+    if not source:
+        raise UsageError("SOURCE is missing: name a folder, a file, a glob, a manifest or s3://bucket/prefix.")
+    job = _job(given)
+    _check_names(job, given)
+    return source, output, job
+
+
+def check_configuration() -> None:
+    """Raise UsageError unless every row of the TOML files can be used."""
+    try:
+        check_tables()
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _job(given: dict[str, Given]) -> Job:
+    try:
+        return Job(**{name: one.value for name, one in given.items()})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
+
+
+def _explained(problem: Any) -> str:
+    """The value, and what is wrong with it."""
+    kind, value = problem["type"], repr(problem["input"])
+    said = WRONG.get(kind) or WRONG_KINDS.get(kind.partition("_")[0])
+    context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
+    if "expected" in context:
+        context["expected"] = context["expected"].replace(" or ", ", ")
+    said = said.format(**context) if said else problem["msg"]
+    return f"{value if len(value) <= 80 else value[:80] + '...'} {said}"
+
+
+def _check_names(job: Job, given: dict[str, Given]) -> None:
+    try:
+        preset(job.preset)
+    except LookupError as error:
+        raise UsageError(f"{given['preset'].place}: {error.args[0]}") from None
+    try:
+        endpoint(job.endpoint_name)
+    except LookupError as error:
+        place = given["endpoint"].place if job.endpoint else "ANTHROPIC_BASE_URL"
+        raise EndpointError(f"{place}: {error.args[0]}") from None
+
+
+def _place(given: Given | None) -> str | None:
+    """SOURCE or --output, which only a job file can give as something else than text."""
+    if given is None or given.value == "":
+        return None
+    if not isinstance(given.value, str):
+        raise UsageError(f"{given.place}: {given.value!r} is no text; put it in quotes.")
+    return given.value
+
+
+def _job_file(path: str) -> dict[str, Given]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the job file {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"The job file {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"The job file {path} must hold `option: value` lines.")
+    given: dict[str, Given] = {}
+    for name, value in values.items():
+        setting = _setting(path, str(name))
+        if setting in given:
+            raise UsageError(f"{path}: {name}: this setting stands there twice.")
+        given[setting] = Given(
+            [value] if isinstance(value, str) and setting in REPEATABLE else value, f"{path}: {name}"
+        )
+    return {setting: one for setting, one in given.items() if one.value is not None}
+
+
+def _setting(path: str, name: str) -> str:
+    """The setting that a job file means, which may be spelt like the option."""
+    spelt = name.removeprefix("--").replace("-", "_")
+    setting = OPTIONS.get(spelt, spelt)
+    if setting not in SETTINGS:
+        hint = did_you_mean(spelt, (*SETTINGS, *OPTIONS)) or "`visionflow run --help` lists them."
+        raise UsageError(f"{path}: there is no setting {name!r}. {hint}")
+    return setting
+
+
+def _option(setting: str) -> str:
+    """The setting's option, as a person types it."""
+    spelt = {field: option for option, field in OPTIONS.items()}.get(setting, setting)
+    return "SOURCE" if setting == "source" else f"--{spelt.replace('_', '-')}"

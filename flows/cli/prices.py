@@ -1,0 +1,43 @@
+"""`visionflow prices`: the price table as it is used."""
+
+import json
+import sys
+from dataclasses import asdict
+
+from config.prices import Price, price_table
+from config.tables import file_of
+from flows.cli.columns import print_table
+from flows.cli.jobs import check_configuration
+
+FIGURES = ("input", "output", "cache write", "cache read", "batch")
+
+
+def print_prices(*, as_json: bool) -> None:
+    """Every rate, where it comes from and when it was checked. Raises UsageError for a table that cannot be used."""
+    check_configuration()
+    prices = price_table()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(price) for price in prices], default=str) + "\n")
+        return
+    rows = [(_model(price), price.endpoint, price.vendor, *_rates(price)) for price in prices]
+    print_table(("model", "endpoint", "vendor"), FIGURES, rows, title="US dollars per million tokens")
+    notes = [
+        f"{endpoint}: checked {day}, {source}"
+        for endpoint, day, source in sorted({(price.endpoint, price.checked, price.source) for price in prices})
+    ]
+    notes += ["cache write: for 5 minutes; --json has 1 hour too. batch: factor of Message Batches."]
+    notes += [f"Edit {file_of('prices')}, or add a prices.toml of your own (README: Your own tables)."]
+    sys.stdout.write("\n".join(notes) + "\n")
+
+
+def _model(price: Price) -> str:
+    if price.up_to is not None:
+        return f"{price.model} ≤{price.up_to // 1000}k"
+    if price.over is not None:
+        return f"{price.model} >{price.over // 1000}k"
+    return price.model
+
+
+def _rates(price: Price) -> list[str]:
+    rates = (price.input, price.output, price.cache_write_5m, price.cache_read, price.batch_factor)
+    return [str(rate) if rate is not None else "-" for rate in rates]

@@ -1,0 +1,49 @@
+"""`visionflow report`: the HTML report and the summary of a run that has ended."""
+
+import json
+import re
+import sys
+from pathlib import PurePosixPath
+
+from flows.cli.terminal import Terminal
+from tasks.errors import OutputError, UsageError
+from tasks.orchestration.summary import summary_of
+from tasks.recording.memory import leave_pandas_out
+from tasks.recording.writer import run_folder
+from tasks.reporting.writing import write_report
+from tasks.storage.output import Output, open_output
+
+RUN_FILE = re.compile(r"runs/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/run\.parquet")
+
+
+def print_report(uri: str, run_id: str | None, *, as_json: bool) -> None:
+    """Write the report of the run, or of the newest one, and say how it went in the words of the run itself."""
+    leave_pandas_out()
+    output = open_output(uri)
+    job, run = _find(output, run_id)
+    write_report(output, job, run)
+    row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0]
+    costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
+    summary = summary_of(output, row, costs)
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+        return
+    terminal = Terminal()
+    terminal.say("Run", f"{run} of {job}: {row['images']:,} images from {row['source']}")
+    terminal.summary(summary)
+
+
+def _find(output: Output, run_id: str | None) -> tuple[str, str]:
+    try:
+        found = [match for name in output.list("runs") if (match := RUN_FILE.fullmatch(str(PurePosixPath(name))))]
+    except OutputError:
+        found = []
+    chosen = [match for match in found if run_id in (None, match["run"])]
+    if not chosen:
+        known = ", ".join(sorted(match["run"] for match in found)[-5:])
+        wanted = f"run {run_id}" if run_id else "run"
+        raise UsageError(
+            f"No finished {wanted} in {output.uri}. " + (f"There are: {known}." if known else "Check OUTPUT.")
+        )
+    newest = max(chosen, key=lambda match: match["run"])
+    return newest["job"], newest["run"]

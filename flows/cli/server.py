@@ -1,0 +1,142 @@
+"""Prefect's server: the one that PREFECT_API_URL or the profile names, or one of our own on this machine.
+
+Importing Prefect and starting its server are what a person waits for, so ours is started as a process of its own before
+anything else is imported. Runs at the same time share it; the last one stops it, unless VISIONFLOW_KEEP_SERVER=1.
+"""
+
+import atexit
+import fcntl
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty
+from time import monotonic, sleep
+from typing import IO
+
+from config.settings import home, keep_server
+from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, log_path, start_noted
+from tasks.errors import StopRun
+
+# Ours say what a person needs; Prefect's own lines go to its API, for the UI, and not over the progress bars.
+CLIENT_ENVIRONMENT = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",  # the flow's own lines; a task's would be too many
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    # Each retry waits twice as long as the one before, from 2 s on: a server that is gone must not hold up the end.
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+NEW_HOME_S = 12.0  # a home that is migrated starts sooner than this
+
+
+class Server:
+    """A Prefect API that is there, or on its way. `ready` waits for it; `release` lets go of it."""
+
+    def __init__(
+        self, url: str, *, process: "subprocess.Popen[bytes] | None" = None, lock: IO[str] | None = None
+    ) -> None:
+        self.url = url
+        self._process = process
+        self._lock = lock
+        self._started = monotonic()
+
+    @property
+    def ours(self) -> bool:
+        """Whether it was started by visionflow."""
+        return self._lock is not None or self._process is not None
+
+    def set_environment(self) -> None:
+        """Make Prefect, which is imported after this, talk to it."""
+        os.environ["PREFECT_API_URL"] = self.url
+        for name, value in CLIENT_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+
+    def ready(self, say: Callable[[str], None]) -> str:
+        """Wait until it answers and return its URL; StopRun says why it does not. `say` explains a long wait."""
+        explained = False
+        while not healthy(self.url):
+            waited = monotonic() - self._started
+            if self._process is not None and self._process.poll() is not None:
+                raise StopRun(f"Prefect's server ended while starting. Its log: {log_path()}")
+            if not self.ours or waited > START_TIMEOUT_S:
+                raise StopRun(f"Prefect's server at {self.url} does not answer. Start it, or unset PREFECT_API_URL.")
+            if waited > NEW_HOME_S and not explained:
+                say("Prefect sets up its database in a new home, once: about half a minute more ...")
+                explained = True
+            sleep(0.05)
+        return self.url
+
+    def release(self) -> None:
+        """Stop our server if nobody else uses it and it is not to be kept."""
+        if self._lock is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another run uses it
+        if not keep_server() and (noted := ServerProcess.noted()):
+            noted.stop()
+        self._lock.close()
+
+
+def find_or_start() -> Server:
+    """The configured server, else ours if it is up, else a new one that is starting now.
+
+    It is let go of when the process ends: exit handlers run last in, first out, so Prefect, imported later, has sent
+    its last events and logs by then. StopRun if there is nowhere to keep what belongs to it.
+    """
+    if url := _configured_url():
+        return Server(url)
+    try:
+        server = _shared_or_started()
+    except OSError as error:
+        raise StopRun(f"Cannot write to {home()} ({error.strerror}). Set VISIONFLOW_HOME to another folder.") from None
+    atexit.register(server.release)
+    return server
+
+
+def _shared_or_started() -> Server:
+    home().mkdir(parents=True, exist_ok=True)
+    lock = (home() / "server.lock").open("a")
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    with (home() / "server.start").open("a") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # runs that begin together start one server
+        noted = ServerProcess.noted()
+        if noted and noted.usable:
+            return Server(noted.url, lock=lock)
+        if noted and noted.alive:
+            noted.stop()
+            noted.wait_for_end()
+        started, process = start_noted()
+    return Server(started.url, process=process, lock=lock)
+
+
+def drop_unsent_events() -> None:
+    """Forget what Prefect still has to tell a server that is gone: it would try for seconds an event, at exit."""
+    with suppress(ImportError):  # a part of Prefect that may move; then the exit takes longer
+        from prefect._internal.concurrency.services import _active_services
+
+        for service in list(_active_services):
+            with suppress(Empty, AttributeError):
+                while True:
+                    service._queue.get_nowait()
+
+
+def _configured_url() -> str | None:
+    """PREFECT_API_URL from the environment or Prefect's active profile, read without importing Prefect."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url.rstrip("/")
+    prefect_home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home / "profiles.toml")
+    try:
+        table = tomllib.loads(profiles.read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE") or table.get("active")
+    url = table.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url).rstrip("/") if url else None

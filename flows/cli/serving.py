@@ -1,0 +1,51 @@
+"""`visionflow serve`: the deployments of deployments/prefect.yaml, served from this machine."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.cli.server import find_or_start
+from flows.cli.terminal import Terminal
+from tasks.errors import StopRun
+
+
+def serve_deployments() -> None:
+    """Serve every deployment of prefect.yaml until interrupted: its schedule, and runs started from the UI."""
+    os.environ.setdefault("VISIONFLOW_KEEP_SERVER", "1")  # with its UI, for that is where runs are started
+    terminal = Terminal()
+    server = find_or_start()
+    server.set_environment()
+    from prefect import serve
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Schedule
+
+    from flows.analyze_images import analyze_images
+
+    terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    deployments: list[Any] = [
+        analyze_images.to_deployment(
+            name=entry["name"],
+            description=entry.get("description"),
+            parameters=entry.get("parameters"),
+            schedules=[Schedule(**schedule) for schedule in entry.get("schedules", [])],
+            concurrency_limit=ConcurrencyLimitConfig(**limit) if (limit := entry.get("concurrency_limit")) else None,
+        )
+        for entry in deployment_entries()
+    ]
+    for deployment in deployments:
+        terminal.say("Serving", f"{deployment.flow_name}/{deployment.name}")
+    terminal.say("UI", server.url.removesuffix("/api"))
+    terminal.say("", "Ctrl-C ends it; schedules stay active for the next time.")
+    serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
+
+
+def deployment_entries() -> list[dict[str, Any]]:
+    """The deployments as prefect.yaml describes them."""
+    path = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
+    except OSError:
+        raise StopRun("visionflow serve needs deployments/prefect.yaml: run it from a clone.") from None
+    return list(entries)

@@ -1,0 +1,201 @@
+"""What a person sees in the terminal: one thought a line, true figures with their unit, bars while it goes on."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from tasks.billing.money import cny, usd
+from tasks.orchestration.running import Run
+
+LABEL = 9
+EVERY_S = 0.2
+PATIENCE_S = 1.0
+WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
+
+
+class Terminal:
+    """Lines and bars on stdout; with `bars` off, or where stdout is no terminal, only the lines."""
+
+    def __init__(self, *, bars: bool = True, quiet: bool = False) -> None:
+        width = None if sys.stdout.isatty() else 10_000  # never fold a line that a program or a log reads
+        self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
+        self._bars = bars and self._console.is_terminal
+        self.run: Run | None = None
+        self._warned = False
+
+    def say(self, label: str, text: str) -> None:
+        """One labelled line."""
+        self._console.print(f"[bold]{label:<{LABEL}}[/bold] ", Text(text), sep="")
+
+    def note(self, text: str) -> None:
+        """A line without a label."""
+        self.say("", text)
+
+    def waiting(self, what: str, wait: Callable[[], object]) -> None:
+        """Wait, saying for what."""
+        if self._bars:
+            with self._console.status(f"Waiting for {what} ..."):
+                wait()
+        else:
+            wait()
+
+    @contextmanager
+    def listing(self) -> Iterator[Callable[[int], None]]:
+        """Say how many images were found so far, once that takes longer than a person waits without asking."""
+        began, status = monotonic(), self._console.status("")
+
+        def show(count: int) -> None:
+            if self._bars and monotonic() - began > PATIENCE_S:
+                status.update(f"[bold]{'Listing':<{LABEL}}[/bold] {counted(count, 'image')} ...")
+                status.start()
+
+        try:
+            yield show
+        finally:
+            status.stop()
+
+    @contextmanager
+    def watch(self, run: Run) -> Iterator[None]:
+        """Say what is to be done, and show how it goes."""
+        self.run = run
+        thread = threading.Thread(target=self._follow, args=(run,), name="visionflow-terminal", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            run.finished.set()
+            thread.join()
+
+    def _follow(self, run: Run) -> None:
+        while not run.listed.wait(EVERY_S):
+            if run.finished.is_set():
+                return
+        self.say("Kept", kept_line(run))
+        self.say("To ask", to_ask_line(run))
+        if not self._bars or not run.to_ask:
+            while not run.finished.wait(EVERY_S):
+                self._warn(run)
+            return
+        bar = BarColumn(20 if self._console.width >= WIDE else 12)
+        with Progress(TextColumn("[bold]{task.description:<9}"), bar, _Facts(), console=self._console) as progress:
+            preparing = progress.add_task("Preparing", total=run.to_ask, facts="")
+            asking = progress.add_task("Asking", total=run.to_ask, facts="")
+            while not run.finished.wait(EVERY_S):
+                _update(progress, preparing, asking, run)
+                self._warn(run)
+            _update(progress, preparing, asking, run)
+
+    def _warn(self, run: Run) -> None:
+        """Say once that the budget is nearly spent."""
+        if run.engine.nearly_spent and not self._warned:
+            self._warned = True
+            self.say("Note", "four fifths of the cap are used: the run will pause before it is passed.")
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """How it ended, what it cost, where everything is."""
+        self.say(ENDED.get(summary["status"], "Done"), done_line(summary))
+        if summary["message"]:
+            self.say("", summary["message"])
+        self.say("Cost", cost_line(summary))
+        if summary["saved_usd"]:
+            self.say("", f"{usd(summary['saved_usd'])} saved by kept answers and duplicates")
+        if summary["calls_maybe_paid"]:
+            self.say("", f"{summary['calls_maybe_paid']:,} of the calls may have been paid without an answer")
+        self.say("Results", shortened(summary["results"]))
+        self.say("Report", shortened(summary["report"]))
+
+    def failures(self, failures: list[dict[str, Any]], most: int = 5) -> None:
+        """The first failed images, each with its reason; what a halted run did not ask about has all the same one."""
+        failures = [row for row in failures if row["status"] != "unasked"]
+        for row in failures[:most]:
+            page = f" page {row['page']}" if row["page"] != 1 else ""
+            self.say(row["status"].capitalize(), f"{row['name']}{page}: {row['error']}")
+        if len(failures) > most:
+            self.say("", "... and more: they are rows of the results whose status is not ok.")
+
+
+ENDED = {"paused": "Paused", "stopped": "Stopped", "interrupted": "Stopped"}
+
+
+class _Facts(ProgressColumn):
+    """Figures beside a bar, on one line whatever the width."""
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{int(task.completed):,}/{int(task.total or 0):,}{task.fields['facts']}")
+
+
+def kept_line(run: Run) -> str:
+    """How many images were answered before."""
+    return f"{counted(run.images, 'image')} done before" if run.images else "nothing from earlier runs"
+
+
+def to_ask_line(run: Run) -> str:
+    """How many are left, of whom to ask, and the cap."""
+    plan = run.plan
+    if not run.to_ask:
+        return "nothing"
+    about = f", about {dollars(run.estimate)}" if run.estimate is not None else ""
+    cap = f" (cap ${plan.job.max_cost:,})" if plan.job.max_cost is not None else ""
+    return f"{counted(run.to_ask, 'image')} with {plan.job.model}{about}{cap}"
+
+
+def done_line(summary: dict[str, Any]) -> str:
+    """`in 31 s: 12,468 ok, 7 refused, 5 unreadable`."""
+    statuses = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items()) or "no images"
+    pages = f"{summary['rows']:,} pages, " if summary["rows"] != summary["images"] else ""
+    return f"in {duration(summary['seconds'])}: {pages}{statuses}"
+
+
+def cost_line(summary: dict[str, Any]) -> str:
+    """Dollars to their last digit, yuan, and whether any of it is real."""
+    cost = f"{usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) for {counted(summary['calls'], 'call')}"
+    if summary["simulated"]:
+        cost += ", simulated: nothing was spent"
+    return cost
+
+
+def dollars(amount: Decimal) -> str:
+    """Rounded to a cent, or to two digits where that would be nothing."""
+    return f"${amount:,.2f}" if amount >= Decimal("0.1") else f"${amount:.2g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `12,480 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shortened(uri: str) -> str:
+    """A path below the current folder as a person would type it."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as long as they deserve."""
+    if seconds < 100:
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: Run) -> None:
+    asked = run.engine.progress.done + run.preparation.failed
+    rate = asked / run.seconds if run.seconds else 0.0
+    left = f"  {duration(round((run.to_ask - asked) / rate))} left" if rate and asked < run.to_ask else ""
+    spent = f"  ${run.ledger.total_usd:.4f}"
+    facts = f"  {run.engine.in_flight} in flight  {rate:.1f}/s{spent}{left}"
+    progress.update(preparing, completed=min(run.preparation.done, run.to_ask))
+    progress.update(asking, completed=min(asked, run.to_ask), facts=facts)

@@ -1,0 +1,1 @@
+"""Usage and prices become dollars and yuan."""

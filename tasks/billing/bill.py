@@ -1,0 +1,120 @@
+"""The bill of a run: what was paid per model, endpoint, preset and tier, and what was saved, in exact decimals."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from config.prices import prices_of
+from tasks.billing.pricing import Usage, uncached_cost
+from tasks.storage.output import Output
+
+Key = tuple[str, str, str, str]  # model, endpoint, preset, tier
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+SAVINGS = ("saved_kept_usd", "saved_duplicates_usd", "saved_caching_usd", "saved_batch_usd")
+
+
+@dataclass
+class Line:
+    """One line of the bill."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    cost_usd: Decimal = Decimal(0)
+    saved: dict[str, Decimal] = field(default_factory=lambda: dict.fromkeys(SAVINGS, Decimal(0)))
+
+
+@dataclass
+class Bill:
+    """Adds up calls and rows as they come; its size does not grow with their number."""
+
+    prices: str
+    lines: dict[Key, Line] = field(default_factory=dict)
+
+    def add_calls(self, calls: Iterable[dict[str, Any]]) -> None:
+        """Count calls of this run, as they stand in `calls`."""
+        for call in calls:
+            line = self._line(call, call["tier"])
+            line.counts["calls"] += 1
+            line.counts["calls_maybe_paid"] += call["paid"] == "maybe"
+            line.counts.update({name: call.get(name) or 0 for name in TOKENS})
+            line.cost_usd += call["cost_usd"]
+            line.saved["saved_caching_usd"] += self._saved_by_caching(call)
+
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Count rows of `results`, before they are typed: what they did not cost again."""
+        for row in rows:
+            line = self._line(row, "standard")
+            line.counts["images"] += row["page"] == 1
+            kept = Decimal(row["kept_usd"])
+            if row["cached"]:
+                line.saved["saved_kept_usd"] += kept
+            elif row.get("duplicate_of"):
+                line.saved["saved_duplicates_usd"] += kept
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What the run paid."""
+        return sum((line.cost_usd for line in self.lines.values()), Decimal(0))
+
+    def total(self, count: str) -> int:
+        """A count over all lines: calls, calls_maybe_paid, images, or a class of tokens."""
+        return sum(line.counts[count] for line in self.lines.values())
+
+    def rows(self, *, cny_per_usd: Decimal, simulated: bool) -> list[dict[str, Any]]:
+        """The rows of the `costs` table."""
+        return [self._row(key, line, cny_per_usd, simulated) for key, line in sorted(self.lines.items())]
+
+    def _row(self, key: Key, line: Line, cny_per_usd: Decimal, simulated: bool) -> dict[str, Any]:
+        model, endpoint, preset, tier = key
+        prices = prices_of(self.prices, model)
+        return {
+            "model": model,
+            "endpoint": endpoint,
+            "preset": preset,
+            "tier": tier,
+            **{name: line.counts[name] for name in ("calls", "calls_maybe_paid", "images", *TOKENS)},
+            "cost_usd": line.cost_usd,
+            "cost_cny": in_yuan(line.cost_usd, cny_per_usd),
+            "cny_per_usd": cny_per_usd,
+            **line.saved,
+            "price_source": prices[0].source if prices else None,
+            "price_checked": prices[0].checked if prices else None,
+            "simulated": simulated,
+        }
+
+    def _line(self, row: dict[str, Any], tier: str) -> Line:
+        return self.lines.setdefault((row["model"], row["endpoint"], row["preset"], tier), Line())
+
+    def _saved_by_caching(self, call: dict[str, Any]) -> Decimal:
+        """Negative for a call that only wrote to the cache; nothing where the call itself has no known price."""
+        cached = call.get("cache_read_tokens") or call.get("cache_write_tokens")
+        prices = prices_of(self.prices, call["model"])
+        if not cached or not prices or call["paid"] != "yes":
+            return Decimal(0)
+        usage = Usage(
+            input=call["input_tokens"],
+            output=call["output_tokens"],
+            cache_read=call["cache_read_tokens"],
+            cache_write_5m=call["cache_write_5m_tokens"],
+            cache_write_1h=call["cache_write_1h_tokens"],
+            geo=call["inference_geo"],
+        )
+        cost: Decimal = call["cost_usd"]
+        return uncached_cost(usage, prices) - cost
+
+
+def spent_today(output: Output, job: str) -> Decimal:
+    """US dollars in the `calls` of the runs of this job that began today (UTC), dead runs included."""
+    today = f"run={datetime.now(UTC):%Y%m%d}"
+    parts = [name for name in output.list(f"calls/job={job}") if f"/{today}" in name]
+    spent = Decimal(0)
+    for part in parts:
+        spent += sum(output.read_table(part, columns=["cost_usd"]).column("cost_usd").to_pylist(), Decimal(0))
+    return spent
+
+
+def in_yuan(usd: Decimal, cny_per_usd: Decimal) -> Decimal:
+    """Yuan, to a billionth."""
+    return (usd * cny_per_usd).quantize(Decimal("0.000000001"))

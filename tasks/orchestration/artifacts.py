@@ -1,0 +1,74 @@
+"""What a person sees of a run in Prefect's UI: its progress while it goes on, its bill and failures at the end.
+
+A server that is gone or refuses them must not cost the run anything.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from tasks.billing.money import cny, usd
+from tasks.orchestration.running import Run
+
+EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
+MOST_FAILURES = 1000  # rows a table in the UI bears; the Parquet has all
+
+
+@contextmanager
+def progress_artifact(run: Run) -> Iterator[None]:
+    """Keep a progress bar in the UI up to date."""
+
+    def update() -> None:
+        with suppress(Exception):
+            artifact = create_progress_artifact(0.0, key="progress", description=f"Images of {run.plan.name} finished")
+            assert isinstance(artifact, UUID)
+            while not run.finished.wait(EVERY_S):
+                update_progress_artifact(artifact, progress=_percent(run))
+            update_progress_artifact(artifact, progress=_percent(run))
+
+    thread = threading.Thread(target=copy_context().run, args=(update,), name="visionflow-artifact", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        run.finished.set()
+        thread.join(EVERY_S)  # Prefect's client may wait long for a server that is gone
+
+
+def summary_artifacts(run: Run, summary: dict[str, Any]) -> None:
+    """The bill as a page, the costs and the first failures as tables."""
+    costs = run.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
+    with suppress(Exception):
+        create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
+        create_table_artifact([{name: str(value) for name, value in row.items()} for row in costs], key="costs")
+        if run.failures:
+            create_table_artifact(run.failures[:MOST_FAILURES], key="failures", description="First failed images")
+
+
+def _percent(run: Run) -> float:
+    return min(100.0, 100 * run.images / max(1, len(run.plan.listing.images)))
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    simulated = "**Simulated: no dollars were spent.**\n\n" if summary["simulated"] else ""
+    lines = [
+        f"| Images | {summary['images']:,} |",
+        "| --- | ---: |",
+        *(f"| {status} | {count:,} |" for status, count in summary["statuses"].items()),
+        f"| kept from earlier runs | {summary['cached']:,} |",
+        f"| duplicates | {summary['duplicates']:,} |",
+        f"| calls | {summary['calls']:,} |",
+        f"| cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
+        f"| seconds | {summary['seconds']:.1f} |",
+    ]
+    return f"{simulated}{chr(10).join(lines)}\n\nResults: `{summary['results']}`\n\nReport: `{summary['report']}`\n"

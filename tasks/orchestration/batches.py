@@ -1,0 +1,136 @@
+"""Batches: how images are shared out over task runs, and which of them were finished before."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from tasks.asking.records import Outcome, Page
+from tasks.listing.images import ENCODING, Images, OnDemand
+from tasks.recording.rows import Row, is_open, renewed
+from tasks.text import as_utf8
+from tasks.types import Source
+
+if TYPE_CHECKING:
+    from tasks.orchestration.running import Run
+
+# Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
+IMAGE_BY_IMAGE = 200
+LARGEST = 100
+PER_RUN = 25  # a larger run is cut into about so many batches until they reach the largest size
+KEPT_AS = "2"  # what a finished batch is: 1 could hold files that had failed to be read for a moment
+
+
+class Batch:
+    """Images of one task run. A plain object, so that Prefect passes it by reference."""
+
+    def __init__(self, run: "Run", number: int, sources: list[Source]) -> None:
+        self.run = run
+        self.number = number
+        self.sources = sources
+        self.asking = False
+        self.pages: list[tuple[Source, Page]] = []
+        self.outcomes: dict[int, Outcome] = {}  # by the page's id
+        self.unprepared: list[Row] = []
+        self.rows: list[Row] | None = None
+
+    def release(self) -> None:
+        """Let go of everything once it is recorded: Prefect remembers every task's result as long as the flow lives."""
+        for held in (self.sources, self.pages, self.outcomes, self.unprepared, self.rows or []):
+            held.clear()
+
+    @property
+    def label(self) -> str:
+        """For the task run's name."""
+        first = as_utf8(self.sources[0].name)
+        return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more"
+
+    @property
+    def key(self) -> str:
+        """Under which the finished batch is kept: the questions and the unchanged files."""
+        names = "\n".join([KEPT_AS, *map(identity, self.sources)])
+        return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
+
+
+def identity(source: Source) -> str:
+    """An unchanged file: its URI, size, and ETag or time of change."""
+    state = source.etag or (source.modified.isoformat() if source.modified else "")
+    return f"{source.uri}\t{source.size}\t{state}"
+
+
+def row_identity(row: Row) -> str:
+    """The same, from a row of that file."""
+    state = row.get("source_etag") or row.get("source_modified") or ""
+    return f"{row['image']}\t{row['source_bytes']}\t{state}"
+
+
+class Remaining:
+    """The files of a run, each there once, that no finished batch holds unchanged; shrinks as batches are looked at.
+
+    Files are found by the hash of their URI and then compared: no text of theirs is held a second time.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._images = Images.of(sources)
+        self._taken: Any = None  # by position; while no batch was finished before, nothing has to be looked up
+
+    def take(self, finished: list[Row]) -> list[Row]:
+        """Rows of a finished batch whose files are in the run and have not changed, as rows of this run.
+
+        A file with an open row is left to be tried again.
+        """
+        files: dict[str, list[Row]] = {}
+        for row in finished:
+            files.setdefault(row_identity(row), []).append(row)
+        return [
+            renewed(row, source)
+            for file, rows in files.items()
+            if not any(map(is_open, rows)) and (source := self._pop(rows[0]["image"], file)) is not None
+            for row in sorted(rows, key=itemgetter("page"))
+        ]
+
+    @property
+    def left(self) -> OnDemand:
+        """The files that have to be asked about, in order."""
+        if self._taken is None:
+            return self._images
+        import numpy as np
+
+        positions: Any = np.flatnonzero(~self._taken)
+        return self._images.pick(positions)
+
+    def _pop(self, uri: str, file: str) -> Source | None:
+        """The file of this identity, unless it is not in the run, has changed or was taken before."""
+        if self._taken is None:
+            self._look_up()
+        key, place = hash(uri), int(self._hashes.searchsorted(hash(uri)))
+        while place < len(self._hashes) and self._hashes[place] == key:  # different URIs may have the same hash
+            position = int(self._positions[place])
+            if not self._taken[position] and identity(source := self._images[position]) == file:
+                self._taken[position] = True
+                return source
+            place += 1
+        return None
+
+    def _look_up(self) -> None:
+        import numpy as np
+
+        hashes = np.fromiter(map(hash, self._images.uris()), np.int64, len(self._images))
+        self._positions = hashes.argsort(kind="stable").astype(np.int32)
+        self._hashes = hashes[self._positions]
+        self._taken = np.zeros(len(hashes), np.bool_)
+
+
+def batch_size(images: int) -> int:
+    """Images a batch: a task run costs Prefect some 60 ms of CPU, server included, so large runs share them."""
+    if images <= IMAGE_BY_IMAGE:
+        return 1
+    return min(LARGEST, -(-images // PER_RUN))
+
+
+def batches(run: Any, sources: Sequence[Source]) -> Iterator[Batch]:
+    """Batches in order; the first ones are small, so that calls start before many images are prepared."""
+    most, size, start, number = batch_size(len(sources)), 1, 0, 1
+    while start < len(sources):
+        yield Batch(run, number, list(sources[start : start + size]))
+        start, number, size = start + size, number + 1, min(most, size * 2)

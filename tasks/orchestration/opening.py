@@ -1,0 +1,66 @@
+"""Opening a run: the plan, the place where answers are kept, and whoever watches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+
+from config.job import Job, job_name
+from tasks.orchestration.artifacts import progress_artifact
+from tasks.orchestration.batches import Remaining
+from tasks.orchestration.running import Run
+from tasks.orchestration.store import PrefectStore, result_storage
+from tasks.planning.estimating import expected_cost
+from tasks.planning.plan import Plan, make_plan
+from tasks.types import Source
+
+Watcher = Callable[[Run], AbstractContextManager[object]]
+
+# Who shows a run of this process while it goes on, such as the terminal.
+watchers: list[Watcher] = [progress_artifact]
+# Plans that the command line has made already, while Prefect's server was starting; each serves one run.
+plans: dict[tuple[str, str, str], Plan] = {}
+
+
+@contextmanager
+def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
+    """Check everything, then start the engine; on the way out keep what was received and write what is left."""
+    plan = plans.pop(plan_key(source, output, job), None) or make_plan(source, output, job)
+    storage = result_storage(plan.output.uri)
+    run = Run(plan, PrefectStore(storage), storage)
+    with run.open(), ExitStack() as stack:
+        for watch in watchers:
+            stack.enter_context(watch(run))
+        yield run
+
+
+def list_images(run: Run) -> Sequence[Source]:
+    """The images that are left to ask about; those answered before and unchanged since are recorded at once."""
+    plan = run.plan
+    remaining = Remaining(plan.listing.images)
+    if not plan.job.refresh:
+        for rows in run.store.finished(plan.batch_prefix):
+            run.record(remaining.take(rows))
+    left = remaining.left
+    run.to_ask = len(left)
+    run.estimate = expected_cost(plan, left)
+    run.listed.set()
+    log = get_run_logger()
+    log.info("Listed %d images in %s, %d done before", len(plan.listing.images), plan.listing.source, run.images)
+    about = f", about ${run.estimate:.4f}" if run.estimate is not None else ""
+    log.info("To ask: %d images with %s%s", len(left), plan.job.model, about)
+    return left
+
+
+def run_name() -> str:
+    """The flow run's name in the UI: the job's."""
+    parameters = flow_run.get_parameters()
+    job = parameters.get("job")
+    named = job.name if isinstance(job, Job) else (job or {}).get("name")
+    return named or job_name(str(parameters["source"]))
+
+
+def plan_key(source: str, output: str, job: Job) -> tuple[str, str, str]:
+    """What a plan made beforehand is found by."""
+    return source, output, job.model_dump_json()

@@ -1,0 +1,211 @@
+"""A run under way: its engine, its tables, its counters. Knows nothing of Prefect."""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from tasks.asking.calls import CallLedger
+from tasks.asking.engine import Engine
+from tasks.asking.halting import Halt
+from tasks.asking.journal import Journal
+from tasks.asking.records import EngineSettings
+from tasks.billing.bill import Bill, spent_today
+from tasks.orchestration.summary import run_row, summary_of
+from tasks.planning.plan import Plan
+from tasks.preparing.preparers import Preparation, Preparers
+from tasks.recording.memory import give_back
+from tasks.recording.recovery import recover
+from tasks.recording.rows import Row, Transform, typed, unavailable_row
+from tasks.recording.writer import TableFile, TableWriter, write_table_file
+from tasks.types import ImageRules, Source
+
+FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
+
+
+class Run:
+    """One run from its first row to its summary."""
+
+    def __init__(self, plan: Plan, store: Any, storage: Any = None) -> None:
+        self.plan = plan
+        self.store = store
+        self.storage = storage
+        self.summary: dict[str, Any] | None = None
+        self.failures: list[Row] = []
+        self.listed = threading.Event()
+        self.started_at = datetime.now(UTC)
+        self.finished = threading.Event()
+        self.statuses: Counter[str] = Counter()
+        self.cached = self.duplicates = self.rows = self.images = 0
+        self.to_ask = len(plan.listing.images)
+        self.preparation = Preparation()
+        self.preparers = Preparers(on_s3=plan.listing.images.on_s3)
+        self.estimate: Decimal | None = None
+        self.bill = Bill(plan.endpoint.prices)
+        self._clock = monotonic()
+        schema = plan.schema
+        self._results = self._writer("results", result_type=schema.arrow if schema else None)
+        self._calls = self._writer("calls")
+        self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
+        self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
+        self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
+        self.engine = Engine(engine_settings(plan), store, self.ledger)
+
+    @property
+    def rules(self) -> ImageRules:
+        """What images must be."""
+        return self.plan.rules
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return monotonic() - self._clock
+
+    @contextmanager
+    def open(self) -> Iterator["Run"]:
+        """Start the engine; whatever happens, keep what was received and write down what was paid."""
+        with self.engine, self.preparers, self._interruptible():
+            try:
+                yield self
+            finally:
+                self.finished.set()
+        self._close_tables()
+
+    def record(self, rows: list[Row]) -> None:
+        """Write finished rows, and the calls made meanwhile, as soon as a part is full."""
+        for row in rows:
+            self.statuses[row["status"]] += 1
+            self.cached += bool(row["cached"])
+            self.duplicates += bool(row.get("duplicate_of"))
+            self.images += row["page"] == 1
+            if row["status"] != "ok" and len(self.failures) < FAILURES_SHOWN:
+                self.failures.append(
+                    {name: row.get(name) for name in ("name", "page", "status", "error_code", "error")}
+                )
+        self.rows += len(rows)
+        self.bill.add_rows(rows)
+        result = self._result if self.plan.schema else None
+        self._results.add([typed(row, result) for row in rows])
+        self._record_calls()
+
+    def unasked_row(self, source: Source) -> Row:
+        """The row of a file that the run ended before asking about."""
+        halt = self.engine.halt
+        row = unavailable_row(source, self.plan.question, self.plan.preset.name, halt.message if halt else "")
+        return {**row, "status": "unasked", "error_code": halt.kind if halt else None}
+
+    def broken_row(self, source: Source, error: object) -> Row:
+        """The row of a file whose task failed in a way that nobody foresaw; a later run tries again."""
+        reason = f"The task failed ({type(error).__name__}: {str(error)[:200]})."
+        return {**unavailable_row(source, self.plan.question, self.plan.preset.name, reason), "error_code": "internal"}
+
+    def stop(self, halt: Halt) -> None:
+        """Make no more calls."""
+        self.engine.stop(halt)
+
+    @property
+    def status(self) -> str:
+        """completed, completed_with_failures, paused, stopped or interrupted."""
+        halt = self.engine.halt
+        if halt is not None and (halt.error or self.statuses["unasked"] or self.statuses["unavailable"]):
+            return halt.kind  # else the run was told to end when there was nothing left to ask
+        return "completed" if self.statuses["ok"] == self.rows else "completed_with_failures"
+
+    def finish(self) -> dict[str, Any]:
+        """Write the bill and the run's own row; the summary that `--json` prints."""
+        plan = self.plan
+        costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
+        self._write("costs", "costs.parquet", costs)
+        row = run_row(self)
+        self._write("runs", "run.parquet", [row])
+        self.summary = summary_of(plan.output, row, costs)
+        return self.summary
+
+    def _result(self, row: Row) -> Any:
+        """The typed answer, with boxes in pixels of the original image."""
+        schema = self.plan.schema
+        assert schema is not None
+        value = schema.fit(row["answer"]).value
+        return schema.map_boxes(value, Transform.of(row)) if value is not None and schema.boxes else value
+
+    def _record_calls(self) -> None:
+        calls = self.ledger.drain()
+        self.bill.add_calls(calls)
+        self._calls.add(calls)
+
+    def _take_in_dead_runs(self) -> None:
+        """List the calls that were in flight when an earlier run died: they may have been paid."""
+        maybe = recover(self.plan.output, self.plan.name, self.journal)
+        self.bill.add_calls(maybe)
+        self._calls.add(maybe)
+
+    def _close_tables(self) -> None:
+        self._record_calls()
+        self._results.close()
+        self._calls.close()
+        self.engine.recorded()
+        give_back()  # what asking took, before the report is made
+
+    def _write(self, table: str, name: str, rows: list[Row]) -> None:
+        write_table_file(TableFile(self.plan.output, table, self.plan.name, self.plan.run_id, name), rows)
+
+    def _writer(self, table: str, **options: Any) -> TableWriter:
+        return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """On Ctrl-C or SIGTERM finish the calls in flight; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number: int, _: FrameType | None) -> None:
+            name = signal.Signals(number).name
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            self.stop(Halt("interrupted", f"Interrupted ({name}). The same command goes on where this run stopped."))
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def engine_settings(plan: Plan) -> EngineSettings:
+    """What the engine needs to know of a plan.
+
+    Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
+    """
+    job, cap = plan.job, spending_cap(plan)
+    return EngineSettings(
+        run_id=plan.run_id,
+        endpoint=plan.endpoint,
+        steps=plan.steps,
+        schema=plan.schema,
+        concurrency=job.concurrency,
+        per_second=job.calls_per_second,
+        timeout=job.timeout,
+        max_cost=cap,
+        cap_remedy="Raise --max-cost"
+        if cap == job.max_cost
+        else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
+        refresh=job.refresh,
+        one_first=not plan.model_known or plan.schema is not None,
+    )
+
+
+def spending_cap(plan: Plan) -> Decimal | None:
+    """What this run may spend: its own cap, or what the day's cap has left if that is less."""
+    job = plan.job
+    if job.max_cost_per_day is None:
+        return job.max_cost
+    left = max(job.max_cost_per_day - spent_today(plan.output, plan.name), Decimal(0))
+    return left if job.max_cost is None else min(left, job.max_cost)

@@ -1,0 +1,80 @@
+"""A run summed up: its own row in the table `runs`, and what `--json` prints, which is made from that row."""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from tasks.billing.bill import TOKENS, in_yuan
+from tasks.recording.tables import STATUSES
+from tasks.recording.writer import run_folder
+from tasks.storage.output import Output
+
+if TYPE_CHECKING:
+    from tasks.orchestration.running import Run
+
+PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
+
+
+def run_row(run: "Run") -> dict[str, Any]:
+    """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
+    plan, bill, halt = run.plan, run.bill, run.engine.halt
+    settings = plan.job.model_dump(mode="json", by_alias=True)
+    return {
+        "run_id": plan.run_id,
+        "job": plan.name,
+        "status": run.status,
+        "message": halt.message if halt and run.status == halt.kind else None,
+        "source": plan.listing.source,
+        "output": plan.output.uri,
+        "settings": json.dumps(settings, ensure_ascii=False),
+        "simulated": plan.simulated,
+        "started_at": run.started_at,
+        "finished_at": datetime.now(UTC),
+        "seconds": round(run.seconds, 3),
+        "images": run.images,
+        "rows": run.rows,
+        **{status: run.statuses[status] for status in STATUSES},
+        "cached": run.cached,
+        "duplicates": run.duplicates,
+        **{name: bill.total(name) for name in ("calls", *TOKENS)},
+        "cost_usd": bill.cost_usd,
+        "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),
+        "versions": json.dumps(_versions()),
+    }
+
+
+def summary_of(output: Output, row: Mapping[str, Any], costs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of a run, from its rows in `runs` and `costs`; money as JSON has it, in floats."""
+    job, run, costs = row["job"], row["run_id"], list(costs)
+
+    def folder(table: str) -> str:
+        return output.join(run_folder(table, job, run))
+
+    return {
+        **{name: row[name] for name in ("run_id", "job", "status", "message", "simulated", "images", "rows", "ok")},
+        "failed": row["rows"] - row["ok"],
+        "statuses": {status: row[status] for status in STATUSES if row[status]},
+        **{name: row[name] for name in ("cached", "duplicates", "calls")},
+        "calls_maybe_paid": sum(line["calls_maybe_paid"] for line in costs),
+        **{name: row[name] for name in TOKENS},
+        **{name: float(row[name]) for name in ("cost_usd", "cost_cny")},
+        "saved_usd": float(sum(line["saved_kept_usd"] + line["saved_duplicates_usd"] for line in costs)),
+        "seconds": row["seconds"],
+        "results": folder("results"),
+        "calls_table": folder("calls"),
+        "costs": f"{folder('costs')}/costs.parquet",
+        "report": f"{folder('reports')}/report.html",
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # run from a bare clone, nothing installed under that name
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,205 @@
+"""What a run would cost, before the first paid call.
+
+Exact: how large each image is sent, from its header, and how many tokens it has, by the published rule. The prompt is
+counted by the endpoint where it can, else assumed. The answers are learned from earlier runs of the job where there are
+any, else assumed.
+"""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from config.models import VISION_TIERS, model_facts
+from config.presets import Preset
+from config.prices import Price, prices_of
+from tasks.billing.pricing import Usage, cost_usd, price_for
+from tasks.billing.tokens import image_tokens
+from tasks.errors import ImageError
+from tasks.listing import any_on_s3
+from tasks.planning.plan import Asked, Plan, image_rules
+from tasks.preparing import image_header, planned_size
+from tasks.storage.reading import SourceUnavailable, read_source
+from tasks.storage.s3 import is_s3
+from tasks.types import ImageRules, Source
+
+HEADER_BYTES = (65_536, 1_048_576, 200_000_000)  # read on only while the header lies beyond
+# A file without its format's end mark in its last bytes was cut short, and will not be sent.
+END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TAIL_BYTES = 4096
+READERS = 32
+TOGETHER = 10_000  # files given to the readers at a time
+SAMPLE = 48  # headers read to say about what a run will cost
+CHARACTERS_A_TOKEN = 4
+HIGH_TIER_TEXT = Decimal("1.3")  # newer models count some 30 % more tokens for the same text
+REQUEST_OVERHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One file: pages and size in pixels, after its orientation."""
+
+    width: int
+    height: int
+    pages: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """Tokens per image besides the image itself, and where the figures come from."""
+
+    prompt: Decimal
+    prompt_source: str
+    output: Decimal
+    output_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What all images would cost with one model and preset."""
+
+    model: str
+    preset: str
+    input_tokens: int
+    output_tokens: int
+    online_usd: Decimal
+    batch_usd: Decimal | None
+
+
+def measure(source: Source) -> Measured | None:
+    """Pages and size of a file from as few of its first bytes as tell them; None for one that cannot be sent."""
+    for size in HEADER_BYTES:
+        whole = size >= source.size
+        try:
+            header = image_header(read_source(source, most_bytes=source.size, end=None if whole else size))
+        except ImageError as error:
+            if error.code == "truncated" and not whole:
+                continue
+            return None
+        except SourceUnavailable:
+            return None
+        if _cut_short(source, header.format):
+            return None
+        return Measured(header.width, header.height, header.pages)
+    return None
+
+
+def measure_all(sources: Sequence[Source]) -> list[Measured | None]:
+    """Every file measured, many at a time, for on S3 each is a request."""
+    measured: list[Measured | None] = []
+    with ThreadPoolExecutor(READERS if any_on_s3(sources) else 4) as pool:
+        for start in range(0, len(sources), TOGETHER):  # the pool takes in all it is given at once
+            measured += pool.map(measure, sources[start : start + TOGETHER])
+    return measured
+
+
+def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
+    """Tokens of all images as they would be sent."""
+    tokens = 0
+    for (width, height), count in Counter(
+        (one.width, one.height) for one in measured for _ in range(one.pages)
+    ).items():
+        tokens += image_tokens(*planned_size(width, height, rules)) * count
+    return tokens
+
+
+def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Preset, assumed: Assumed) -> Offer | None:
+    """The cost of all images with this model and preset, or None where the endpoint has no price for it."""
+    prices = prices_of(asked.endpoint.prices, model)
+    if not prices:
+        return None
+    rules = image_rules(preset, model_facts(model), asked.endpoint)
+    prompt = same_prompt_for(assumed.prompt, asked.job.model, model)
+    usage = _usage(measured, rules, prompt, assumed.output)
+    price = _image_price(prices)
+    online = cost_usd(usage, [price])
+    batch = cost_usd(usage, [price], batch=True) if price.batch_factor is not None else None
+    return Offer(model, preset.name, usage.input, usage.output, online, batch)
+
+
+def expected_cost(plan: Plan, sources: Sequence[Source]) -> Decimal | None:
+    """About what asking about these files will cost, from the headers of some of them; None without a price.
+
+    Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed. None for files on S3 too, where
+    reading a header is a request that the run would make again.
+    """
+    if any_on_s3(sources):
+        return None
+    prices = prices_of(plan.endpoint.prices, plan.job.model)
+    sample = sources[:: max(1, len(sources) // SAMPLE)]
+    measured = [size for size in measure_all(sample) if size is not None]
+    if not prices or not measured:
+        return None
+    question = plan.question
+    prompt = assumed_prompt(question.prompt + (question.system or ""), question.model)
+    usage = _usage(measured, plan.rules, prompt, Decimal(plan.preset.typical_output))
+    return cost_usd(usage, [_image_price(prices)]) / len(sample) * len(sources)
+
+
+def _usage(measured: list[Measured], rules: ImageRules, prompt: Decimal, output: Decimal) -> Usage:
+    """Tokens of all calls together, with so many of prompt and of answer in each."""
+    calls = sum(one.pages for one in measured)
+    images = sent_image_tokens(measured, rules)
+    return Usage(input=images + math.ceil(prompt * calls), output=math.ceil(output * calls))
+
+
+def _image_price(prices: tuple[Price, ...]) -> Price:
+    """The row for calls with one image, which never reach those for large prompts, fit to price their sum."""
+    return replace(price_for(0, prices), up_to=None)
+
+
+def assumed_prompt(text: str, model: str) -> Decimal:
+    """Tokens of a prompt from its length, where the endpoint does not count them."""
+    tokens = Decimal(len(text)) / CHARACTERS_A_TOKEN
+    return (tokens * _text_factor(model) + REQUEST_OVERHEAD).quantize(Decimal("0.1"))
+
+
+def same_prompt_for(tokens: Decimal, counted_with: str, model: str) -> Decimal:
+    """A prompt's tokens with another model, whose tokenizer may differ."""
+    return tokens * _text_factor(model) / _text_factor(counted_with)
+
+
+def duplicates(sources: Sequence[Source]) -> list[int]:
+    """Positions of files that repeat an earlier one byte for byte; only files of equal size are read.
+
+    On S3 nothing is downloaded: equal size and ETag count as equal.
+    """
+    alike: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for position, source in enumerate(sources):
+        alike[source.size, source.etag or ""].append(position)
+    repeated: list[int] = []
+    for (size, etag), positions in alike.items():
+        if len(positions) < 2 or not size:
+            continue
+        first: set[str] = set()
+        for position in positions:
+            digest = etag or _digest(sources[position].uri)
+            if digest in first:
+                repeated.append(position)
+            first.add(digest)
+    return sorted(repeated)
+
+
+def _cut_short(source: Source, image_format: str) -> bool:
+    """Whether a local file lacks its end; on S3 a second request a file would cost more than it tells."""
+    mark = END_MARKS.get(image_format)
+    if mark is None or is_s3(source.uri):
+        return False
+    start = max(0, source.size - TAIL_BYTES)
+    return mark not in read_source(source, most_bytes=source.size, start=start, end=source.size)
+
+
+def _digest(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return path  # cannot be read: equal to nothing
+
+
+def _text_factor(model: str) -> Decimal:
+    return HIGH_TIER_TEXT if model_facts(model).vision_limits == VISION_TIERS["high"] else Decimal(1)

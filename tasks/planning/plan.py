@@ -1,0 +1,223 @@
+"""Plan: everything that can be known and checked before the first paid call.
+
+A plan resolves the job's names (preset, schema, model, endpoint, prices), lists the images, and stops with one line of
+cause and remedy for whatever would fail later: bad configuration never costs a call.
+"""
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from config.endpoints import Endpoint, endpoint
+from config.job import Job, job_name
+from config.models import ModelFacts, model_facts
+from config.presets import Preset, preset
+from config.prices import prices_of
+from tasks.asking.client import Checked, check_endpoint, make_client
+from tasks.asking.question import Question, Step
+from tasks.errors import EndpointError, PriceError, UsageError
+from tasks.listing import Listing, Progress, list_images
+from tasks.preparing import PREPARATION_VERSION
+from tasks.schemas import AnswerSchema, classification_schema, load_schema
+from tasks.storage.output import Output, open_output
+from tasks.types import ImageRules
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: where, what, how, of whom."""
+
+    run_id: str
+    name: str
+    job: Job
+    listing: Listing
+    output: Output
+    endpoint: Endpoint
+    preset: Preset
+    rules: ImageRules
+    schema: AnswerSchema | None
+    steps: tuple[Step, ...]
+    simulated: bool
+    model_known: bool
+    notices: tuple[str, ...]
+
+    @property
+    def question(self) -> Question:
+        """The first question."""
+        return self.steps[0].question
+
+    @property
+    def cny_per_usd(self) -> Decimal:
+        """Yuan for one dollar: the job's, else the endpoint's."""
+        return self.job.cny_per_usd or self.endpoint.cny_per_usd
+
+    @property
+    def batch_prefix(self) -> str:
+        """Where finished batches of this plan are kept."""
+        return batch_prefix(self.steps, self.rules, self.schema)
+
+
+def make_plan(source: str, output: str, job: Job, progress: Progress | None = None) -> Plan:
+    """Resolve and check everything; UsageError or a StopRun says what is wrong and what to do.
+
+    `progress` is told how many images are listed so far.
+    """
+    if job.mode == "batch":
+        raise UsageError("--mode batch is not there yet. Leave it out: calls are made online.")
+    asked = resolve(job)
+    where = open_output(output)
+    where.check_writable()
+    checked = check(asked.endpoint, job)  # before the listing, which may take minutes
+    asked = asked.at(checked)
+    listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
+    return Plan(
+        run_id=new_run_id(),
+        name=job.name or job_name(source),
+        job=job,
+        listing=listing,
+        output=where,
+        endpoint=asked.endpoint,
+        preset=asked.preset,
+        rules=image_rules(asked.preset, asked.facts, asked.endpoint),
+        schema=asked.schema,
+        steps=asked.steps,
+        simulated=checked.simulated,
+        model_known=checked.model_known,
+        notices=asked.notices,
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job's names, resolved."""
+
+    job: Job
+    preset: Preset
+    facts: ModelFacts
+    endpoint: Endpoint
+    schema: AnswerSchema | None
+    notices: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The fallback chain: the first prompt, the fallback prompts, then the first prompt to each fallback model."""
+        first = self._question(self.job.model, self.job.prompt or self.preset.prompt)
+        prompts = [replace(first, prompt=prompt) for prompt in self.job.fallback_prompt]
+        models = [self._question(model, first.prompt) for model in self.job.fallback_model]
+        return tuple(Step(number, question) for number, question in enumerate([first, *prompts, *models]))
+
+    def at(self, checked: Checked) -> "Asked":
+        """The same, at the endpoint as it described itself."""
+        where = checked.endpoint
+        moved = replace(self, endpoint=where)
+        foreign = [f"{where.base_url} has no prices of its own: calls are counted at {where.prices}'s list price."]
+        notices = (*self.notices, *(foreign if where.name == "custom" else ()), *_cache_notices(moved))
+        return replace(moved, notices=notices)
+
+    def _question(self, model: str, prompt: str) -> Question:
+        facts = model_facts(model)
+        return Question(
+            endpoint=self.endpoint.identity,
+            facts=facts,
+            model=model,
+            prompt=prompt,
+            system=self.job.system,
+            schema=self.schema.api if self.schema else None,
+            schema_in_prompt=not self.endpoint.structured_outputs,
+            room=min(self.job.max_tokens or self.preset.max_tokens, facts.max_output),
+            effort=self.job.effort if facts.effort else None,
+        )
+
+
+def resolve(job: Job) -> Asked:
+    """Look up every name of a job; UsageError for an unknown preset, EndpointError, SchemaError, PriceError."""
+    try:
+        chosen = preset(job.preset)
+    except LookupError as error:
+        raise UsageError(error.args[0]) from None
+    try:
+        where = endpoint(job.endpoint_name)
+    except LookupError as error:
+        raise EndpointError(error.args[0]) from None
+    notices = [where.notice] if where.notice else []
+    for model in (job.model, *job.fallback_model):
+        notices += _model_notices(model, where, job)
+    return Asked(job, chosen, model_facts(job.model), where, _schema(job, chosen), tuple(notices))
+
+
+def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRules:
+    """What images must be for this preset, model and endpoint."""
+    edge, tokens = facts.vision_limits
+    return ImageRules(
+        max_edge=chosen.max_edge,
+        quality=chosen.quality,
+        model_edge=edge,
+        model_tokens=tokens,
+        max_base64_bytes=where.max_base64_bytes,
+    )
+
+
+def batch_prefix(steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchema | None) -> str:
+    """Where finished batches of these questions, asked of images prepared this way, are kept."""
+    asked = [[step.question.digest, step.question.max_tokens] for step in steps]
+    parts = [PREPARATION_VERSION, repr(rules), asked, schema.digest if schema else None]
+    return f"batches/{_digest(parts)[:32]}"
+
+
+def new_run_id() -> str:
+    """A name that sorts by time and is unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
+    facts = model_facts(model)
+    if facts.retired and facts.retired <= datetime.now(UTC).date() and where.name == "anthropic":
+        raise EndpointError(f"{model} was retired on {facts.retired}. Take another --model, such as claude-haiku-5-5.")
+    if not prices_of(where.prices, model):
+        if job.unpriced == "allow":
+            return [f"{model} has no price at {where.name}: its calls count as $0."]
+        raise PriceError(
+            f"No price for the model {model!r} at {where.name}, so no bill could be exact. Check --model "
+            "(`visionflow prices` lists all), add a row to config/prices.toml, or say `unpriced: allow` in the job."
+        )
+    return []
+
+
+def _cache_notices(asked: Asked) -> list[str]:
+    """Why a system prompt will not be cached, where it might have been."""
+    notice = asked.steps[0].question.cache_notice if asked.endpoint.caching else None
+    return [notice] if notice else []
+
+
+def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
+    if job.labels:
+        return classification_schema(list(job.labels))
+    spec = job.answer_schema or chosen.schema
+    return load_schema(spec) if spec else None
+
+
+def check(where: Endpoint, job: Job) -> Checked:
+    """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
+    if not where.has_models_api:
+        make_client(where, concurrency=1, timeout=10)  # says so when there is no key
+        return Checked(where, simulated=False, model_known=False)
+
+    async def ask() -> Checked:
+        client = make_client(where, concurrency=1, timeout=min(job.timeout, 30.0))
+        async with client:
+            checked = await check_endpoint(client, where, job.model)
+            for model in job.fallback_model:
+                await check_endpoint(client, where, model)
+            return checked
+
+    return asyncio.run(ask())
+
+
+def _digest(value: Any) -> str:
+    import hashlib
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

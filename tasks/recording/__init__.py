@@ -1,0 +1,1 @@
+"""Record: the tables' schemas, their rows, and writing both down."""

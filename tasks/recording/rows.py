@@ -1,0 +1,177 @@
+"""One row of `results` for one page of one listed file.
+
+A row is made as plain JSON values, because a finished batch keeps its rows in Prefect's result store; `typed` turns it
+into what Parquet takes. A kept row that comes back in a later run is `renewed`: that run paid nothing for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from tasks.asking.question import Question
+from tasks.asking.records import Outcome, Page
+from tasks.errors import ImageError
+from tasks.text import as_utf8
+from tasks.types import PreparedImage, Source
+
+Row = dict[str, Any]
+
+# The row says nothing lasting of such a file: a later run tries again.
+OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
+# Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
+# again or a machine less busy leave a file's size and time as they were.
+PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "too_slow", "unsafe"})
+
+
+def is_open(row: Row) -> bool:
+    """Whether a later run has to try again, although the file has not changed."""
+    return row["status"] in OPEN_STATUSES or (row["status"] == "unreadable" and row["error_code"] in PASSING_CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """From the original image to the one that was sent: sent = original * scale + offset."""
+
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+    source_width: int
+    source_height: int
+
+    @classmethod
+    def of(cls, row: Row) -> "Transform":
+        """As a row recorded it."""
+        return cls(
+            scale_x=row["sent_scale_x"],
+            scale_y=row["sent_scale_y"],
+            offset_x=row["sent_offset_x"],
+            offset_y=row["sent_offset_y"],
+            source_width=row["source_width"],
+            source_height=row["source_height"],
+        )
+
+
+def source_columns(source: Source) -> Row:
+    """What storage says of the file; its name for people, its URI as the file system has it."""
+    return {
+        "image": source.uri,
+        "page": 1,
+        "name": as_utf8(source.name),
+        "source_bytes": source.size,
+        "source_modified": source.modified.isoformat() if source.modified else None,
+        "source_etag": source.etag,
+    }
+
+
+def question_columns(question: Question, preset: str) -> Row:
+    """What was asked."""
+    return {
+        "model": question.model,
+        "endpoint": question.endpoint,
+        "preset": preset,
+        "prompt_sha256": question.prompt_sha256,
+    }
+
+
+def unprepared_row(source: Source, question: Question, preset: str, error: ImageError) -> Row:
+    """The row of a file that could not be sent: it says why."""
+    return {
+        **source_columns(source),
+        **question_columns(question, preset),
+        "status": "unreadable",
+        "error_code": error.code,
+        "error": as_utf8(str(error)),
+        "step": 0,
+        "attempts": 0,
+        "cached": False,
+        "cost_usd": "0",
+        "kept_usd": "0",
+    }
+
+
+def unavailable_row(source: Source, question: Question, preset: str, reason: str) -> Row:
+    """The row of a file whose storage did not give it out; a later run tries again."""
+    row = unprepared_row(source, question, preset, ImageError("storage", reason))
+    return {**row, "status": "unavailable"}
+
+
+def answered_row(source: Source, page: Page, outcome: Outcome, preset: str) -> Row:
+    """The row of a page that was asked about, whatever came of it."""
+    row = {
+        **source_columns(source),
+        **sent_columns(page.image),
+        **question_columns(outcome.step.question, preset),
+        "status": outcome.status,
+        "error_code": outcome.error_code,
+        "error": outcome.error and as_utf8(outcome.error),
+        "step": outcome.step.number,
+        "attempts": page.attempts,
+        "cached": outcome.cached,
+        "duplicate_of": outcome.duplicate_of,
+        "cost_usd": str(page.spent),
+        "kept_usd": "0",
+    }
+    answer = outcome.answer
+    if answer is None:
+        return row
+    usage = answer.usage
+    return {
+        **row,
+        "answer": answer.text,
+        "model_answered": answer.model,
+        "request_id": answer.request_id,
+        "stop_reason": answer.stop_reason,
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+        "latency_ms": answer.latency_ms,
+        "answered_at": answer.answered_at.isoformat(),
+        "kept_usd": str(answer.cost_usd),
+    }
+
+
+def sent_columns(image: PreparedImage) -> Row:
+    """What was sent, so that a person can redo it."""
+    return {
+        "page": image.page,
+        "source_format": image.source_format,
+        "source_width": image.source_width,
+        "source_height": image.source_height,
+        "sent_sha256": image.sha256,
+        "sent_media_type": image.media_type,
+        "sent_bytes": image.sent_bytes,
+        "sent_width": image.width,
+        "sent_height": image.height,
+        "sent_scale_x": image.scale_x,
+        "sent_scale_y": image.scale_y,
+        "sent_offset_x": image.offset_x,
+        "sent_offset_y": image.offset_y,
+        "note": image.note,
+    }
+
+
+def renewed(row: Row, source: Source) -> Row:
+    """A kept row as a row of this run, which pays nothing for it."""
+    return {
+        **row,
+        **{column: value for column, value in source_columns(source).items() if column != "page"},
+        "cached": row["status"] != "unreadable",
+        "attempts": 0,
+        "cost_usd": "0",
+    }
+
+
+def typed(row: Row, result: Callable[[Row], Any] | None) -> Row:
+    """The row with times, money and, with a schema, its `result`, as Parquet takes them."""
+    parquet = {column: value for column, value in row.items() if column != "kept_usd"}
+    for column in ("source_modified", "answered_at"):
+        if parquet.get(column):
+            parquet[column] = datetime.fromisoformat(parquet[column])
+    parquet["cost_usd"] = Decimal(parquet["cost_usd"])
+    if result is not None:
+        parquet["result"] = result(row) if row["status"] == "ok" else None
+    return parquet

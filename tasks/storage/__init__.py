@@ -1,0 +1,1 @@
+"""Whole files here and on S3: sources, tables, kept answers."""
