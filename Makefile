@@ -3,16 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: help demo test lint types unit benchmark requirements clean
+.PHONY: help demo test test-all lint types unit benchmark requirements clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/.installed  ## the whole thing over the sample images, offline, no key
 	@$(BIN)/visionflow demo
 
 test: .venv/.installed-dev  ## lint, types and tests
 	@$(MAKE) --no-print-directory lint types unit
+
+test-all: .venv/.installed-dev  ## those too that need minutes, a browser or other services, where they are there
+	@$(MAKE) --no-print-directory lint types
+	@$(BIN)/python -m pytest -m "all or not all"
 
 lint: .venv/.installed-dev  ## style
 	@$(BIN)/ruff check .
