@@ -1,4 +1,4 @@
-"""What the README says is true: commands, options, tables, presets, messages, links, and code that runs."""
+"""What the READMEs say is true: commands, options, tables, presets, messages, links, and code that runs."""
 
 import argparse
 import ast
@@ -42,10 +42,18 @@ from tests.report_run import make_run
 __all__ = ["own_tables"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Every page for users; the benchmark's own has figures alone.
+ROOMS = ("flows", "config", "deployments", "tasks")
+ROOMS += tuple(f"tasks/{room}" for room in ("recording", "preparing", "billing", "simulator"))
+DOCUMENTS = {
+    path: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / room / "README.md" for room in ROOMS))
+}
+README = DOCUMENTS[ROOT / "README.md"]
+MANUAL = "\n".join(DOCUMENTS.values())
 CODE = ("config", "tasks", "flows")
 TOP_LEVEL = {*CODE, "data", "deployments", "tests"}
-TOP_LEVEL |= {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"}
+TOP_LEVEL |= {"pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE", "CHANGELOG.md", "Makefile"}
 TOP_LEVEL |= {"requirements.txt", "requirements-dev.txt"}
 # Put together from pieces, so that this file does not hold what it looks for.
 FORBIDDEN = [
@@ -59,19 +67,23 @@ FORBIDDEN = [
 def section(title: str) -> str:
     """The text under a heading, up to the next heading of any level."""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", without_code(), re.MULTILINE | re.DOTALL)
-    assert found, f"README has no section {title!r}"
+    assert found, f"no README has a section {title!r}"
     return found[1]
 
 
 @cache
 def without_code() -> str:
-    """The README with its code blocks left out, whose comments look like headings."""
-    return re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    """All pages with their code blocks left out, whose comments look like headings."""
+    return without_blocks(MANUAL)
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def blocks(language: str) -> list[str]:
     """The code blocks of a language; the plain ones for an empty name."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)
     return [text for name, text in fenced if name == language]
 
 
@@ -118,14 +130,14 @@ class TestCommandLine:
     def test_no_option_is_named_that_does_not_exist(self) -> None:
         real = {name for command in command_parsers() for name in options(command)}
         other_programs = re.compile(r"\b(pip|prefect)\b")
-        lines = [line for line in README.splitlines() if not other_programs.search(line)]
+        lines = [line for line in MANUAL.splitlines() if not other_programs.search(line)]
         assert {option for line in lines for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)} <= real
 
     @pytest.mark.parametrize("command", ["demo", "estimate", "report", "simulate", "prices", "serve"])
     def test_what_the_other_commands_add_is_told(self, command: str) -> None:
         known = {name.split()[0] for name in first_cells("Options of run")}
         added = [name for name in options(command) if name not in known and name != "--help"]
-        assert [name for name in added if f"{name} " not in README and f"{name}`" not in README] == []
+        assert [name for name in added if f"{name} " not in MANUAL and f"{name}`" not in MANUAL] == []
 
     def test_every_command_line_shown_can_be_typed(self) -> None:
         shown = [line for block in blocks("") for line in block.splitlines()]
@@ -160,8 +172,8 @@ class TestCommandLine:
 
     def test_make_targets(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        real = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE))
-        told = set(re.findall(r"`make ([a-z]+)`", README)) | set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
+        real = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+        told = set(re.findall(r"`make ([a-z-]+)`", MANUAL)) | set(re.findall(r"^make ([a-z-]+)", MANUAL, re.MULTILINE))
         assert told == real
 
 
@@ -183,7 +195,7 @@ class TestTables:
         assert told == [(one.name, one.max_edge, one.quality, one.max_tokens) for one in real]
 
     def test_ready_schemas(self) -> None:
-        (line,) = re.findall(r"^- a ready one of .*", README, re.MULTILINE)
+        (line,) = re.findall(r"^- a ready one of .*", MANUAL, re.MULTILINE)
         assert re.findall(r"`(\w+)`", line) == ready_schemas()
 
 
@@ -331,24 +343,26 @@ def code_texts() -> tuple[str, ...]:
 
 
 class TestRepository:
-    def test_links_and_paths_exist(self) -> None:
-        headings = re.findall(r"^#+ (.+)$", without_code(), re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-        links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-        assert {link for link in links if link.startswith("#")} <= {f"#{anchor}" for anchor in anchors}
-        named = re.findall(r"`((?:config|tasks|flows|tests|data|deployments)/[\w./-]*\w/?)`", README)
-        paths = [link for link in links if not link.startswith("#")] + named
-        assert [path for path in paths if not (ROOT / path).exists()] == []
+    @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+    def test_links_and_paths_exist(self, page: Path) -> None:
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", DOCUMENTS[page]) if "://" not in link]
+        for link in links:
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+        named = re.findall(r"`((?:config|tasks|flows|tests|data|deployments)/[\w./-]*\w/?)`", DOCUMENTS[page])
+        assert [path for path in named if not (ROOT / path).exists()] == []
 
     def test_the_variables_of_the_environment_are_listed(self) -> None:
         example = (ROOT / ".env.example").read_text(encoding="utf-8")
         listed = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
-        assert set(re.findall(r"\b(?:ANTHROPIC|AWS|VISIONFLOW|PREFECT)_[A-Z_]+\b", README)) == listed
+        assert set(re.findall(r"\b(?:ANTHROPIC|AWS|VISIONFLOW|PREFECT)_[A-Z_]+\b", MANUAL)) == listed
         code = "".join(path.read_text(encoding="utf-8") for name in CODE for path in (ROOT / name).rglob("*.py"))
         assert set(re.findall(r'environ(?:\.get\(|\[)"((?:ANTHROPIC|VISIONFLOW)_[A-Z_]+)"', code)) <= listed
 
     def test_the_readme_can_be_read_in_one_sitting(self) -> None:
-        assert len(README.splitlines()) <= 500
+        assert len(README.splitlines()) <= 160
 
     def test_the_changelog_has_this_version(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -367,6 +381,12 @@ class TestRepository:
             if word.encode() in (ROOT / path).read_bytes()
         ]
         assert found == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of this page may say after the #."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(DOCUMENTS[page]), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @cache
