@@ -1,6 +1,5 @@
 """Asking the endpoint how many tokens a prompt has, which is free."""
 
-import asyncio
 import struct
 import zlib
 
@@ -10,6 +9,7 @@ from tasks.asking.question import Question, request
 from tasks.billing.tokens import PATCH
 from tasks.errors import EndpointError
 from tasks.types import PreparedImage
+from tasks.waiting import completed
 
 
 def counted_prompt(endpoint: Endpoint, question: Question) -> int | None:
@@ -17,7 +17,7 @@ def counted_prompt(endpoint: Endpoint, question: Question) -> int | None:
     if not endpoint.count_tokens:
         return None
     try:
-        return asyncio.run(_count(endpoint, question))
+        return completed(_count(endpoint, question))
     except EndpointError:  # no key: an estimate needs none
         return None
 

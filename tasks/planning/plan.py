@@ -4,7 +4,6 @@ A plan resolves the job's names (preset, schema, model, endpoint, prices), lists
 cause and remedy for whatever would fail later: bad configuration never costs a call.
 """
 
-import asyncio
 import json
 import secrets
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tasks.preparing import PREPARATION_VERSION
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.storage.output import Output, open_output
 from tasks.types import ImageRules
+from tasks.waiting import completed
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def check(where: Endpoint, job: Job) -> Checked:
                 await check_endpoint(client, where, model)
             return checked
 
-    return asyncio.run(ask())
+    return completed(ask())
 
 
 def _digest(value: Any) -> str:
