@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator
 from tests.runs import ROOT, draw, rows
 
+README = ROOT / "flows" / "README.md"
 JOB = Job(name="job", preset="classification", labels=("cat", "dog"))
 
 
@@ -87,6 +89,17 @@ def test_the_flow_itself_may_be_called_where_a_loop_runs(images: Path, tmp_path:
         return analyze_images_flow(str(images), str(tmp_path / "out"), JOB)
 
     assert whole(asyncio.run(cell()))
+
+
+@pytest.mark.usefixtures("prefect_server", "simulator")
+def test_as_the_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"```python\n(from flows import analyze_images.*?)```", README.read_text(), re.DOTALL)
+    draw(tmp_path / "photos/receipts", 3)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, str(README), "exec"), {})
+    assert capsys.readouterr().out.startswith("3 ")
 
 
 @pytest.mark.usefixtures("prefect_server")
