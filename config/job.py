@@ -5,30 +5,16 @@ import re
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_MODEL = "claude-haiku-5-5"
+TEXTS = ("prompt", "system", "fallback_prompt")  # fields that the command line and job files may take from `@FILE`
 # A job's name is a folder, `job=NAME`, whose type readers of the tables guess: a name that reads as a number or a date,
 # as `inf` and `epoch` do in DuckDB, would not merge with the column `job`, and `/`, `=` or `%` would be decoded
 # differently by each reader. Sixty letters of any alphabet fit into a file's name.
 JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,59}", re.IGNORECASE)
-
-
-def _text_or_file(value: Any) -> Any:
-    """`@FILE` stands for the file's text."""
-    if isinstance(value, str) and value.startswith("@"):
-        try:
-            return Path(value[1:]).expanduser().read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"cannot be read: {error.strerror}") from None
-        except ValueError:  # other bytes than UTF-8, or a name that no file can have
-            raise ValueError("cannot be read: it is no text in UTF-8") from None
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text_or_file)]
 
 
 class Job(BaseModel):
@@ -38,8 +24,8 @@ class Job(BaseModel):
 
     name: str | None = Field(None, description="Names the job's folder in the output; the source's last part if empty.")
     preset: str = Field("ocr", description="Use case: ocr, object_detection, classification, or one of your own.")
-    prompt: Text | None = Field(None, description="The question; the preset's if empty.")
-    system: Text | None = Field(None, description="System prompt, the same for every image.")
+    prompt: str | None = Field(None, description="The question; the preset's if empty.")
+    system: str | None = Field(None, description="System prompt, the same for every image.")
     answer_schema: str | None = Field(
         None, alias="schema", description="A ready schema's name, FILE.json, or package.module:Model."
     )
@@ -47,7 +33,7 @@ class Job(BaseModel):
     model: str = Field(DEFAULT_MODEL, description="Model that answers.")
     max_tokens: int | None = Field(None, ge=1, description="Room for the answer; the preset's if empty.")
     effort: Literal["low", "medium", "high", "xhigh", "max"] = Field("low", description="How much the model thinks.")
-    fallback_prompt: tuple[Text, ...] = Field((), description="Asked in turn when an answer does not fit.")
+    fallback_prompt: tuple[str, ...] = Field((), description="Asked in turn when an answer does not fit.")
     fallback_model: tuple[str, ...] = Field((), description="Asked in turn after the fallback prompts.")
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
@@ -100,3 +86,30 @@ def job_name(source: str) -> str:
     if not slug:
         return "images"
     return slug if JOB_NAME.fullmatch(slug) else f"job-{slug}"[:60]
+
+
+def with_texts(job: Job) -> Job:
+    """The job with the text of every `@FILE`, for who sits at this machine: a form must not read its files.
+
+    Raises ValueError, which names the field and says why the file cannot be read.
+    """
+    texts: dict[str, object] = {}
+    for field in TEXTS:
+        value = getattr(job, field)
+        try:
+            texts[field] = tuple(map(text_or_file, value)) if isinstance(value, tuple) else text_or_file(value)
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}") from None
+    return job.model_copy(update=texts)
+
+
+def text_or_file(value: str | None) -> str | None:
+    """`@FILE` stands for the file's text. Raises ValueError if it cannot be read."""
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{value!r} cannot be read: {error.strerror}") from None
+    except ValueError:  # other bytes than UTF-8, or a name that no file can have
+        raise ValueError(f"{value!r} cannot be read: it is no text in UTF-8") from None

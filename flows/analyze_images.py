@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
+from tasks.orchestration.asker import refused
 from tasks.orchestration.batches import batches
 from tasks.orchestration.ending import last_state
 from tasks.orchestration.opening import list_images, open_run, run_name
@@ -29,6 +30,9 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         output: Local folder or s3://bucket/prefix for the Parquet tables
         job: What to ask, of which model, how fast, and for how much at most
     """
+    refusal: dict[str, Any] | None = refused(job)  # a state, whose result Prefect gives the caller
+    if refusal is not None:
+        return refusal
     with open_run(source, output, job) as run:
         images = list_images(run)
         window = Window(run, batches(run, images))
@@ -36,5 +40,5 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         for turn in window.turns():
             window.preparing(turn.admitted, prepare.map(turn.admitted))
             window.asking(turn.prepared, ask.map(turn.prepared))
-    summary: dict[str, Any] = last_state(run, report(run))  # Prefect gives the caller the state's result
+    summary: dict[str, Any] = last_state(run, report(run))  # a state too
     return summary

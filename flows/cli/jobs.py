@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from config.checking import check_tables
 from config.endpoints import endpoint
-from config.job import Job
+from config.job import TEXTS, Job, text_or_file
 from config.presets import preset
 from config.tables import ConfigError
 from flows.cli.arguments import did_you_mean
@@ -78,11 +78,22 @@ def check_configuration() -> None:
 
 
 def _job(given: dict[str, Given]) -> Job:
+    values = {name: _text(one) if name in TEXTS else one.value for name, one in given.items()}
     try:
-        return Job(**{name: one.value for name, one in given.items()})
+        return Job(**values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
+
+
+def _text(given: Given) -> Any:
+    """The value with the text of each `@FILE`; what is no text is the job's to refuse."""
+    values = given.value if isinstance(given.value, list) else [given.value]
+    try:
+        texts = [text_or_file(value) if isinstance(value, str) else value for value in values]
+    except ValueError as error:
+        raise UsageError(f"{given.place}: {error}.") from None
+    return texts if isinstance(given.value, list) else texts[0]
 
 
 def _explained(problem: Any) -> str:

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from config.job import Job, job_name
+from config.job import Job, job_name, with_texts
+from tasks.errors import UsageError
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.running import Run
@@ -26,7 +27,7 @@ plans: dict[tuple[str, str, str], Plan] = {}
 @contextmanager
 def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
-    plan = plans.pop(plan_key(source, output, job), None) or make_plan(source, output, job)
+    plan = plans.pop(plan_key(source, output, job), None) or _planned(source, output, job)
     storage = result_storage(plan.output.uri)
     run = Run(plan, PrefectStore(storage), storage)
     with run.open(), ExitStack() as stack:
@@ -51,6 +52,14 @@ def list_images(run: Run) -> Sequence[Source]:
     about = f", about ${run.estimate:.4f}" if run.estimate is not None else ""
     log.info("To ask: %d images with %s%s", len(left), plan.job.model, about)
     return left
+
+
+def _planned(source: str, output: str, job: Job) -> Plan:
+    try:
+        job = with_texts(job)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
+    return make_plan(source, output, job)
 
 
 def run_name() -> str:
