@@ -60,14 +60,14 @@ def test_an_image_is_measured_without_reading_the_whole_file(tmp_path: Path) -> 
     assert path.stat().st_size > 500_000
     data = path.read_bytes()
     path.write_bytes(data[:65_536] + b"\0" * (len(data) - 65_636) + data[-100:])  # only its two ends are needed
-    assert measure(source(path)) == Measured(1000, 700)
+    assert measure(source(path)) == Measured(1000, 700, format="PNG")
 
 
 def test_a_tiff_with_its_header_at_its_end_is_read_on(tmp_path: Path) -> None:
     pages = [Image.effect_noise((900, 1200), 90) for _ in range(3)]
     path = tmp_path / "scan.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    assert measure(source(path)) == Measured(900, 1200, pages=3)
+    assert measure(source(path)) == Measured(900, 1200, pages=3, format="TIFF")
 
 
 def test_what_cannot_be_sent_is_not_counted(tmp_path: Path) -> None:
@@ -75,20 +75,20 @@ def test_what_cannot_be_sent_is_not_counted(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     paths = [tmp_path / "text.jpg", tmp_path / "empty.png", picture(tmp_path / "good.png", 56, 56)]
     gone = Source(str(tmp_path / "gone.jpg"), "gone.jpg", 100)
-    assert measure_all([*map(source, paths), gone]) == [None, None, Measured(56, 56), None]
+    assert measure_all([*map(source, paths), gone]) == [None, None, Measured(56, 56, format="PNG"), None]
 
 
 def test_a_file_that_was_cut_short_is_not_counted(tmp_path: Path) -> None:
     whole = picture(tmp_path / "whole.jpg", 300, 300)
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole.read_bytes()[:-20])
-    assert measure_all([source(whole), source(cut)]) == [Measured(300, 300), None]
+    assert measure_all([source(whole), source(cut)]) == [Measured(300, 300, format="JPEG"), None]
 
 
 def test_orientation_counts(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert measure(source(picture(tmp_path / "phone.jpg", 400, 300, exif=exif))) == Measured(300, 400)
+    assert measure(source(picture(tmp_path / "phone.jpg", 400, 300, exif=exif))) == Measured(300, 400, format="JPEG")
 
 
 def test_copies_are_found_by_content_and_only_files_of_equal_size_are_read(tmp_path: Path) -> None:

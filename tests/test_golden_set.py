@@ -73,7 +73,7 @@ def test_the_header_foretells_what_is_sent(name: str) -> None:
         first.source_width,
         first.source_height,
     )
-    assert planned_size(header.width, header.height, CLASSIFICATION) == (first.width, first.height)
+    assert planned_size(header.width, header.height, CLASSIFICATION, header.format) == (first.width, first.height)
     assert min(header.pages, CLASSIFICATION.max_pages) == len(pages)
 
 

@@ -97,7 +97,7 @@ def test_whatever_pillow_writes_becomes_a_request(
     (page,) = prepare_image(data, rules)
     image = Image.open(io.BytesIO(page.data))
     image.load()
-    assert image.size == (page.width, page.height) == planned_size(width, height, rules)
+    assert image.size == (page.width, page.height) == planned_size(width, height, rules, file_format)
     assert (page.source_width, page.source_height) == (width, height)
     assert len(page.data) <= 30_000
     assert page.sha256 == sha256(page.data).hexdigest()

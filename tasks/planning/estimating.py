@@ -41,11 +41,12 @@ REQUEST_OVERHEAD = 8
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One file: pages and size in pixels, after its orientation."""
+    """One file: pages and size in pixels, after its orientation, and its format."""
 
     width: int
     height: int
     pages: int = 1
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def measure(source: Source) -> Measured | None:
             return None
         if _cut_short(source, header.format):
             return None
-        return Measured(header.width, header.height, header.pages)
+        return Measured(header.width, header.height, header.pages, header.format)
     return None
 
 
@@ -100,10 +101,10 @@ def measure_all(sources: Sequence[Source]) -> list[Measured | None]:
 def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
     """Tokens of all images as they would be sent."""
     tokens = 0
-    for (width, height), count in Counter(
-        (one.width, one.height) for one in measured for _ in range(one.pages)
+    for (width, height, kind), count in Counter(
+        (one.width, one.height, one.format) for one in measured for _ in range(one.pages)
     ).items():
-        tokens += image_tokens(*planned_size(width, height, rules)) * count
+        tokens += image_tokens(*planned_size(width, height, rules, kind)) * count
     return tokens
 
 

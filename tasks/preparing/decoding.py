@@ -17,7 +17,7 @@ from tasks.preparing.headers import CONTAINERS, oriented
 from tasks.preparing.pool import MEMORY_BYTES
 from tasks.preparing.prepare import as_it_is, check_pixels, is_ready
 from tasks.preparing.shrinking import is_plain, shrunk
-from tasks.preparing.sizes import planned_size
+from tasks.preparing.sizes import jpeg_shrink, planned_size
 from tasks.types import ImageRules, PreparedImage
 
 Image.MAX_IMAGE_PIXELS = None  # ours is checked first, and is the user's to set
@@ -33,6 +33,7 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_MIRRORED_X, _MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # orientations whose upright axis runs against the stored one
 _SUBFILE_TYPE = 254
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in memory; every other mode takes 4
 
@@ -115,11 +116,13 @@ def _open(data: bytes, source_format: str) -> Image.Image:
 
 
 def _shrink_plain(data: bytes, source_format: str, container: Container, rules: ImageRules) -> Raster | None:
-    """The common case: only shrink and turn."""
+    """The common case: only shrink and turn, by a factor that no decoder reaches alone."""
     stored = container.width, container.height
     source = oriented(*stored, container.orientation)
     target = oriented(*planned_size(*source, rules), container.orientation)
     if target == stored or not is_plain(container, source_format):
+        return None
+    if source_format == "JPEG" and jpeg_shrink(*source, rules) > 1:
         return None
     small = shrunk(data, source_format, stored, target)
     return Raster(_upright(small, container.orientation), source_format, source) if small else None
@@ -128,8 +131,12 @@ def _shrink_plain(data: bytes, source_format: str, container: Container, rules: 
 def _shrink(image: Image.Image, source_format: str, orientation: int, rules: ImageRules) -> Raster:
     """Decode at little more than the size that is sent, shrink, turn, and make it plain sRGB on white."""
     source = oriented(*image.size, orientation)
-    stored_target = oriented(*planned_size(*source, rules), orientation)
-    box = _decode_small(image, source_format, stored_target)
+    stored_target = oriented(*planned_size(*source, rules, source_format), orientation)
+    shrink = jpeg_shrink(*source, rules) if source_format == "JPEG" else 1
+    if shrink > 1:
+        box = _draft(image, (image.width // shrink, image.height // shrink))
+    else:
+        box = _decode_small(image, source_format, stored_target)
     if image.width * image.height * _PIXEL_BYTES.get(image.mode, 4) > MEMORY_BYTES:
         raise MemoryError  # at once, rather than when all of it is filled
     image.load()
@@ -140,7 +147,23 @@ def _shrink(image: Image.Image, source_format: str, orientation: int, rules: Ima
     small = _upright(small, orientation)
     profile = image.info.get("icc_profile")
     plain = on_white(to_srgb(small, profile if isinstance(profile, bytes) else None))
-    return Raster(plain, source_format, source, drawn=flat_source)
+    raster = Raster(plain, source_format, source, drawn=flat_source)
+    if shrink > 1:
+        raster.scale, raster.offset = _decoded_place(plain.size, source, shrink, orientation)
+    return raster
+
+
+def _decoded_place(
+    size: tuple[int, int], source: tuple[int, int], shrink: int, orientation: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Scale and offset of what a JPEG decoder made smaller: exact, though a last column or line may not be whole.
+
+    After a turn that column can be the first one: then the picture begins a fraction of a pixel later.
+    """
+    (width, height), (across, down) = size, source
+    left = width - across / shrink if orientation in _MIRRORED_X else 0.0
+    top = height - down / shrink if orientation in _MIRRORED_Y else 0.0
+    return (1 / shrink, 1 / shrink), (left, top)
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -151,11 +174,16 @@ def _decode_small(image: Image.Image, source_format: str, target: tuple[int, int
     """Ask the decoder for about twice the target, which Lanczos then shrinks without loss; the part that counts."""
     wanted = target[0] * 2, target[1] * 2
     if source_format == "JPEG":
-        drafted = image.draft(None, wanted)
-        return drafted[1] if drafted else None
+        return _draft(image, wanted)
     if source_format == "JPEG2000":
         image.reduce = _halvings(image, wanted)  # type: ignore[method-assign, assignment]
     return None
+
+
+def _draft(image: Image.Image, least: tuple[int, int]) -> Box | None:
+    """Let a JPEG be decoded at an eighth, a quarter or a half, but no smaller than this; the part that counts."""
+    drafted = image.draft(None, least)
+    return drafted[1] if drafted else None
 
 
 def _halvings(image: Image.Image, wanted: tuple[int, int]) -> int:

@@ -26,6 +26,8 @@ class Raster:
     source_size: tuple[int, int]
     drawn: bool = False  # from a palette, two colours or a drawing: worth trying as PNG
     notes: list[str] = field(default_factory=list)
+    scale: tuple[float, float] | None = None  # of a source point, before `offset`; None: the edges meet the edges
+    offset: tuple[float, float] = (0.0, 0.0)
 
 
 def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
@@ -46,6 +48,8 @@ def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
     if image.size != raster.image.size:
         notes.append(f"shrunk to {image.width} x {image.height} to fit the byte limit")
     width, height = raster.source_size
+    scale_x, scale_y = raster.scale or (raster.image.width / width, raster.image.height / height)
+    again_x, again_y = image.width / raster.image.width, image.height / raster.image.height
     return PreparedImage(
         page=page,
         data=data,
@@ -56,8 +60,10 @@ def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
         source_format=raster.source_format,
         source_width=width,
         source_height=height,
-        scale_x=image.width / width,
-        scale_y=image.height / height,
+        scale_x=scale_x * again_x,
+        scale_y=scale_y * again_y,
+        offset_x=raster.offset[0] * again_x,
+        offset_y=raster.offset[1] * again_y,
         note="; ".join(notes) or None,
     )
 

@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--latency", type=float, default=0.3, help="seconds to an answer (default: %(default)s)")
     parser.add_argument("--in-flight", type=int, default=50, help="calls at once (default: %(default)s)")
-    parser.add_argument("--size", choices=SIZES, default="small", help="1200x900, 3000x2200 or 4000x3000")
+    parser.add_argument("--size", choices=SIZES, default="small", help="1200x900, 3000x2200 or 4032x3024")
     parser.add_argument("--storage", choices=("local", "s3"), default="local", help="of images and output")
     parser.add_argument("--s3-latency", type=float, default=0.0, help="seconds to the S3 server (default: none)")
     parser.add_argument(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
-SIZES = {"small": (1200, 900), "large": (3000, 2200), "phone": (4000, 3000)}
+SIZES = {"small": (1200, 900), "large": (3000, 2200), "phone": (4032, 3024)}
 QUALITY = 85
 NOISE = 12  # with QUALITY, 1200 x 900 pixels take about 215 KB, as a photograph's do
 BLOCK = 24
