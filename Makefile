@@ -16,7 +16,7 @@ test: .venv/.installed-dev  ## lint, types and tests
 
 test-all: .venv/.installed-dev  ## those too that need minutes, a browser or other services, where they are there
 	@$(MAKE) --no-print-directory lint types
-	@$(BIN)/python -m pytest -m "all or not all"
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "all or not all"
 
 lint: .venv/.installed-dev  ## style
 	@$(BIN)/ruff check .
@@ -26,7 +26,7 @@ types: .venv/.installed-dev  ## static types
 	@$(BIN)/mypy
 
 unit: .venv/.installed-dev  ## tests alone
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 benchmark: .venv/.installed-dev  ## speed against the bare SDK, on this machine
 	@$(BIN)/python -m tests.benchmark
