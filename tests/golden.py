@@ -133,7 +133,7 @@ def _coded() -> Iterator[tuple[str, Golden]]:
     behind_png = saved(target(), "PNG", compress_level=2) + b"SecretCam diary"
     yield "text-behind-the-image.png", Golden(behind_png, corners=CORNERS, as_it_is=True)
     two = saved(target(), "MPO", save_all=True, append_images=[target(GREYS)])
-    yield "stereo.mpo.jpg", Golden(two, corners=CORNERS, as_it_is=True)
+    yield "stereo.mpo.jpg", Golden(two, corners=CORNERS, note="first of 2 images", as_it_is=True)
 
 
 def _colours() -> Iterator[tuple[str, Golden]]:

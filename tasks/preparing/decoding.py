@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -10,12 +11,13 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from tasks.errors import ImageError
 from tasks.preparing.colours import is_opaque, on_white, resizable, to_srgb
 from tasks.preparing.containers.container import Container
-from tasks.preparing.containers.tiff import is_own_page, tiff_pages
+from tasks.preparing.containers.tiff import Page, tiff_pages
 from tasks.preparing.drawing import draw_svg
 from tasks.preparing.encoding import Raster, encode
-from tasks.preparing.headers import CONTAINERS, oriented
+from tasks.preparing.headers import CONTAINERS, image_header, oriented, read_container
 from tasks.preparing.pool import MEMORY_BYTES
-from tasks.preparing.prepare import as_it_is, check_pixels, is_ready
+from tasks.preparing.prepare import as_it_is, check_pixels, is_ready, left_out
+from tasks.preparing.second_reader import read_again
 from tasks.preparing.shrinking import is_plain, shrunk
 from tasks.preparing.sizes import jpeg_shrink, planned_size
 from tasks.types import ImageRules, PreparedImage
@@ -34,7 +36,6 @@ _TURN = {
     8: Image.Transpose.ROTATE_90,
 }
 _MIRRORED_X, _MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # orientations whose upright axis runs against the stored one
-_SUBFILE_TYPE = 254
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in memory; every other mode takes 4
 
 Box = tuple[float, float, float, float]
@@ -42,22 +43,44 @@ Box = tuple[float, float, float, float]
 
 def decode(data: bytes, source_format: str, rules: ImageRules) -> list[PreparedImage]:
     """The pages of a file; ImageError for whatever its decoder trips over, MemoryError for too large an image."""
-    container = CONTAINERS[source_format](data) if source_format in CONTAINERS else None
+    container = read_container(source_format, data, sys.maxsize) if source_format in CONTAINERS else None
     try:
         if source_format == "SVG":
             return [encode(draw_svg(data, rules), rules, page=1)]
         if source_format == "TIFF":
             return list(_tiff_pages(data, rules))
+        if container is None:
+            header = image_header(data)
+            check_pixels(header.width, header.height, rules)
         return [_first_frame(data, source_format, container, rules)]
     except (ImageError, MemoryError):
         raise
-    except NotImplementedError as error:
-        raise ImageError("unsupported", f"This kind of {source_format} cannot be decoded: {_reason(error)}") from error
-    except Exception as error:  # decoders raise nearly every type there is on damaged files
-        cut = container is not None and not container.complete
-        verdict = "is cut short" if cut else "is damaged"
-        message = f"The {source_format} file {verdict}: {_reason(error)}"
-        raise ImageError("truncated" if cut else "damaged", message) from error
+    except Exception as refusal:  # noqa: BLE001  # decoders raise nearly every type there is on damaged files
+        orientation = container.orientation if container else 1
+        raster = _by_second_reader(data, source_format, rules, refusal, container, orientation=orientation)
+        raster.notes.extend(left_out(container) if container else [])
+        return [encode(raster, rules, page=1)]
+
+
+def _by_second_reader(
+    data: bytes,
+    source_format: str,
+    rules: ImageRules,
+    refusal: Exception,
+    container: Container | None = None,
+    **place: int,
+) -> Raster:
+    """The page as libvips reads it; else ImageError with Pillow's reason for refusing it."""
+    reading = read_again(data, source_format, rules, **place)
+    if reading.raster:
+        reading.raster.image = _upright(reading.raster.image, place["orientation"])
+        return reading.raster
+    if container and not container.complete:
+        raise ImageError("truncated", f"The {source_format} file is cut short: {_reason(refusal)}") from refusal
+    if not reading.opened and isinstance(refusal, UnidentifiedImageError | NotImplementedError):
+        message = f"No decoder here opens this kind of {source_format}; convert the file to JPEG or PNG"
+        raise ImageError("unsupported", message) from refusal
+    raise ImageError("damaged", f"The {source_format} file is damaged: {_reason(refusal)}") from refusal
 
 
 def _first_frame(data: bytes, source_format: str, container: Container | None, rules: ImageRules) -> PreparedImage:
@@ -65,9 +88,7 @@ def _first_frame(data: bytes, source_format: str, container: Container | None, r
         return encode(plain, rules, page=1)
     image = _open(data, source_format)
     check_pixels(*image.size, rules)
-    frames, orientation = (container.frames, container.orientation) if container else (1, 1)
-    if source_format in ("AVIF", "HEIF"):
-        frames = getattr(image, "n_frames", 1)
+    orientation = container.orientation if container else 1
     if source_format == "AVIF":  # Pillow reports how the container turns the image as an EXIF orientation
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if source_format == "HEIF":  # turned by its decoder, which knows the size only then
@@ -75,32 +96,33 @@ def _first_frame(data: bytes, source_format: str, container: Container | None, r
     if container and container.alpha and is_ready(container, rules) and is_opaque(image):
         return as_it_is(container, source_format)
     raster = _shrink(image, source_format, orientation, rules)
-    if frames > 1:
+    if container:
+        raster.notes.extend(left_out(container))
+    elif source_format in ("AVIF", "HEIF") and (frames := getattr(image, "n_frames", 1)) > 1:
         raster.notes.append(f"primary of {frames} images" if source_format == "HEIF" else f"first of {frames} frames")
     return encode(raster, rules, page=1)
 
 
 def _tiff_pages(data: bytes, rules: ImageRules) -> Iterator[PreparedImage]:
     """Each page of a TIFF; one that is damaged costs the file, so that no page is missing without a word."""
-    total = len(tiff_pages(data))
-    image = _open(data, "TIFF")
-    frames = _own_frames(image) if total > 1 else [0]
-    for page, frame in enumerate(frames[: rules.max_pages], start=1):
-        image.seek(frame)
-        check_pixels(*image.size, rules)
-        raster = _shrink(image, "TIFF", 1, rules)  # Pillow gives the turned size, and turns while loading
-        if page == rules.max_pages < total:
-            raster.notes.append(f"page {page} of {total}; later pages were left out")
-        yield encode(raster, rules, page=page)
+    pages = tiff_pages(data)
+    for number, page in enumerate(pages[: rules.max_pages], start=1):
+        check_pixels(page.width, page.height, rules)
+        raster = _tiff_page(data, page, rules)
+        if number == rules.max_pages < len(pages):
+            raster.notes.append(f"page {number} of {len(pages)}; later pages were left out")
+        yield encode(raster, rules, page=number)
 
 
-def _own_frames(image: Image.Image) -> list[int]:
-    frames, own = range(getattr(image, "n_frames", 1)), []
-    for frame in frames:
-        image.seek(frame)
-        if is_own_page(int(image.tag_v2.get(_SUBFILE_TYPE, 0))):  # type: ignore[attr-defined]
-            own.append(frame)
-    return own or list(frames)
+def _tiff_page(data: bytes, page: Page, rules: ImageRules) -> Raster:
+    try:
+        image = _open(data, "TIFF")
+        image.seek(page.index)
+        return _shrink(image, "TIFF", 1, rules)  # Pillow gives the turned size, and turns while loading
+    except (ImageError, MemoryError):
+        raise
+    except Exception as refusal:  # noqa: BLE001  # as above
+        return _by_second_reader(data, "TIFF", rules, refusal, page=page.index, orientation=page.orientation)
 
 
 def _open(data: bytes, source_format: str) -> Image.Image:
@@ -109,10 +131,7 @@ def _open(data: bytes, source_format: str) -> Image.Image:
         import pi_heif
 
         pi_heif.register_heif_opener()
-    try:
-        return Image.open(io.BytesIO(data), formats=[source_format])
-    except UnidentifiedImageError as error:
-        raise ImageError("damaged", f"The file begins like {source_format} but cannot be read as one") from error
+    return Image.open(io.BytesIO(data), formats=[source_format])
 
 
 def _shrink_plain(data: bytes, source_format: str, container: Container, rules: ImageRules) -> Raster | None:
@@ -125,7 +144,9 @@ def _shrink_plain(data: bytes, source_format: str, container: Container, rules: 
     if source_format == "JPEG" and jpeg_shrink(*source, rules) > 1:
         return None
     small = shrunk(data, source_format, stored, target)
-    return Raster(_upright(small, container.orientation), source_format, source) if small else None
+    if small is None:
+        return None
+    return Raster(_upright(small, container.orientation), source_format, source, notes=left_out(container))
 
 
 def _shrink(image: Image.Image, source_format: str, orientation: int, rules: ImageRules) -> Raster:
@@ -204,6 +225,8 @@ def _halvings(image: Image.Image, wanted: tuple[int, int]) -> int:
 
 def _reason(error: BaseException) -> str:
     """The decoder's own words, on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it begins like one but cannot be read as one"
     if isinstance(error, struct.error | EOFError | IndexError):
         return "it ends too early"
     return " ".join(str(error).split())[:200] or type(error).__name__

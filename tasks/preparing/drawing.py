@@ -6,26 +6,26 @@ from tasks.errors import ImageError
 from tasks.preparing.containers.svg import on_canvas, read_svg, refers_outside, resized_svg, unpack_svg
 from tasks.preparing.encoding import Raster
 from tasks.preparing.sizes import planned_size
+from tasks.preparing.vips import libvips
 from tasks.types import ImageRules
 
 
 def draw_svg(data: bytes, rules: ImageRules) -> Raster:
     """The drawing on white at the size that is sent; `containers.svg` says what its own size is."""
-    import pyvips
-
+    vips = libvips()
     text = unpack_svg(data)
     drawing = read_svg(text)
     try:
         if drawing.width and drawing.height:
             source = ink = drawing.width, drawing.height
         else:  # neither size nor view box: the drawing is as large as its ink
-            inked = pyvips.Image.svgload_buffer(text.encode())
+            inked = vips.Image.svgload_buffer(text.encode())
             ink = inked.width, inked.height
             source = on_canvas(*ink)
         target = planned_size(*source, rules)
-        drawn = pyvips.Image.svgload_buffer(resized_svg(text, target, ink).encode())
+        drawn = vips.Image.svgload_buffer(resized_svg(text, target, ink).encode())
         pixels = drawn.flatten(background=255).colourspace("srgb").write_to_memory()
-    except pyvips.Error as error:
+    except vips.Error as error:
         raise ImageError("damaged", f"The SVG cannot be drawn: {_first_line(error)}") from error
     image = Image.frombytes("RGB", (drawn.width, drawn.height), pixels)
     if image.size != target:

@@ -4,12 +4,16 @@ import re
 import struct
 import zlib
 
+from tasks.errors import ImageError
+from tasks.preparing.containers.container import foreign_bytes
+from tasks.preparing.containers.markup import root_start
+
 # What a listing takes for an image. Formats without a decoder here (JPEG XL) are listed too: they become a row that
 # says so, never a silent omission.
 IMAGE_EXTENSIONS = frozenset(
     """
     jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff heic heif hif heics heifs avif avifs svg svgz
-    jp2 j2k jpf jpx j2c jpc ico cur psd tga ppm pgm pbm pnm pfm dds qoi jxl
+    jp2 j2k jpf jpx j2c jpc ico cur psd tga ppm pgm pbm pnm pfm dds qoi jxl mpo sgi pcx
     """.split()  # noqa: SIM905
 )
 
@@ -33,13 +37,11 @@ _MAGIC = (
     (b"DDS \x7c\x00\x00\x00", "DDS"),
     (b"qoif", "QOI"),
 )
+_SGI = re.compile(rb"\x01\xda[\0\1][\1\2]\0[\1-\3]")  # coding, bytes a channel, dimensions
+_PCX = re.compile(rb"\x0a[\0\2-\5][\0\1][\1\2\4\x08]")  # version, coding, bits
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # lengths of the header's versions
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
-_SVG_PROLOG = re.compile(
-    r"\ufeff?\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*|<!DOCTYPE(?:[^\[>]|\[.*?\]\s*)*>\s*)*<(?:[\w.-]+:)?svg[\s>/]",
-    re.DOTALL | re.IGNORECASE,
-)
 _OTHER_THINGS = (
     (re.compile(rb"%PDF-"), "a PDF document"),
     (re.compile(rb"PK\x03\x04"), "a ZIP archive or office document"),
@@ -62,7 +64,16 @@ def is_image_name(name: str) -> bool:
 
 
 def sniff_format(data: bytes) -> str | None:
-    """The image format that the first bytes say, such as `JPEG`; None for anything that is no image."""
+    """The image format that the first bytes say, such as `JPEG`; None for anything that is no image. Raises nothing."""
+    try:
+        with foreign_bytes("image"):
+            return _by_magic(data) or _by_fields(data)
+    except ImageError:
+        return None
+
+
+def _by_magic(data: bytes) -> str | None:
+    """The format of a file with a magic number."""
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
@@ -70,12 +81,19 @@ def sniff_format(data: bytes) -> str | None:
         return "WEBP"
     if data[4:8] == b"ftyp":
         return _iso_format(data)
+    return "SGI" if _SGI.match(data) else "PCX" if _PCX.match(data) else None
+
+
+def _by_fields(data: bytes) -> str | None:
+    """The format of a file without one: what stands in several places must agree."""
     if data[:2] == b"\0\0" and data[2:4] in (b"\1\0", b"\2\0") and data[4:6] > b"\0\0":  # none in a Targa file
         return "ICO" if data[2] == 1 else "CUR"
     if re.match(rb"P[1-6][\s#]|P[fF]\s", data):
         return "PPM"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
+    if int.from_bytes(data[:4], "little") in _BMP_HEADERS and _has_planes(data):
+        return "DIB"
     if svg_text(data) is not None:
         return "SVG"
     return "TGA" if _is_targa(data) else None
@@ -101,7 +119,14 @@ def svg_text(data: bytes) -> str | None:
     if encoding == "utf-8" and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"<":
         return None
     text = head.decode(encoding, errors="replace")
-    return text if _SVG_PROLOG.match(text) else None
+    return text if root_start(text) is not None else None
+
+
+def _has_planes(data: bytes) -> bool:
+    """Whether the header of a bitmap without its file's header has one plane and a known number of bits."""
+    at = 8 if data[0] == 12 else 12  # after two sides of 16 or of 32 bits
+    planes, bits = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4], "little")
+    return planes == b"\1\0" and bits in (1, 4, 8, 16, 24, 32)
 
 
 def _iso_format(data: bytes) -> str | None:

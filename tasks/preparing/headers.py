@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.errors import ImageError
-from tasks.preparing.containers.container import Container, damaged, truncated
+from tasks.preparing.containers.container import (
+    PARENT_BYTES,
+    PARENT_PARTS,
+    Container,
+    damaged,
+    foreign_bytes,
+    truncated,
+)
 from tasks.preparing.containers.gif import read_gif
 from tasks.preparing.containers.isobmff import iso_image_size
 from tasks.preparing.containers.jpeg import read_jpeg
@@ -36,17 +43,25 @@ def image_header(data: bytes) -> ImageHeader:
     ImageError: `empty`, `not_an_image`, `damaged`, or `truncated` when the header lies beyond the bytes given.
     """
     name = known_format(data)
+    with foreign_bytes(name):
+        return _header(data, name)
+
+
+def read_container(name: str, data: bytes, most_parts: int = PARENT_PARTS) -> Container:
+    """The container of a file of one of the formats in CONTAINERS; nothing but ImageError is raised."""
+    with foreign_bytes(name):
+        return CONTAINERS[name](data, most_parts)
+
+
+def _header(data: bytes, name: str) -> ImageHeader:
     if name in CONTAINERS:
-        image = CONTAINERS[name](data)
+        image = read_container(name, data[:PARENT_BYTES])
         return ImageHeader(name, *oriented(image.width, image.height, image.orientation))
     if name == "TIFF":
         pages = tiff_pages(data)
         first = pages[0]
         return ImageHeader(name, *oriented(first.width, first.height, first.orientation), len(pages))
-    try:
-        width, height = _SIZES[name](data)
-    except struct.error as error:
-        raise truncated(name) from error
+    width, height = _SIZES[name](data)
     if width <= 0 or height <= 0:
         raise damaged(name, f"it claims to be {width} x {height} pixels")
     return ImageHeader(name, width, height)
@@ -69,10 +84,10 @@ def oriented(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _bmp_size(data: bytes) -> tuple[int, int]:
-    if struct.unpack_from("<I", data, 14)[0] == 12:
-        return struct.unpack_from("<HH", data, 18)
-    width, height = struct.unpack_from("<ii", data, 18)
+def _bmp_size(data: bytes, at: int = 14) -> tuple[int, int]:
+    if struct.unpack_from("<I", data, at)[0] == 12:
+        return struct.unpack_from("<HH", data, at + 4)
+    width, height = struct.unpack_from("<ii", data, at + 4)
     return width, abs(height)  # negative: stored top down
 
 
@@ -97,8 +112,13 @@ def _icon_size(data: bytes) -> tuple[int, int]:
     return width or 256, height or 256
 
 
+def _pcx_size(data: bytes) -> tuple[int, int]:
+    left, top, right, bottom = struct.unpack_from("<4H", data, 4)
+    return right - left + 1, bottom - top + 1
+
+
 def _ppm_size(data: bytes) -> tuple[int, int]:
-    found = re.match(rb"P[1-6fF](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s", data)
+    found = re.match(rb"P[1-6fF](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s", data[:HEADER_BYTES])
     if not found:
         raise damaged("PPM", "its header has no size")
     return int(found[1]), int(found[2])
@@ -114,7 +134,7 @@ def _reversed(size: tuple[int, int]) -> tuple[int, int]:
     return size[1], size[0]
 
 
-CONTAINERS: dict[str, Callable[[bytes], Container]] = {
+CONTAINERS: dict[str, Callable[[bytes, int], Container]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
     "GIF": read_gif,
@@ -122,6 +142,9 @@ CONTAINERS: dict[str, Callable[[bytes], Container]] = {
 }
 _SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "BMP": _bmp_size,
+    "DIB": lambda data: _bmp_size(data, 0),
+    "SGI": lambda data: struct.unpack_from(">HH", data, 6),
+    "PCX": _pcx_size,
     "HEIF": lambda data: iso_image_size(data, "HEIF"),
     "AVIF": lambda data: iso_image_size(data, "AVIF"),
     "JPEG2000": _jpeg2000_size,

@@ -158,7 +158,7 @@ def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[
 def _child_environment() -> dict[str, str]:
     """No key, no address, no credential: a decoder that is taken over finds none in its environment."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    return kept | {"VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return kept | {"VIPS_CONCURRENCY": "1", "VIPS_DISC_THRESHOLD": "4g", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _reset() -> None:

@@ -1,11 +1,15 @@
-"""Prepare one file: as it is where it already fits, otherwise decoded, shrunk and encoded in a child process."""
+"""Prepare one file: as it is where it already fits, otherwise decoded, shrunk and encoded in a child process.
+
+The parent reads no more of a file than the first bytes and, of the four formats that can go as they are, the container:
+that takes 0.01 to 0.1 ms of CPU for most files. Only to ask a child takes 0.1 to 0.4 ms more, and half a second to start.
+"""
 
 from hashlib import sha256
 
 from tasks.errors import ImageError
-from tasks.preparing.containers.container import Container
+from tasks.preparing.containers.container import PARENT_BYTES, Container
 from tasks.preparing.formats import MEDIA_TYPES
-from tasks.preparing.headers import CONTAINERS, image_header, known_format, oriented
+from tasks.preparing.headers import CONTAINERS, known_format, oriented, read_container
 from tasks.preparing.pool import decode_in_child
 from tasks.preparing.sizes import base64_length, planned_size
 from tasks.types import ImageRules, PreparedImage
@@ -17,15 +21,21 @@ def prepare_image(data: bytes, rules: ImageRules) -> list[PreparedImage]:
         megabytes, limit = len(data) / 1e6, rules.max_source_bytes / 1e6
         raise ImageError("too_large", f"The file has {megabytes:,.1f} MB; at most {limit:,.0f} MB are read")
     name = known_format(data)
-    if name in CONTAINERS:
-        container = CONTAINERS[name](data)
+    if name in CONTAINERS and (container := _read_quickly(data, name)):
         check_pixels(container.width, container.height, rules)
         if is_ready(container, rules) and not container.alpha:
             return [as_it_is(container, name)]
-    elif name != "SVG":  # a drawing has no pixels before it is drawn
-        header = image_header(data)
-        check_pixels(header.width, header.height, rules)
     return decode_in_child(data, name, rules)
+
+
+def _read_quickly(data: bytes, name: str) -> Container | None:
+    """The container, if the part of the file that the parent reads has its beginning; the child reads on."""
+    try:
+        return read_container(name, data[:PARENT_BYTES])
+    except ImageError as error:
+        if error.code == "truncated":
+            return None
+        raise
 
 
 def is_ready(container: Container, rules: ImageRules) -> bool:
@@ -56,7 +66,14 @@ def as_it_is(container: Container, name: str) -> PreparedImage:
         source_format=name,
         source_width=width,
         source_height=height,
+        note="; ".join(left_out(container)) or None,
     )
+
+
+def left_out(container: Container) -> list[str]:
+    """Notes on what a file holds besides the image that is sent."""
+    others = [f"first of {container.others + 1} images"] if container.others else []
+    return [*others, f"first of {container.frames} frames"] if container.frames > 1 else others
 
 
 def check_pixels(width: int, height: int, rules: ImageRules) -> None:

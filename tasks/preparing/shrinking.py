@@ -5,9 +5,12 @@ which knows more kinds of files and has the last word on whether one is damaged.
 the two.
 """
 
+from typing import Any
+
 from PIL import Image
 
 from tasks.preparing.containers.container import Container
+from tasks.preparing.vips import libvips
 
 _LOADERS = {"JPEG": "jpegload_buffer", "PNG": "pngload_buffer"}
 _MODES = {1: "L", 3: "RGB"}
@@ -28,9 +31,7 @@ def is_plain(container: Container, source_format: str) -> bool:
 
 def shrunk(data: bytes, source_format: str, stored: tuple[int, int], target: tuple[int, int]) -> Image.Image | None:
     """The pixels at the target's size, not turned, in mode L or RGB; None where Pillow has to judge the file."""
-    import pyvips
-
-    pyvips.cache_set_max(0)  # no file comes twice, and a cached one would stay in memory
+    vips = libvips()
     shrink = _load_shrink(stored, target) if source_format == "JPEG" else 1
     options = {"shrink": shrink} if shrink > 1 else {}
     # Of the stored size, not of the loaded one: a decoder that shrinks drops the last line of an odd side. What that
@@ -38,12 +39,12 @@ def shrunk(data: bytes, source_format: str, stored: tuple[int, int], target: tup
     across, down = (shrink * want / have for have, want in zip(stored, target, strict=True))
     try:
         # `thumbnail_buffer` would do it all but takes no notice of `fail_on`: it fills up cut files with grey.
-        loaded = getattr(pyvips.Image, _LOADERS[source_format])(data, access="sequential", fail_on="warning", **options)
+        loaded = getattr(vips.Image, _LOADERS[source_format])(data, access="sequential", fail_on="warning", **options)
         if loaded.format != "uchar" or loaded.bands not in _MODES or _is_indexed(loaded):
             return None
         small = loaded.resize(across, vscale=down, kernel="lanczos3")
         pixels = small.write_to_memory()
-    except pyvips.Error:
+    except vips.Error:
         return None
     if (small.width, small.height) != target:
         return None
@@ -57,7 +58,7 @@ def _load_shrink(stored: tuple[int, int], target: tuple[int, int]) -> int:
     return max(shrink for shrink in (1, 2, 4, 8) if shrink == 1 or shrink * _MARGIN <= factor)
 
 
-def _is_indexed(loaded: "pyvips.Image") -> bool:  # type: ignore[name-defined]  # noqa: F821
+def _is_indexed(loaded: Any) -> bool:
     """Whether the pixels are a palette's or of fewer than 8 bits, which are worth trying as PNG (`encoding`)."""
     fields = loaded.get_fields()
     return "palette" in fields or ("bits-per-sample" in fields and loaded.get("bits-per-sample") != 8)

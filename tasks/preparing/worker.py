@@ -54,6 +54,8 @@ def _answer(decode: Any, data: bytes, source_format: str, rules: ImageRules) -> 
     except MemoryError:
         message = f"Decoding needs more than {MEMORY_BYTES // 2**30} GiB of memory"
         return {"error": ["too_large", message], "exhausted": True}, b""
+    except Exception as error:  # noqa: BLE001  # the last boundary: not even a mistake here costs more than the file
+        return {"error": ["damaged", f"The {source_format} file is damaged: {type(error).__name__}"]}, b""
     return {"pages": [_describe(page) for page in pages]}, b"".join(page.data for page in pages)
 
 

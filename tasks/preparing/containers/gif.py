@@ -2,21 +2,23 @@
 
 import struct
 
-from tasks.preparing.containers.container import Container, damaged, truncated
+from tasks.preparing.containers.container import PARENT_PARTS, Container, damaged, truncated
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL = 0xF9
 
 
-def read_gif(data: bytes) -> Container:
-    """The container of a GIF file, or of its beginning; `frames` counts as far as the bytes go."""
+def read_gif(data: bytes, most_parts: int = PARENT_PARTS) -> Container:
+    """The container of a GIF file, or of its beginning; `frames` counts as far as the bytes and the parts go."""
     if len(data) < 13:
         raise truncated("GIF")
     image = Container(frames=0)
     image.width, image.height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + _table_size(flags)
     image.pieces.append(data[:at])
-    while at < len(data):
+    for _ in range(most_parts):
+        if at >= len(data):
+            break
         kind, start = data[at], at
         if kind == _TRAILER:
             image.complete = image.frames > 0

@@ -6,21 +6,22 @@ import zlib
 from dataclasses import dataclass
 
 from tasks.errors import ImageError
+from tasks.preparing.containers.markup import Attribute, Root, read_root
 
 CANVAS_EDGE = 4096  # the long side given to a drawing that names no size, so that every preset shrinks it
 MAX_EDGE = 32_767  # a drawing that names a larger size is put on the canvas too
 MAX_TEXT = 50_000_000  # bytes of a document once unpacked
 
-_ROOT = re.compile(r"<(?:[\w.-]+:)?svg(?=[\s>/])(?P<attributes>(?:[^>\"']|\"[^\"]*\"|'[^']*')*?)(?P<end>/?>)")
-_ATTRIBUTE = r"(?<![\w:-]){name}\s*=\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)')"
 _LENGTH = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Z%]*)\s*\Z")
+_LONGEST = 200  # characters of a length or a view box; digits without end would keep the pattern busy
 _PER_INCH = {"in": 1, "cm": 2.54, "mm": 25.4, "q": 101.6, "pt": 72, "pc": 6}
 _PIXELS = {"": 1.0, "px": 1.0, "em": 16.0, "ex": 8.0} | {unit: 96 / count for unit, count in _PER_INCH.items()}
 _ENCODING = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)[\"']")
 _DECLARATION = re.compile(r"\A\s*<\?xml.*?\?>", re.DOTALL)  # the text is handed on as UTF-8, whatever it was
-_EXTERNAL_ENTITY = re.compile(r"<!ENTITY\s[^>]*?\b(?:SYSTEM|PUBLIC)\b", re.IGNORECASE)
+_EXTERNAL_ENTITY = re.compile(r"<!ENTITY\s[^<>]*?\b(?:SYSTEM|PUBLIC)\b", re.IGNORECASE)
 _OUTSIDE = re.compile(
-    r"<(?:image|use|feImage|tref|xi:include)\b[^>]*?href\s*=\s*[\"'](?!\s*(?:#|data:))|url\(\s*[\"']?(?!\s*[\"'#]|data:)|@import"
+    r"<(?:image|use|feImage|tref|xi:include)\b[^<>]*?href\s*+=\s*+[\"']\s*+(?!#|data:)"
+    r"|url\(\s*+[\"']?+\s*+(?![\"'#]|data:)|@import"
 )
 
 
@@ -53,9 +54,9 @@ def unpack_svg(data: bytes) -> str:
 
 def read_svg(text: str) -> Drawing:
     """The size of a drawing, from its root's attributes; without a size only the shape counts."""
-    attributes = _root(text)["attributes"]
-    width, height = _pixels(_value(attributes, "width")), _pixels(_value(attributes, "height"))
-    box = _view_box(attributes)
+    root = _root(text)
+    width, height = _pixels(root.get("width")), _pixels(root.get("height"))
+    box = _view_box(root)
     if box and (width is None) != (height is None):
         width, height = (width or (height or 0) * box[2] / box[3]), (height or (width or 0) * box[3] / box[2])
     if width and height and max(width, height) <= MAX_EDGE:
@@ -78,14 +79,17 @@ def resized_svg(text: str, size: tuple[int, int], ink: tuple[int, int]) -> str:
     `ink` stands in for the size and the view box of a drawing that has neither.
     """
     root = _root(text)
-    attributes = root["attributes"]
-    own_width, own_height = _pixels(_value(attributes, "width")), _pixels(_value(attributes, "height"))
+    replaced = ["width", "height"]
     extra = f' width="{size[0]}" height="{size[1]}"'
-    if _view_box(attributes) is None:
-        attributes = _without(attributes, "viewBox")
+    if _view_box(root) is None:
+        replaced.append("viewBox")
+        own_width, own_height = _pixels(root.get("width")), _pixels(root.get("height"))
         extra += f' viewBox="0 0 {own_width or ink[0]!r} {own_height or ink[1]!r}"'
-    attributes = _without(_without(attributes, "width"), "height")
-    return text[: root.start("attributes")] + attributes + extra + text[root.start("end") :]
+    parts, at = [], 0
+    for attribute in sorted((root.attributes[name] for name in replaced if name in root.attributes), key=_start):
+        parts.append(text[at : attribute.start])
+        at = attribute.end
+    return "".join([*parts, text[at : root.end], extra, text[root.end :]])
 
 
 def refers_outside(text: str) -> bool:
@@ -104,33 +108,28 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8-sig", errors="replace")
 
 
-def _root(text: str) -> re.Match[str]:
-    found = _ROOT.search(text)
-    if not found:
+def _root(text: str) -> Root:
+    root = read_root(text)
+    if root is None:
         raise ImageError("damaged", "The SVG's first element is damaged or cut short")
-    return found
+    return root
 
 
-def _value(attributes: str, name: str) -> str | None:
-    found = re.search(_ATTRIBUTE.format(name=name), attributes)
-    return (found["double"] if found["double"] is not None else found["single"]) if found else None
-
-
-def _without(attributes: str, name: str) -> str:
-    return re.sub(_ATTRIBUTE.format(name=name), "", attributes)
+def _start(attribute: Attribute) -> int:
+    return attribute.start
 
 
 def _pixels(length: str | None) -> float | None:
     """A CSS length in pixels; None for a share of the page, nonsense, zero or infinity."""
-    found = _LENGTH.match(length or "")
+    found = _LENGTH.match((length or "")[:_LONGEST])
     factor = _PIXELS.get(found[2].lower()) if found else None
     pixels = float(found[1]) * factor if found and factor else 0.0
     return pixels if pixels > 0 and math.isfinite(pixels) else None
 
 
-def _view_box(attributes: str) -> tuple[float, float, float, float] | None:
+def _view_box(root: Root) -> tuple[float, float, float, float] | None:
     try:
-        numbers = re.split(r"[\s,]+", (_value(attributes, "viewBox") or "").strip())
+        numbers = re.split(r"[\s,]+", (root.get("viewBox") or "")[:_LONGEST].strip())
         left, top, width, height = map(float, numbers)
     except ValueError:
         return None

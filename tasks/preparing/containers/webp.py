@@ -2,17 +2,19 @@
 
 import struct
 
-from tasks.preparing.containers.container import Container, damaged, truncated, xmp_orientation
+from tasks.preparing.containers.container import PARENT_PARTS, Container, damaged, truncated, xmp_orientation
 from tasks.preparing.containers.icc import is_srgb
 from tasks.preparing.containers.tiff import exif_orientation
 
 
-def read_webp(data: bytes) -> Container:
+def read_webp(data: bytes, most_parts: int = PARENT_PARTS) -> Container:
     """The container of a WebP file, or of its beginning."""
     image = Container(frames=0)
     declared = 8 + int.from_bytes(data[4:8], "little")
     view, at, pixels = memoryview(data)[:declared], 12, False
-    while at + 8 <= len(view):
+    for _ in range(most_parts):
+        if at + 8 > len(view):
+            break
         name, length = struct.unpack_from("<4sI", view, at)
         body = view[at + 8 : at + 8 + length]
         _read_chunk(image, name, body)
