@@ -42,6 +42,9 @@ class JsonStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
 
+    async def set_aside(self, key: str, why: str) -> None:
+        (self.folder / key).rename(self.folder / f"{key}.{why.replace(' ', '-')}")
+
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted(self.folder.rglob("*")) if path.is_file()]
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.orchestration.store import PrefectStore, storage_of
+from tasks.orchestration.store import PrefectStore
+from tasks.storage.records import records_of
 from tasks.storage.s3 import read_object_now, s3_filesystem
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
@@ -49,7 +50,7 @@ def test_what_goes_wrong_is_asked_again_by_s3fs_which_knows_its_name(requests: l
 
 
 def test_a_record_is_looked_for_kept_and_found_by_one_request_each(requests: list[str], s3_server: S3Server) -> None:
-    store = PrefectStore(storage_of(f"s3://{s3_server.bucket}/records"))
+    store = PrefectStore(records_of(f"s3://{s3_server.bucket}/records"))
     assert asyncio.run(store.get("answers/ab/cd")) is None
     asyncio.run(store.put("answers/ab/cd", {"answer": 1}))
     assert asyncio.run(store.get("answers/ab/cd")) == {"answer": 1}

@@ -11,8 +11,9 @@ import pytest
 
 from tasks.errors import OutputError
 from tasks.orchestration.batches import Remaining
-from tasks.orchestration.store import PrefectStore, result_storage, storage_of
+from tasks.orchestration.store import PrefectStore
 from tasks.recording.rows import source_columns
+from tasks.storage.records import records_of
 from tasks.types import Source
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
@@ -20,42 +21,48 @@ from tests.s3 import S3Server
 RECORD = {"text": "Tổng cộng 12,50", "cost_usd": "0.000123", "usage": {"input": 1}}
 
 
+def row(name: str, **columns: object) -> dict[str, object]:
+    """A row of a finished batch."""
+    asked = {"model": "m", "endpoint": "simulator", "preset": "ocr", "cost_usd": "0", "kept_usd": "0.000123"}
+    source = Source(f"/in/{name}", name, 1, datetime(2026, 11, 23, tzinfo=UTC))
+    return {**source_columns(source), **asked, "status": "ok", "cached": False, **columns}
+
+
 def test_a_record_is_a_json_file_at_once_and_found_again(home: Path) -> None:
-    store = PrefectStore(result_storage("/anywhere/out"))
+    store = PrefectStore(records_of("/anywhere/out"))
     assert asyncio.run(store.get("answers/ab/cd")) is None
     asyncio.run(store.put("answers/ab/cd", RECORD))
     stored = json.loads((home / "results" / "answers" / "ab" / "cd").read_text())
     assert json.loads(stored["result"]) == RECORD
-    assert asyncio.run(PrefectStore(result_storage("/elsewhere")).get("answers/ab/cd")) == RECORD
+    assert asyncio.run(PrefectStore(records_of("/elsewhere")).get("answers/ab/cd")) == RECORD
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"metadata": {"stor', b"\xff\xfe\x00", b'{"metadata": {}, "result": "[1]"}'])
 def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
-    store = PrefectStore(result_storage("/anywhere/out"))
+    store = PrefectStore(records_of("/anywhere/out"))
     asyncio.run(store.put("answers/ab/cd", RECORD))
     (home / "results" / "answers" / "ab" / "cd").write_bytes(torn)
     assert asyncio.run(store.get("answers/ab/cd")) is None
 
 
 def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
-    store = PrefectStore(result_storage("/anywhere/out"))
+    store = PrefectStore(records_of("/anywhere/out"))
     assert list(store.finished("batches/q")) == []
     for age, name in enumerate(("one", "two", "three")):
-        store.results.write([{"image": name}], key=f"batches/q/{name}")
+        store.keep_finished(f"batches/q/{name}", [row(name)], whole=True)
         os.utime(home / "results" / "batches" / "q" / name, (1e9 - age, 1e9 - age))
-    store.results.write([{"image": "of another question"}], key="batches/r/one")
+    store.keep_finished("batches/r/one", [row("of another question")], whole=True)
     (home / "results" / "batches" / "q" / "three").write_bytes(b'{"me')
-    assert list(store.finished("batches/q")) == [[{"image": "one"}], [{"image": "two"}]]
+    assert list(store.finished("batches/q")) == [[row("one")], [row("two")]]
 
 
 @pytest.mark.parametrize("newest", ["one", "two", "three-finished"])
 def test_of_a_file_in_several_finished_batches_the_newest_row_is_served(home: Path, newest: str) -> None:
-    store = PrefectStore(result_storage("/anywhere/out"))
+    store = PrefectStore(records_of("/anywhere/out"))
     source = Source("/in/a.jpg", "a.jpg", 1, datetime(2026, 11, 23, tzinfo=UTC))
-    row = {**source_columns(source), "status": "ok"}
     for name in ("one", "two"):
-        store.results.write([{**row, "answer": name}], key=f"batches/q/{name}")
-    store.keep_finished("batches/q/three", [{**row, "answer": "three-finished"}])
+        store.keep_finished(f"batches/q/{name}", [row("a.jpg", answer=name)], whole=True)
+    store.keep_finished("batches/q/three", [row("a.jpg", answer="three-finished")], whole=False)
     os.utime(home / "results" / "batches" / "q" / newest, (4e9, 4e9))
     remaining = Remaining([source])
     assert [row["answer"] for rows in store.finished("batches/q") for row in remaining.take(rows)] == [newest]
@@ -65,11 +72,11 @@ def test_a_finished_batch_that_cannot_be_read_is_an_error_of_one_line(home: Path
     (home / "results" / "batches" / "q").mkdir(parents=True)
     (home / "results" / "batches" / "q" / "one").symlink_to("/proc/self/mem")  # as root or not, it cannot be read
     with pytest.raises(OutputError, match=f"Cannot read {home}/results/batches/q"):
-        list(PrefectStore(result_storage("/anywhere/out")).finished("batches/q"))
+        list(PrefectStore(records_of("/anywhere/out")).finished("batches/q"))
 
 
 def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
-    store = PrefectStore(result_storage("/anywhere/out"))
+    store = PrefectStore(records_of("/anywhere/out"))
     (home / "results").mkdir(parents=True)
     (home / "results" / "answers").write_text("a file in the way, as root or not")
     with pytest.raises(OSError, match="answers"):
@@ -80,7 +87,7 @@ def test_a_full_disk_is_an_error_not_a_silent_loss(home: Path) -> None:
 def test_on_s3_answers_lie_beside_the_results(s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_s3_connections()
     output = f"s3://{s3_server.bucket}/beside"
-    store = PrefectStore(result_storage(output))
+    store = PrefectStore(records_of(output))
 
     async def use(store: PrefectStore) -> None:
         assert await store.get("answers/ab/cd") is None
@@ -88,8 +95,8 @@ def test_on_s3_answers_lie_beside_the_results(s3_server: S3Server, home: Path, m
         assert await store.get("answers/ab/cd") == RECORD
 
     asyncio.run(use(store))
-    store.results.write([{"image": "one"}], key="batches/q/one")
-    assert list(store.finished("batches/q")) == [[{"image": "one"}]]
+    store.keep_finished("batches/q/one", [row("one")], whole=True)
+    assert list(store.finished("batches/q")) == [[row("one")]]
     assert list(store.finished("batches/none")) == []
     listed = s3_server.client().list_objects_v2(Bucket=s3_server.bucket, Prefix="beside/")["Contents"]
     assert [entry["Key"] for entry in listed] == [
@@ -105,7 +112,7 @@ def test_while_s3_is_away_an_answer_is_kept_here(
 ) -> None:
     output = f"s3://{s3_server.bucket}/away"
     forget_s3_connections()
-    storage = result_storage(output)
+    storage = records_of(output)
     with monkeypatch.context() as away:
         away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         away.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -113,13 +120,13 @@ def test_while_s3_is_away_an_answer_is_kept_here(
         with pytest.raises(Exception, match=r"127\.0\.0\.1:9"):
             asyncio.run(PrefectStore(storage).put("answers/ab/cd", RECORD))
     forget_s3_connections()
-    assert asyncio.run(PrefectStore(result_storage(output)).get("answers/ab/cd")) == RECORD
+    assert asyncio.run(PrefectStore(records_of(output)).get("answers/ab/cd")) == RECORD
 
 
 def test_an_answer_kept_here_is_newer_than_the_one_in_the_store(home: Path) -> None:
     """It was paid for while the store was away, perhaps because the older one had been cut off."""
     (home / "results").mkdir(parents=True)
-    place = result_storage("/anywhere/out")
+    place = records_of("/anywhere/out")
     older, newer, newest = ({**RECORD, "text": text} for text in ("older", "newer", "newest"))
     store = PrefectStore(place)
     asyncio.run(store.put("answers/ab/cd", older))
@@ -140,11 +147,11 @@ def test_on_s3_the_newest_finished_batch_comes_first_and_a_refusal_is_one_line(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forget_s3_connections()
-    storage = storage_of(f"s3://{s3_server.bucket}/newest")
+    storage = records_of(f"s3://{s3_server.bucket}/newest")
     for name in ("b", "a", "c"):
-        PrefectStore(storage).results.write([{"image": name}], key=f"batches/q/{name}")
+        PrefectStore(storage).keep_finished(f"batches/q/{name}", [row(name)], whole=True)
         time.sleep(1.1)  # S3 tells whole seconds
-    assert list(PrefectStore(storage).finished("batches/q")) == [[{"image": name}] for name in "cab"]
+    assert list(PrefectStore(storage).finished("batches/q")) == [[row(name)] for name in "cab"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     forget_s3_connections()
     with pytest.raises(OutputError, match=r"s3://pictures/newest/.visionflow/batches/q.*Check AWS_ACCESS_KEY_ID"):

@@ -171,10 +171,11 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     if output is None:
         return listing.images, kept_usd
     from tasks.orchestration.batches import Remaining
-    from tasks.orchestration.store import PrefectStore, storage_of
+    from tasks.orchestration.store import PrefectStore
+    from tasks.storage.records import records_of
 
     rules = image_rules(asked.preset, asked.facts, asked.endpoint)
-    finished = PrefectStore(storage_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
+    finished = PrefectStore(records_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
     remaining = Remaining(listing.images)
     for rows in finished:
         kept_usd += sum(Decimal(row["kept_usd"]) for row in remaining.take(rows))

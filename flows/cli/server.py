@@ -19,6 +19,7 @@ from typing import IO
 from config.settings import home, keep_server
 from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, log_path, start_noted
 from tasks.errors import StopRun
+from tasks.storage.files import open_private
 
 # Ours say what a person needs; Prefect's own lines go to its API, for the UI, and not over the progress bars.
 CLIENT_ENVIRONMENT = {
@@ -101,10 +102,9 @@ def find_or_start() -> Server:
 
 
 def _shared_or_started() -> Server:
-    home().mkdir(parents=True, exist_ok=True)
-    lock = (home() / "server.lock").open("a")
+    lock = os.fdopen(open_private(home() / "server.lock"), "a")
     fcntl.flock(lock, fcntl.LOCK_SH)
-    with (home() / "server.start").open("a") as starting:
+    with os.fdopen(open_private(home() / "server.start"), "a") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)  # runs that begin together start one server
         noted = ServerProcess.noted()
         if noted and noted.usable:

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 
 from config.settings import home, keep_server
+from tasks.storage.files import open_private, write_private
 
 # Its defaults record one event at a time (55 ms of CPU a task run); in batches it is a fifth.
 SERVER_ENVIRONMENT = {
@@ -66,7 +67,7 @@ class ServerProcess:
 
     def note(self) -> None:
         """Let other runs find it."""
-        _note_path().write_text(json.dumps(asdict(self)))
+        write_private(_note_path(), json.dumps(asdict(self)).encode())
 
     def stop(self) -> None:
         """Tell it to end. One that is not up yet migrates its database to the end first: the note stays until then."""
@@ -106,9 +107,15 @@ def start_server(port: int, log_file: Path) -> "subprocess.Popen[bytes]":
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent), "--factory", APPLICATION]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    with log_file.open("ab") as log:
+    with os.fdopen(open_private(log_file), "ab") as log:
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,
         )
 
 

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: one thought a line, true figures with their unit, bars while it goes on."""
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,9 @@ class Terminal:
         self._bars = bars and self._console.is_terminal
         self.run: Run | None = None
         self._warned = False
+        logger = logging.getLogger("visionflow")
+        logger.handlers = [_Notes(self)]
+        logger.propagate = False
 
     def say(self, label: str, text: str) -> None:
         """One labelled line."""
@@ -122,6 +126,17 @@ class Terminal:
             self.say(row["status"].capitalize(), f"{row['name']}{page}: {row['error']}")
         if len(failures) > most:
             self.say("", "... and more: they are rows of the results whose status is not ok.")
+
+
+class _Notes(logging.Handler):
+    """Warnings, such as of a damaged record, as lines of their own."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.say("Note", record.getMessage())
 
 
 ENDED = {"paused": "Paused", "stopped": "Stopped", "interrupted": "Stopped"}

@@ -93,7 +93,8 @@ class FallbackChain:
             return None
         try:
             answer = Answer.from_record(record)
-        except (KeyError, TypeError, ValueError):  # torn by a crash, or written by another version
+        except (KeyError, TypeError, ValueError, ArithmeticError):  # one of the first release, without a checksum
+            await self._store.set_aside(key, "it is no answer")
             return None
         if self._settings.refresh and answer.run_id != self._settings.run_id:
             return None

@@ -18,6 +18,7 @@ from typing import IO, Any, BinaryIO
 
 from config.settings import home
 from tasks.errors import OutputError
+from tasks.storage.files import close_to_others, open_private
 from tasks.storage.output import explained
 
 
@@ -31,9 +32,9 @@ class Journal:
             self._file = self._open()
 
     def _open(self) -> BinaryIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        close_to_others(self.path.parent.parent)
         while True:
-            file = self.path.open("ab", buffering=0)
+            file = os.fdopen(open_private(self.path), "ab", buffering=0)
             fcntl.flock(file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
             if _is_there(file, self.path):
                 return file

@@ -24,6 +24,9 @@ class AnswerStore(Protocol):
     async def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep the record at once; OSError or the storage's own error if that fails."""
 
+    async def set_aside(self, key: str, why: str) -> None:
+        """Move a record that is no answer out of the way, and say so."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:

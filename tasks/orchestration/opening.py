@@ -11,9 +11,10 @@ from tasks.errors import UsageError
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.running import Run
-from tasks.orchestration.store import PrefectStore, result_storage
+from tasks.orchestration.store import PrefectStore
 from tasks.planning.estimating import expected_cost
 from tasks.planning.plan import Plan, make_plan
+from tasks.storage.records import records_of
 from tasks.types import Source
 
 Watcher = Callable[[Run], AbstractContextManager[object]]
@@ -28,8 +29,7 @@ plans: dict[tuple[str, str, str], Plan] = {}
 def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
     plan = plans.pop(plan_key(source, output, job), None) or _planned(source, output, job)
-    storage = result_storage(plan.output.uri)
-    run = Run(plan, PrefectStore(storage), storage)
+    run = Run(plan, PrefectStore(records_of(plan.output.uri)))
     with run.open(), ExitStack() as stack:
         for watch in watchers:
             stack.enter_context(watch(run))

@@ -32,10 +32,9 @@ FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
 class Run:
     """One run from its first row to its summary."""
 
-    def __init__(self, plan: Plan, store: Any, storage: Any = None) -> None:
+    def __init__(self, plan: Plan, store: Any) -> None:
         self.plan = plan
         self.store = store
-        self.storage = storage
         self.summary: dict[str, Any] | None = None
         self.failures: list[Row] = []
         self.listed = threading.Event()

@@ -5,7 +5,7 @@ never enter Prefect.
 """
 
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from prefect import task
@@ -15,14 +15,16 @@ from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.tasks import Task, exponential_backoff
 
+from config.settings import home
 from tasks.asking.halting import Halt
 from tasks.asking.records import Outcome, Page
-from tasks.errors import ImageError, StopRun
+from tasks.errors import ImageError, OutputError, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch
 from tasks.orchestration.running import Run
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
+from tasks.storage.output import explain_storage
 from tasks.storage.reading import SourceUnavailable
 from tasks.types import PreparedImage, Source
 
@@ -77,11 +79,6 @@ def _take(batch: Batch, source: Source, prepared: "Future[list[PreparedImage]]",
     run.preparation.add(source.size, pages)
 
 
-def _kept_under(_: TaskRunContext, parameters: dict[str, Any]) -> str:
-    batch: Batch = parameters["batch"]
-    return batch.key
-
-
 def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     """Retry for what is missing, not for what was decided."""
     return isinstance(state.result(raise_on_failure=False), Unanswered)
@@ -90,8 +87,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 @task(
     name="ask",
     task_run_name="ask {batch.label}",
-    cache_key_fn=_kept_under,
-    result_serializer="json",
+    cache_policy=NO_CACHE,
     cache_result_in_memory=False,
     retries=RETRIES,
     retry_delay_seconds=[2, 10],
@@ -99,10 +95,10 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_condition_fn=_may_help,
 )
 def ask(batch: Batch) -> list[Row]:
-    """Ask about every page of the batch; the finished rows are the task's cached result.
+    """Ask about every page of the batch; the finished rows are kept, and no later run makes a task run of them.
 
     Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A batch
-    that is not finished raises, and so is not cached; its rows are recorded all the same.
+    that is not finished raises; its rows are recorded all the same.
     """
     run = batch.run
     with _global_limit(run):
@@ -116,8 +112,8 @@ def ask(batch: Batch) -> list[Row]:
     rows += [run.unasked_row(source) for source in _unseen(batch)]
     batch.rows = rows
     open_ends = [row for row in rows if is_open(row)]
+    _keep_finished(batch, rows, open_ends)
     if open_ends:
-        _keep_finished(batch, rows, open_ends)
         raise Unfinished(f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}")
     return rows
 
@@ -132,13 +128,8 @@ def report(run: Run) -> dict[str, Any]:
 
 
 def ask_for(run: Run) -> Task[[Batch], list[Row]]:
-    """The task `ask` with this run's result storage and number of attempts."""
-    job = run.plan.job
-    return ask.with_options(
-        result_storage=run.storage,
-        refresh_cache=job.refresh,
-        retries=min(RETRIES, job.attempts - 1),
-    )
+    """The task `ask` with this run's number of attempts."""
+    return ask.with_options(retries=min(RETRIES, run.plan.job.attempts - 1))
 
 
 def _ask_missing(batch: Batch) -> None:
@@ -151,15 +142,21 @@ def _ask_missing(batch: Batch) -> None:
 
 
 def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
-    """Keep what is finished of the batch, so that a later run looks only into the other files.
+    """Keep what is finished of the batch, so that a later run looks only into the other files, if there are any.
 
     It must not find older rows of these files either, after they were asked about anew.
     """
     left = {row["image"] for row in open_ends}
     finished = [row for row in rows if row["image"] not in left]
-    if finished:
-        with suppress(Exception):  # the answers themselves are kept: a later run finds them one by one
-            batch.run.store.keep_finished(batch.key, finished)
+    if not finished:
+        return
+    run = batch.run
+    try:
+        run.store.keep_finished(batch.key, finished, whole=not open_ends)
+    except Exception as error:  # noqa: BLE001  # the answers themselves are kept: a later run finds them one by one
+        if isinstance(error, OSError) and not run.store.durable:  # a disk is full or broken: nothing more is paid for
+            trouble = OutputError(f"{explain_storage(error, str(home()), 'write')} What was answered is kept.")
+            run.stop(Halt("stopped", str(trouble), trouble))
 
 
 def _is_unanswered(outcome: Outcome | None) -> bool:

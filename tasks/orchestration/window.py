@@ -14,7 +14,7 @@ from tasks.asking.halting import Halt
 from tasks.errors import StopRun
 from tasks.orchestration.batches import Batch, batch_size
 from tasks.orchestration.running import Run
-from tasks.recording.rows import Row, renewed
+from tasks.recording.rows import Row
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
@@ -137,9 +137,6 @@ def _rows(batch: Batch, future: Any) -> list[Row]:
     if batch.rows is not None:
         return batch.rows
     result = future.result(raise_on_failure=False)
-    if isinstance(result, list):  # served from Prefect's cache: another run finished the same batch meanwhile
-        sources = {source.uri: source for source in batch.sources}
-        return [renewed(row, sources[row["image"]]) for row in result]
     if batch.pages:  # asking failed, perhaps after it was paid for: nothing more may be
         _stop(batch.run, result)
     return [batch.run.broken_row(source, result) for source in batch.sources]

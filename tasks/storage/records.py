@@ -1,0 +1,158 @@
+"""Kept records, by key, as they lie on disk or on S3: read, judged, set aside. Writing is the result store's.
+
+A record is Prefect's envelope around JSON, with a checksum over all of it and its key. Whatever is damaged is moved to
+`damaged/` beside the records, with one warning, and counts as missing: it is asked for again, and nothing waits for it.
+"""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from config.settings import home
+from tasks.storage.checksums import Damaged, unsealed
+from tasks.storage.files import close_to_others, make_private_folder, sync_files
+from tasks.storage.s3 import is_s3, read_object_now, s3_filesystem
+
+FOLDER = ".visionflow"  # of an output on S3
+DAMAGED = "damaged"
+_ENVELOPE = (b'{"metadata":', b'{"result":')
+
+log = logging.getLogger("visionflow")
+
+
+def parse_record(data: bytes, key: str) -> Any:
+    """The value of a record. Raises Damaged, saying why.
+
+    Only JSON is read: Prefect would load whatever the envelope names, and a pickle runs code.
+    """
+    try:
+        envelope = json.loads(unsealed(data, key, first_release=_ENVELOPE))
+        if envelope["metadata"]["serializer"]["type"] != "json":
+            raise Damaged("it is not JSON")
+        return json.loads(envelope["result"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, Damaged) else Damaged("it is no record of ours") from None
+
+
+class Records(ABC):
+    """A place of records; a key is a path relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def value(self, key: str) -> Any | None:
+        """What is kept under the key, or None; a damaged record is set aside first. The storage's own errors."""
+        try:
+            data = self.read(key)
+        except FileNotFoundError:
+            return None
+        return self.judged(key, data)
+
+    def judged(self, key: str, data: bytes) -> Any | None:
+        """The value in these bytes of a record; None after setting it aside, if it is damaged."""
+        try:
+            return parse_record(data, key)
+        except Damaged as damage:
+            self.set_aside(key, str(damage))
+            return None
+
+    def set_aside(self, key: str, why: str) -> None:
+        """Move a damaged record out of the way and say so once; if even that fails it is overwritten in its place."""
+        moved = ""
+        with suppress(Exception):  # each storage has errors of its own, and no start may wait for this
+            moved = f" It was moved to {self._move(key)}."
+        log.warning("%s/%s is damaged: %s.%s What it held is asked for again.", self.uri, key, why, moved)
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The record's bytes; FileNotFoundError, or the storage's own error."""
+
+    @abstractmethod
+    def times(self, prefix: str) -> dict[str, float | datetime]:
+        """When each record below the prefix was written, by its key."""
+
+    @abstractmethod
+    def sync(self, keys: Iterable[str]) -> None:
+        """Make records survive a power loss. Raises OSError."""
+
+    @abstractmethod
+    def _move(self, key: str) -> str:
+        """Move a record to `damaged/` and return where it lies now."""
+
+
+class LocalRecords(Records):
+    """Records below a folder, which is the user's alone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+        if folder.is_dir():
+            close_to_others(folder)
+
+    def read(self, key: str) -> bytes:
+        """The record's bytes."""
+        return (self.folder / key).read_bytes()
+
+    def times(self, prefix: str) -> dict[str, float | datetime]:
+        """Time of change, in seconds."""
+        found: dict[str, float | datetime] = {}
+        for path in (self.folder / prefix).rglob("*"):
+            with suppress(FileNotFoundError):  # set aside by another run meanwhile
+                if not path.name.startswith(".") and path.is_file():
+                    found[path.relative_to(self.folder).as_posix()] = path.stat().st_mtime
+        return found
+
+    def sync(self, keys: Iterable[str]) -> None:
+        """One fsync a record, and one a folder."""
+        sync_files([self.folder / key for key in keys])
+
+    def _move(self, key: str) -> str:
+        return str(move_to_damaged(self.folder / key, self.folder.parent / DAMAGED / key))
+
+
+class ObjectRecords(Records):
+    """Records below a prefix on S3, where a PUT that was acknowledged is durable."""
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes, by one request."""
+        return read_object_now(f"{self.uri}/{key}")
+
+    def times(self, prefix: str) -> dict[str, float | datetime]:
+        """Time of the PUT."""
+        base = self.uri.removeprefix("s3://")
+        found = s3_filesystem().find(f"{base}/{prefix}/", detail=True)
+        return {path.removeprefix(f"{base}/"): facts["LastModified"] for path, facts in found.items()}
+
+    def sync(self, keys: Iterable[str]) -> None:
+        """Nothing is left to do."""
+
+    def _move(self, key: str) -> str:
+        fs, target = s3_filesystem(), f"{self.uri}/{DAMAGED}/{key}"
+        fs.pipe_file(target, self.read(key))
+        fs.rm_file(f"{self.uri}/{key}")
+        return target
+
+
+def move_to_damaged(path: Path, target: Path) -> Path:
+    """Rename a local file, never over one that was set aside before."""
+    make_private_folder(target.parent)
+    free, number = target, 1
+    while free.exists():
+        number += 1
+        free = target.with_name(f"{target.name}.{number}")
+    return path.rename(free)
+
+
+def records_of(output: str) -> Records:
+    """Where records of this output are kept: with a local one under VISIONFLOW_HOME, else beside it on S3."""
+    return opened(f"{output.rstrip('/')}/{FOLDER}" if is_s3(output) else str(home() / "results"))
+
+
+def opened(uri: str) -> Records:
+    """The place of records at this folder or S3 prefix."""
+    return ObjectRecords(uri) if is_s3(uri) else LocalRecords(Path(uri))
