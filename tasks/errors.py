@@ -5,6 +5,7 @@ VisionflowError
 ├── StopRun           nothing more can be asked: exit status 1; answers received so far are kept
 │   ├── SourceError   the images cannot be listed
 │   ├── OutputError   the results cannot be written
+│   ├── BusyError     another run of the same job is at work in the same output
 │   ├── SchemaError   the answers' schema cannot be used
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
 │   └── PriceError    no price is known, so no bill could be exact
@@ -33,6 +34,10 @@ class SourceError(StopRun):
 
 class OutputError(StopRun):
     """The output cannot be written."""
+
+
+class BusyError(StopRun):
+    """Another run of this job is at work in this output, and did not end while this one waited."""
 
 
 class SchemaError(StopRun):

@@ -33,6 +33,7 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
 
     opening.plans[opening.plan_key(source, output, job)] = plan
     opening.watchers.append(terminal.watch)
+    opening.listeners.append(terminal.note)
     gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
     gc.enable()
     unreported: Exception | None = None
@@ -49,6 +50,7 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
         drop_unsent_events()
     finally:
         opening.watchers.remove(terminal.watch)
+        opening.listeners.remove(terminal.note)
     assert terminal.run is not None
     assert terminal.run.summary is not None
     terminal.failures(terminal.run.failures)

@@ -1,17 +1,20 @@
 """Opening a run: the plan, the place where answers are kept, and whoever watches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from config.job import Job, job_name, with_texts
-from tasks.errors import UsageError
+from tasks.asking.halting import Halt
+from tasks.errors import BusyError, UsageError
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.running import Run
 from tasks.orchestration.store import PrefectStore
+from tasks.orchestration.turn import turn
 from tasks.planning.estimating import expected_cost
 from tasks.planning.plan import Plan, make_plan
 from tasks.storage.records import records_of
@@ -21,6 +24,8 @@ Watcher = Callable[[Run], AbstractContextManager[object]]
 
 # Who shows a run of this process while it goes on, such as the terminal.
 watchers: list[Watcher] = [progress_artifact]
+# Who is told what happens before there is a run.
+listeners: list[Callable[[str], object]] = []
 # Plans that the command line has made already, while Prefect's server was starting; each serves one run.
 plans: dict[tuple[str, str, str], Plan] = {}
 
@@ -29,11 +34,27 @@ plans: dict[tuple[str, str, str], Plan] = {}
 def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
     plan = plans.pop(plan_key(source, output, job), None) or _planned(source, output, job)
-    run = Run(plan, PrefectStore(records_of(plan.output.uri)))
-    with run.open(), ExitStack() as stack:
-        for watch in watchers:
-            stack.enter_context(watch(run))
-        yield run
+    with turn(plan.output, plan.name, plan.run_id, timeout=plan.job.timeout, say=announce) as ours:
+        run = Run(plan, PrefectStore(records_of(plan.output.uri)))
+        ours.keep(partial(_stop, run))
+        with run.open(), ExitStack() as stack:
+            for watch in watchers:
+                stack.enter_context(watch(run))
+            yield run
+
+
+def announce(text: str) -> None:
+    """Say in Prefect's log and to whoever listens what happens before there is a run to watch."""
+    get_run_logger().warning(text)
+    for listener in listeners:
+        listener(text)
+
+
+def _stop(run: Run, why: str) -> None:
+    """The turn is lost: nothing more is asked."""
+    error = BusyError(f"{why} What was answered is kept: run the same command again.")
+    with suppress(RuntimeError):  # it has just ended
+        run.stop(Halt("stopped", str(error), error))
 
 
 def list_images(run: Run) -> Sequence[Source]:

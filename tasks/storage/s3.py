@@ -96,7 +96,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 def explain_s3(error: BaseException, uri: str) -> str:
     """One line for a person: what happened, to what, and what to do."""
     bucket = split_uri(uri)[0]
-    code = _error_code(error)
+    code = error_code(error)
     who = f" with key {_masked_key()}" if _masked_key() else ""
     if code == "NoCredentialsError":
         return f"No AWS credentials for {uri}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
@@ -118,7 +118,7 @@ def explain_s3(error: BaseException, uri: str) -> str:
     return f"S3 failed on {uri} ({code or type(error).__name__}: {reason}). Try again, or check {where}."
 
 
-def _error_code(error: BaseException | None) -> str:
+def error_code(error: BaseException | None) -> str:
     """The service's error code, or the class of botocore's own error, wherever in the chain it stands."""
     seen = 0
     while error is not None and seen < 6:
