@@ -29,6 +29,7 @@ class Endpoint:
     count_tokens: bool
     has_models_api: bool
     max_base64_bytes: int
+    insecure: bool = False
     notice: str | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -4,6 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 def home() -> Path:
     """Where answers are kept when the output is local: VISIONFLOW_HOME, or the user's data folder."""
@@ -19,3 +22,30 @@ def home() -> Path:
 def keep_server() -> bool:
     """Whether a Prefect server that a run had to start stays up for the next one (VISIONFLOW_KEEP_SERVER=1)."""
     return os.environ.get("VISIONFLOW_KEEP_SERVER", "") not in ("", "0")
+
+
+def plain_http_allowed() -> bool:
+    """Whether a key may be sent by plain http to another machine (VISIONFLOW_ALLOW_HTTP=1)."""
+    return os.environ.get("VISIONFLOW_ALLOW_HTTP", "") not in ("", "0")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine."""
+    import ipaddress  # here, for `--help` needs none
+
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def spare_loopback_the_proxy() -> None:
+    """Let no client of this process ask a proxy of the environment for this machine: it would look on its own."""
+    if not any(name.lower() in PROXIES and value for name, value in os.environ.items()):
+        return
+    given = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    spared = list(dict.fromkeys(filter(None, (host.strip() for host in (*given.split(","), *LOOPBACK)))))
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = "*" if "*" in spared else ",".join(spared)

@@ -10,10 +10,12 @@ from types import FrameType
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1, 2, 3, 4 or 130 (README: exit status)."""
+    from config.settings import spare_loopback_the_proxy
     from flows.cli.arguments import parser
     from tasks.errors import StopRun, UsageError
 
     arguments = parser().parse_args(argv)
+    spare_loopback_the_proxy()
     before = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
         from flows.cli import commands

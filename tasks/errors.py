@@ -10,7 +10,7 @@ VisionflowError
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
 │   └── PriceError    no price is known, so no bill could be exact
 ├── ImageError        one image cannot be sent; it becomes a row with this reason
-└── CallError         one call failed; says whether asking again can help
+└── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
 
 Every message is one line for a person: what happened, to what, and what to do.
 """
@@ -65,3 +65,14 @@ class ImageError(VisionflowError):
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return type(self), (self.code, str(self))
+
+
+class AnswerError(VisionflowError):
+    """An endpoint answered with something that cannot be used; whether it was paid nobody knows.
+
+    `code` is a short, stable word: `truncated_body`, `foreign_answer`, `malformed_answer`, `too_large`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

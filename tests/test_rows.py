@@ -11,7 +11,7 @@ from config.models import model_facts
 from tasks.asking.answer import Answer
 from tasks.asking.question import Question, Step
 from tasks.asking.records import Outcome, Page
-from tasks.billing.pricing import Usage
+from tasks.billing.usage import Usage
 from tasks.errors import ImageError
 from tasks.recording.rows import Row, Transform, answered_row, is_open, renewed, typed, unavailable_row, unprepared_row
 from tasks.recording.tables import RESULTS

@@ -1,14 +1,31 @@
-"""Reading an answer: its text, its usage, and whether it is what was asked for."""
+"""An answer as it is kept, and whether it is what was asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import NoneType
 from typing import Any, Protocol
 
-from tasks.billing.pricing import Usage, usage_of
-from tasks.errors import EndpointError
+from tasks.billing.pricing import NANO_USD
+from tasks.billing.usage import Malformed, Usage, kind_of
 
 TRUNCATED = ("max_tokens", "model_context_window_exceeded")
+PAID = ("yes", "no", "maybe")
+MOST_USD = Decimal(1_000_000)  # for one call: what says more is no price
+MOST = 1_000_000_000  # milliseconds, tokens
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "stop_reason": (str, NoneType),
+    "model": str,
+    "request_id": (str, NoneType),
+    "usage": dict,
+    "cost_usd": str,
+    "max_tokens": int,
+    "latency_ms": int,
+    "answered_at": str,
+    "run_id": str,
+    "image": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +43,7 @@ class Answer:
     answered_at: datetime
     run_id: str
     image: str
-    paid: str = "yes"  # as in the table `calls`; `maybe` where a class of tokens has no price
+    paid: str = "yes"  # as in the table `calls`; `maybe` where nobody knows its price
 
     def to_record(self) -> dict[str, Any]:
         """As JSON for the result store."""
@@ -37,15 +54,38 @@ class Answer:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Answer":
-        """From the result store; KeyError, TypeError or ValueError for a record that is none of ours."""
-        return cls(
-            **{
-                **record,
-                "usage": Usage(**record["usage"]),
-                "cost_usd": Decimal(record["cost_usd"]),
-                "answered_at": datetime.fromisoformat(record["answered_at"]),
-            }
-        )
+        """From the result store; KeyError, TypeError or ValueError for a record that is none of ours.
+
+        Neither is one whose figures cannot be true: such ones were kept by the first release.
+        """
+        values = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        for name, kinds in KINDS.items():
+            if not isinstance(values.get(name), kinds) or isinstance(values.get(name), bool):
+                raise Malformed(f"{name} of a kept answer is {kind_of(values.get(name))}")
+        cost, answered_at = _dollars(record["cost_usd"]), datetime.fromisoformat(record["answered_at"])
+        if not (0 <= values["latency_ms"] <= MOST and 0 <= values["max_tokens"] <= MOST):
+            raise Malformed("a kept answer whose figures cannot be true")
+        if values.setdefault("paid", "yes") not in PAID or answered_at.tzinfo is None:
+            raise Malformed("a kept answer of another version")
+        usage = Usage.from_record(record["usage"])
+        return cls(**{**values, "usage": usage, "cost_usd": cost, "answered_at": answered_at})
+
+    @property
+    def tokens(self) -> dict[str, int | None]:
+        """Its usage as the tables have it: empty where the endpoint's figures could not be true."""
+        usage = self.usage
+        counts = {
+            "input_tokens": usage.input,
+            "output_tokens": usage.output,
+            "cache_read_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+        }
+        return dict.fromkeys(counts) if self.unknown_usage else {**counts}
+
+    @property
+    def unknown_usage(self) -> bool:
+        """Whether nobody knows what it cost, because the endpoint's figures could not be true."""
+        return self.paid == "maybe" and self.usage == Usage()
 
     @property
     def truncated(self) -> bool:
@@ -53,43 +93,15 @@ class Answer:
         return self.stop_reason in TRUNCATED
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One answer off the wire, not priced yet."""
-
-    text: str
-    stop_reason: str | None
-    model: str
-    usage: Usage
-    billed: bool
-
-
-class ForeignAnswer(EndpointError):
-    """A 200 whose body is no answer of the Messages API."""
-
-
-def read_message(message: Any, base_url: str) -> Received:
-    """Text, stop reason, model and usage; ForeignAnswer for HTML or another API's JSON under a 200."""
-    if isinstance(message, str):
-        start = " ".join(message.split())[:60]
-        raise ForeignAnswer(
-            f"{base_url} answers with a page, not with JSON ({start!r}). Check the endpoint's address and any login."
-        )
-    content, usage = getattr(message, "content", None), getattr(message, "usage", None)
-    if not isinstance(content, list) or getattr(usage, "input_tokens", None) is None:
-        raise ForeignAnswer(
-            f"{base_url} answers with JSON that is not the Messages API's. Check that it is Anthropic-compatible."
-        )
-    # A refusal before the first word is free, although its usage is reported:
-    # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
-    billed = bool(content) or message.stop_reason != "refusal"
-    return Received(
-        text="".join(block.text for block in content if block.type == "text"),  # thinking blocks may come first
-        stop_reason=message.stop_reason,
-        model=message.model or "",
-        usage=usage_of(usage) if billed else Usage(),
-        billed=billed,
-    )
+def _dollars(text: str) -> Decimal:
+    """An amount that a table takes; ValueError for any other."""
+    try:
+        amount = Decimal(text)
+        if 0 <= amount <= MOST_USD and amount == amount.quantize(NANO_USD):
+            return amount
+    except ArithmeticError:  # no number, or one that compares with nothing
+        pass
+    raise Malformed("the price of a kept answer cannot be true")
 
 
 class FitsSchema(Protocol):
@@ -104,7 +116,10 @@ def judge(answer: Answer, schema: FitsSchema | None) -> tuple[str, str | None, s
     if answer.stop_reason == "refusal":
         return "refused", "refusal", "The model declined to answer."
     if answer.truncated:
-        return "truncated", answer.stop_reason, f"The answer was cut off at {answer.usage.output:,} tokens."
+        room = answer.max_tokens if answer.unknown_usage else answer.usage.output
+        return "truncated", answer.stop_reason, f"The answer was cut off at {room:,} tokens."
+    if not answer.text.strip():
+        return "invalid", "empty", "The answer holds no text."
     if schema is not None:
         fitted = schema.fit(answer.text)
         if fitted.errors:

@@ -1,33 +1,38 @@
 """One answer to one question, however many calls that takes: within limits and budget, with back-off, written down."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from config.prices import Price, prices_of
-from tasks.asking.answer import Answer, Received, read_message, utc_now
+from tasks.asking.answer import Answer, utc_now
 from tasks.asking.body import PATH, Bodies
 from tasks.asking.calls import CallLedger, OpenCall
-from tasks.asking.failures import Failure, Scope, classify, explained, without_secrets
+from tasks.asking.client import secrets_of
+from tasks.asking.failures import Failure, Scope, classify, explained
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import BudgetSpent, Reservation, worst_case
 from tasks.asking.limits.pacing import Load
 from tasks.asking.question import Question, Step
 from tasks.asking.records import EngineSettings, Page
+from tasks.asking.reply import Received, read_reply
+from tasks.asking.streaks import FailureStreak
 from tasks.billing.pricing import cost_usd
 from tasks.billing.tokens import image_tokens
+from tasks.billing.usage import Usage
 from tasks.errors import EndpointError, OutputError, PriceError
 from tasks.types import PreparedImage
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
+    from httpx2 import Response
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # after an image's first, second, ... failed call
 THROTTLED_S = 1.0  # after a 429 or 529 that does not say how long; the limiter slows the others down
 SPREAD = 0.05  # images that were turned away together do not come back together
+USELESS_ANSWERS = 2  # perhaps paid, each of them: an image is asked about no more, until the next run
 OUTAGE_CALLS, OUTAGE_S = 20, 120.0  # so many failed calls in a row, for so long: the endpoint is gone
 BYTES_A_TOKEN = 3  # of text, to pace the run; the endpoint's own count corrects it
 
@@ -41,25 +46,6 @@ class CallFailed(Exception):
         self.failure = failure
 
 
-@dataclass(slots=True)
-class FailureStreak:
-    """Failed and throttled calls since the last answer, over all images."""
-
-    calls: int = 0
-    since: float = 0.0
-
-    def add(self) -> None:
-        """One more."""
-        if not self.calls:
-            self.since = monotonic()
-        self.calls += 1
-
-    @property
-    def seconds(self) -> float:
-        """How long it has lasted."""
-        return monotonic() - self.since if self.calls else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Answered:
     """An answer whose call is still open in the ledger."""
@@ -71,10 +57,6 @@ class Answered:
     def kept(self) -> None:
         """The answer is safe, so its call can be closed: a run killed before that lists it as perhaps paid."""
         self.call.answered(self.answer, error=self.error)
-
-
-# How the SDK's generated methods ask for the response itself, whose headers pace the run.
-RAW_RESPONSE = {"X-Stainless-Raw-Response": "raw"}
 
 
 class Caller:
@@ -92,7 +74,7 @@ class Caller:
         self._settings = settings
         self._client = client
         self._bodies = Bodies(caching=settings.endpoint.caching)
-        self._key = client.api_key or ""
+        self._secrets = secrets_of(settings.endpoint)
         self._limiter = limits.limiter
         self._ledger = ledger
         self._halting = halting
@@ -104,18 +86,18 @@ class Caller:
 
     async def answer(self, page: Page, step: Step) -> Answered:
         """Call until there is an answer, to be kept by the caller; Halted, or CallFailed with the last failure."""
+        if page.given_up is not None:  # by an earlier try of its batch
+            raise CallFailed("unavailable", page.given_up)
         failures, repeated = 0, False
         while True:
             result = await self._call_in_turn(page, step, repeated=repeated)
             if isinstance(result, Answered):
                 return result
             self._stop_if_hopeless(result, step.question)
-            if result.scope is Scope.IMAGE:
-                raise CallFailed("rejected", result)
-            if result.scope is Scope.MOMENT:
+            if result.scope is not Scope.THROTTLE:
                 failures += 1
-                if failures >= page.max_failures:
-                    raise CallFailed("unavailable", result)
+            if (status := _status(result, failures, page)) is not None:
+                raise CallFailed(status, result)
             await self._halting.sleep(self._delay(result, failures))
             repeated = True
 
@@ -139,12 +121,12 @@ class Caller:
             raise Halted from None
         if isinstance(result, Answered):
             answer = result.answer
-            self._streak = FailureStreak()
+            self._streak.end()
             self._limiter.answered(answer.latency_ms / 1000)
             self._usual_output += (answer.usage.output - self._usual_output) / 10
             page.spent += answer.cost_usd
         else:
-            self._streak.add()
+            self._streak.add(result.error_type + result.message)
             if result.scope is Scope.THROTTLE:
                 self._limiter.throttled(result.retry_after)
         return result
@@ -153,23 +135,33 @@ class Caller:
         page.attempts += 1
         call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=page.attempts)
         try:
-            raw = await self._post(self._bodies.body(step.question, page.image))
-            self._limiter.observe(raw.headers)
-            received = read_message(await raw.parse(), self._settings.endpoint.base_url)
+            response = await self._post(self._bodies.body(step.question, page.image))
+            self._limiter.observe(response.headers)
+            return self._answered(response, call, page, step)
         except Exception as error:  # noqa: BLE001  # whatever it is becomes a row of the ledger
-            if (response := getattr(error, "response", None)) is not None:
-                self._limiter.observe(response.headers)
-            failure = classify(error)
-            failure = replace(failure, message=without_secrets(failure.message, self._key))
+            if (refusal := getattr(error, "response", None)) is not None:
+                self._limiter.observe(refusal.headers)
+            failure = classify(error, self._secrets)
             call.failed(failure)
+            if failure.scope is Scope.ANSWER:
+                page.useless_answers += 1
+                page.given_up = failure if page.useless_answers >= USELESS_ANSWERS else None
             return failure
-        return self._received(received, call, raw.request_id, page, step)
 
-    async def _post(self, body: bytes) -> Any:
-        """What `messages.with_raw_response.create` does once it has made the body."""
-        from anthropic.types import Message
+    async def _post(self, body: bytes) -> "Response":
+        """The response itself, whose headers pace the run, read to its end: `reply` makes an answer of it."""
+        from httpx2 import Response
 
-        return await self._client.post(PATH, cast_to=Message, content=body, options={"headers": RAW_RESPONSE})
+        return await self._client.post(PATH, cast_to=Response, content=body)
+
+    def _answered(self, response: "Response", call: OpenCall, page: Page, step: Step) -> Answered:
+        question = step.question
+        where = self._settings.endpoint
+        received = read_reply(
+            response.content, base_url=where.base_url, max_tokens=question.max_tokens, secrets=self._secrets
+        )
+        request_id = response.headers.get("request-id")
+        return self._received(received, call, request_id and self._secrets.out_of(request_id, 80), page, step)
 
     def _received(self, received: Received, call: OpenCall, request_id: str | None, page: Page, step: Step) -> Answered:
         cost, paid, error = self._price(received, step.question.model)
@@ -178,7 +170,7 @@ class Caller:
             stop_reason=received.stop_reason,
             model=received.model,
             request_id=request_id,
-            usage=received.usage,
+            usage=received.usage or Usage(),
             cost_usd=cost,
             max_tokens=step.question.max_tokens,
             latency_ms=call.elapsed_ms,
@@ -193,11 +185,13 @@ class Caller:
         """Dollars, whether they were paid, and why that is not known; an answer without a price stops the run."""
         prices: tuple[Price, ...] = self._prices[model]
         if not received.billed:
-            return Decimal(0), "no", None
+            return Decimal(0), "no", received.wrong
+        if received.usage is None:
+            return Decimal(0), "maybe", received.wrong
         if not prices:  # the job said `unpriced: allow`
-            return Decimal(0), "yes", None
+            return Decimal(0), "yes", received.wrong
         try:
-            return cost_usd(received.usage, prices), "yes", None
+            return cost_usd(received.usage, prices), "yes", received.wrong
         except PriceError as error:
             self._halting.halt(Halt("stopped", str(error), error))
             return Decimal(0), "maybe", str(error)
@@ -219,6 +213,8 @@ class Caller:
         where, trouble = self._settings.endpoint, self._streak
         if failure.scope is Scope.RUN:
             message = explained(failure, question.model, where)
+        elif failure.scope is Scope.ANSWER and trouble.all_alike:
+            message = f"{where.base_url} answered {trouble.alike} times, each time of no use. {failure.message}"
         elif failure.scope is Scope.THROTTLE and trouble.seconds > self._settings.patience:
             message = f"{where.base_url} has turned away every call for {trouble.seconds / 60:.0f} minutes "
             message += f"({failure.status} {failure.error_type}). The same command goes on where this run stopped."
@@ -239,6 +235,15 @@ class Caller:
             f"The next call could pass the cap of ${budget.cap} (${budget.used} used). "
             f"{self._settings.cap_remedy}, then run the same command again."
         )
+
+
+def _status(failure: Failure, failures: int, page: Page) -> str | None:
+    """The status of the page's row if it is not asked about again in this run, after so many failed calls."""
+    if failure.scope in (Scope.REQUEST, Scope.IMAGE):
+        return "rejected" if failure.scope is Scope.REQUEST else "unreadable"
+    if page.given_up is not None or (failure.scope is not Scope.THROTTLE and failures >= page.max_failures):
+        return "unavailable"
+    return None
 
 
 def _settle(reservation: Reservation, result: Answered | Failure) -> None:

@@ -75,8 +75,8 @@ class OpenCall:
         return round((monotonic() - self._started) * 1000)
 
     def answered(self, answer: Answer, *, error: str | None = None) -> None:
-        """The endpoint answered; `error` says why its price is not known."""
-        usage = answer.usage
+        """The endpoint answered; `error` says what of it was wrong."""
+        usage, unknown = answer.usage, answer.unknown_usage
         refused = answer.stop_reason == "refusal"
         self._end(
             outcome="refused" if refused else "truncated" if answer.truncated else "answered",
@@ -85,13 +85,10 @@ class OpenCall:
             http_status=200,
             model_answered=answer.model,
             stop_reason=answer.stop_reason,
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            thinking_tokens=usage.thinking,
-            cache_read_tokens=usage.cache_read,
-            cache_write_tokens=usage.cache_write,
-            cache_write_5m_tokens=usage.cache_write_5m,
-            cache_write_1h_tokens=usage.cache_write_1h,
+            **answer.tokens,
+            thinking_tokens=None if unknown else usage.thinking,
+            cache_write_5m_tokens=None if unknown else usage.cache_write_5m,
+            cache_write_1h_tokens=None if unknown else usage.cache_write_1h,
             inference_geo=usage.geo,
             cost_usd=answer.cost_usd,
             latency_ms=answer.latency_ms,

@@ -4,10 +4,13 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from config.endpoints import Endpoint
-from tasks.asking.failures import without_secrets
-from tasks.errors import EndpointError
+from config.settings import is_loopback, plain_http_allowed
+from tasks.asking.failures import redirected
+from tasks.asking.secrets import Secrets
+from tasks.errors import AnswerError, EndpointError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -28,28 +31,53 @@ def api_key(endpoint: Endpoint) -> str:
     return key
 
 
-def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float) -> "AsyncAnthropic":
-    """A client whose retries are off (the engine decides) and which sends the key as the endpoint reads it."""
-    from anthropic import AsyncAnthropic, DefaultAioHttpClient, Timeout, omit
-    from httpx2 import Limits
+def secrets_of(endpoint: Endpoint) -> Secrets:
+    """What must never come back from this endpoint: its key, if it has one."""
+    return Secrets(os.environ.get(endpoint.key_env, "").strip() if endpoint.key_env else "")
+
+
+def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float, max_tokens: int = 0) -> "AsyncAnthropic":
+    """A client whose retries are off (the engine decides) and which sends the key as the endpoint reads it.
+
+    `timeout` is for one answer in all, in seconds; `max_tokens`, the most that will be asked for, bounds its size.
+    EndpointError, before anything is sent, for a key that is missing or would go over the network in plain text.
+    """
+    from anthropic import AsyncAnthropic, omit
+
+    from tasks.asking.http import EndpointClient, answer_bytes
 
     _keep_images_out_of_logs()
     key = api_key(endpoint)
+    refuse_plain_http(endpoint)
     headers: dict[str, Any] = {}
     if endpoint.auth in ("x-api-key", "both"):
         headers["x-api-key"] = key
     if endpoint.auth == "x-api-key":
         headers["Authorization"] = omit
-    limits = Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
+    http_client = EndpointClient(
+        endpoint.base_url, seconds=timeout, most_bytes=answer_bytes(max_tokens), connections=concurrency + 8
+    )
     return AsyncAnthropic(
         api_key=key,
         base_url=endpoint.base_url,
         max_retries=0,
-        timeout=Timeout(timeout, connect=min(timeout, 10.0)),
+        timeout=http_client.timeout,
         default_headers=headers,
-        http_client=DefaultAioHttpClient(limits=limits),
+        http_client=http_client,
         open_telemetry=False,  # a tracer of Prefect's would send its headers along to the gateway
     )
+
+
+def refuse_plain_http(endpoint: Endpoint) -> None:
+    """EndpointError where the key and the images would cross a network for everybody on the way to read."""
+    parts = urlsplit(endpoint.base_url)
+    if parts.scheme != "http" or not endpoint.key_env or is_loopback(parts.hostname or ""):
+        return
+    if not (endpoint.insecure or plain_http_allowed()):
+        raise EndpointError(
+            f"{endpoint.base_url} is plain http to another machine: the key and the images could be read on the way. "
+            "Take its https address, or allow it with VISIONFLOW_ALLOW_HTTP=1 or `insecure = true` in endpoints.toml."
+        )
 
 
 def _keep_images_out_of_logs() -> None:
@@ -77,34 +105,43 @@ async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: st
 
     try:
         raw = await client.models.with_raw_response.retrieve(model)
-    except anthropic.AuthenticationError as error:
-        raise EndpointError(_refused_key(endpoint, error.status_code, _said(error, client))) from None
-    except anthropic.PermissionDeniedError as error:
-        raise EndpointError(
-            f"{endpoint.base_url} forbids this key the model {model} ({_said(error, client)})."
-        ) from None
-    except anthropic.NotFoundError as error:
-        if getattr(error, "type", None) == "not_found_error":
-            simulated = error.response.headers.get(SIMULATED_HEADER) == "true"
-            if simulated or endpoint.has_models_api:
-                raise EndpointError(_unknown_model(endpoint, model)) from None
-        return Checked(endpoint, simulated=False, model_known=False)
     except anthropic.APIConnectionError as error:
-        reason = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
-        raise EndpointError(
-            f"Cannot reach {endpoint.base_url} ({reason}). Check the address (--endpoint or ANTHROPIC_BASE_URL) "
-            "and the network."
-        ) from None
-    except anthropic.APIStatusError:
+        raise EndpointError(_unreachable(endpoint, error)) from None
+    except anthropic.APIStatusError as error:
+        _stop_if_refused(error, endpoint, model)
         return Checked(endpoint, simulated=False, model_known=False)
     if raw.headers.get(SIMULATED_HEADER) == "true":
         return Checked(replace(endpoint, name="simulator", caching=True), simulated=True, model_known=True)
     return Checked(endpoint, simulated=False, model_known="json" in raw.headers.get("content-type", ""))
 
 
-def _said(error: Any, client: "AsyncAnthropic") -> str:
-    """What the endpoint said; some gateways repeat the key that they refuse."""
-    return without_secrets(" ".join(str(error.api_message).split()), client.api_key or "")
+def _stop_if_refused(error: Any, endpoint: Endpoint, model: str) -> None:
+    """EndpointError where the answer is about every call: a key, a model, an address that is another's."""
+    status, headers, secrets = error.status_code, error.response.headers, secrets_of(endpoint)
+    said = secrets.out_of(error.api_message)
+    if status == 401:
+        raise EndpointError(_refused_key(endpoint, status, said)) from None
+    if status == 403:
+        raise EndpointError(f"{endpoint.base_url} forbids this key the model {model} ({said}).") from None
+    has_models = endpoint.has_models_api or headers.get(SIMULATED_HEADER) == "true"
+    if status == 404 and getattr(error, "type", None) == "not_found_error" and has_models:
+        raise EndpointError(_unknown_model(endpoint, model)) from None
+    if 300 <= status < 400:
+        url, location = str(error.request.url), headers.get("location", "")
+        # A gateway without models may send a browser to its website; one that sends calls away keeps their path.
+        if urlsplit(location).path.endswith(f"/v1/models/{model}"):
+            raise EndpointError(f"{endpoint.base_url} {redirected(status, url, location, secrets)}") from None
+
+
+def _unreachable(endpoint: Endpoint, error: Exception) -> str:
+    cause = error.__cause__
+    if isinstance(cause, AnswerError):
+        return f"{endpoint.base_url} cannot be asked: {cause}"
+    reason = type(cause or error).__name__
+    return (
+        f"Cannot reach {endpoint.base_url} ({reason}). Check the address (--endpoint or ANTHROPIC_BASE_URL) "
+        "and the network."
+    )
 
 
 def _refused_key(endpoint: Endpoint, status: int, said: str) -> str:

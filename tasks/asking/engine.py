@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
 from tasks.asking.client import make_client
+from tasks.asking.doubts import Doubts
 from tasks.asking.fallbacks import FallbackChain
-from tasks.asking.halting import ENDED_EARLY, Halt, Halting, at_once
+from tasks.asking.halting import ENDED_EARLY, Halt, Halted, Halting, at_once
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
@@ -69,9 +70,13 @@ class Engine:
 
     async def _open(self) -> None:
         settings = self.settings
-        self._client = make_client(settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout)
+        rooms = [(step.question.roomier() or step.question).max_tokens for step in settings.steps]
+        self._client = make_client(
+            settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout, max_tokens=max(rooms)
+        )
         self._caller = Caller(settings, self._client, self._limits, self.ledger, self._halting)
         self._chain = FallbackChain(settings, self._store, self._caller, self._halting)
+        self._doubts = Doubts(settings, self._client, self._caller)
 
     async def _drain(self) -> None:
         """Let calls in flight finish and be kept, for whoever asked still waits for them."""
@@ -150,10 +155,13 @@ class Engine:
     async def _ask(self, page: Page) -> Outcome:
         """Ask, with fallbacks, and let go of the bytes when nothing more can be asked."""
         outcome = await self._chain.ask(page)
-        if outcome.status != "unavailable":
+        if not outcome.may_be_asked_again:
             page.drop_bytes()
+            self.progress.add(outcome)
             try:
-                self.progress.add(outcome)
+                await self._doubts.look(outcome, self.progress)
+            except Halted:  # while it looked: the reason given stands
+                pass
             except SchemaError as error:
                 self._halting.halt(Halt("stopped", str(error), error))
         return outcome

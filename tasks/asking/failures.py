@@ -1,10 +1,9 @@
 """What a failed call means: whether it was paid, whether asking again helps, whether it stops the whole run.
 
-Decided by class, status and `error_code`, never by the text of a message, with one exception that the API leaves no
-other way to tell: an organisation's own spend limit comes as a plain 400.
+Decided by class, status and `error_code`, never by the text of a message, with two exceptions that the API leaves no
+other way to tell: an organisation's own spend limit, and an image that it cannot read, come as a plain 400.
 """
 
-import json
 import re
 import traceback
 from dataclasses import dataclass
@@ -14,15 +13,23 @@ from enum import StrEnum
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from config.endpoints import Endpoint
-from tasks.asking.answer import ForeignAnswer
+from tasks.asking.secrets import Secrets
+from tasks.errors import AnswerError
 
 SPEND_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 STOPPING_400 = {"organization_on_hold"}
 OWN_LIMIT_TEXT = "You have reached your specified"
 LONGEST_WAIT = 300.0
-ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
+IMAGE_CODES = {"image_dimensions_too_large"}
+# How the API begins when the image itself is wrong: `Could not process image`, or the path of its bytes, which stand in
+# the first block of our requests. Any other path is about the question.
+IMAGE_TEXT = re.compile(
+    r"messages\.0\.content\.0\.image\.source\.base64(\.data|\.media_type)?: |Could not process image\b"
+)
+LONGEST_WORD = 80
 
 
 class Scope(StrEnum):
@@ -30,7 +37,9 @@ class Scope(StrEnum):
 
     THROTTLE = "throttle"  # the endpoint is busy or we are too fast: wait, then ask again
     MOMENT = "moment"  # this call went wrong: ask again
-    IMAGE = "image"  # this request is refused: asking again is pointless
+    ANSWER = "answer"  # an answer came, perhaps paid, and is of no use: ask once more
+    REQUEST = "request"  # this request is refused: asking again is pointless
+    IMAGE = "image"  # its image is refused: so is any question about it
     RUN = "run"  # every request will be refused
 
 
@@ -48,29 +57,48 @@ class Failure:
     request_id: str | None = None
 
 
-def classify(error: Exception) -> Failure:
-    """The failure behind an exception of the SDK or of reading its answer; one that nobody foresaw stops the run."""
+def classify(error: Exception, secrets: Secrets) -> Failure:
+    """The failure behind an exception of the SDK or of reading its answer, without a secret."""
     import anthropic
 
     if isinstance(error, anthropic.APIStatusError):
-        return _status_failure(error)
-    if isinstance(error, anthropic.APITimeoutError) and not _never_sent(error.__cause__):
-        return Failure(Scope.MOMENT, "failed", "maybe", "No answer within the time limit.", "timeout")
+        return _status_failure(error, secrets)
     if isinstance(error, anthropic.APIConnectionError):
-        cause = error.__cause__
-        paid = "no" if _never_sent(cause) else "maybe"
-        reason = f"The connection failed ({type(cause).__name__ if cause else 'unknown'})."
-        return Failure(Scope.MOMENT, "failed", paid, reason, "connection")
-    if isinstance(error, json.JSONDecodeError | anthropic.APIResponseValidationError | UnicodeDecodeError):
-        return Failure(Scope.MOMENT, "failed", "maybe", "The answer's JSON was cut off.", "truncated_body", status=200)
-    if isinstance(error, ForeignAnswer):
-        return Failure(Scope.RUN, "failed", "maybe", str(error), "foreign_answer", status=200)
-    if type(error).__module__.startswith(("httpx2", "httpcore2")):  # the body broke off after the headers
-        return Failure(Scope.MOMENT, "failed", "maybe", f"The answer broke off ({type(error).__name__}).", "connection")
+        return _connection_failure(error)
+    if isinstance(error, AnswerError):
+        return _useless(error)
     # Only the kind and the place: the text of an exception may hold the key or the image.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
-    return Failure(Scope.RUN, "failed", "maybe", f"The client failed ({type(error).__name__} in {where}).", "client")
+    return Failure(Scope.ANSWER, "failed", "maybe", f"The client failed ({type(error).__name__} in {where}).", "client")
+
+
+def _useless(error: AnswerError) -> Failure:
+    """Whoever cuts JSON off does so by accident: asked again like any call that went wrong."""
+    scope = Scope.MOMENT if error.code == "truncated_body" else Scope.ANSWER
+    return Failure(scope, "failed", "maybe", str(error), error.code, status=200)
+
+
+def _connection_failure(error: Exception) -> Failure:
+    import anthropic
+
+    cause = error.__cause__
+    if isinstance(cause, AnswerError):  # the SDK's word for whatever is raised while an answer is read
+        return _useless(cause)
+    if _never_sent(cause):
+        return Failure(Scope.MOMENT, "failed", "no", _broken(cause), "connection")
+    if isinstance(error, anthropic.APITimeoutError):
+        return Failure(Scope.MOMENT, "failed", "maybe", "No answer within the time limit.", "timeout")
+    return Failure(Scope.MOMENT, "failed", "maybe", _broken(cause), "connection")
+
+
+def _broken(cause: BaseException | None) -> str:
+    import httpx2
+
+    kind = type(cause).__name__ if cause else "unknown"
+    return (
+        f"The answer broke off ({kind})." if isinstance(cause, httpx2.ReadError) else f"The connection failed ({kind})."
+    )
 
 
 def _never_sent(cause: BaseException | None) -> bool:
@@ -86,15 +114,12 @@ def _never_sent(cause: BaseException | None) -> bool:
     return isinstance(cause, httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
-def without_secrets(message: str, key: str) -> str:
-    """The message without the key, and without anything that could be image data."""
-    return ENCODED.sub("...", message.replace(key, "...") if key else message)
-
-
 def explained(failure: Failure, model: str, where: Endpoint) -> str:
     """One line about a failure that stops the run: what was answered, and what to do."""
-    if failure.status is None or failure.error_type == "foreign_answer":
+    if failure.status is None or failure.status == 200:
         return failure.message
+    if failure.error_type == REDIRECT:
+        return f"{where.base_url} {failure.message}"
     said = f"{where.base_url} answered {failure.status} {failure.error_type}: {failure.message}"
     remedy = {
         401: f"Check {where.key_env or 'the key'} and how {where.name} wants it sent (config/endpoints.toml).",
@@ -105,25 +130,46 @@ def explained(failure: Failure, model: str, where: Endpoint) -> str:
     return f"{said} {remedy}"
 
 
-def _status_failure(error: Any) -> Failure:
+def _status_failure(error: Any, secrets: Secrets) -> Failure:
     status: int = error.status_code
-    code = getattr(error, "error_code", None)
-    error_type = code or getattr(error, "type", None) or f"http_{status}"
-    message = " ".join(str(getattr(error, "api_message", None) or f"HTTP {status}").split())[:500]
     headers = error.response.headers
+    if 300 <= status < 400:
+        message = redirected(status, str(error.request.url), headers.get("location", ""), secrets)
+        return Failure(Scope.RUN, "failed", "no", message, REDIRECT, status=status)
+    code = getattr(error, "error_code", None)
+    error_type = secrets.out_of(code or getattr(error, "type", None) or f"http_{status}", LONGEST_WORD)
+    message = secrets.out_of(getattr(error, "api_message", None) or f"HTTP {status}")
     scope = _scope(status, code, message)
-    if scope in (Scope.MOMENT, Scope.IMAGE) and headers.get("x-should-retry") in ("true", "false"):
-        scope = Scope.MOMENT if headers["x-should-retry"] == "true" else Scope.IMAGE
-    outcome = {429: "throttled", 529: "overloaded"}.get(status, "rejected" if scope is Scope.IMAGE else "failed")
+    if scope in (Scope.MOMENT, Scope.REQUEST) and headers.get("x-should-retry") in ("true", "false"):
+        scope = Scope.MOMENT if headers["x-should-retry"] == "true" else Scope.REQUEST
+    refused = scope in (Scope.REQUEST, Scope.IMAGE)
+    request_id = headers.get("request-id")
     return Failure(
         scope=scope,
-        outcome=outcome,
+        outcome={429: "throttled", 529: "overloaded"}.get(status, "rejected" if refused else "failed"),
         paid="maybe" if status in (408, 504) else "no",
         message=message,
-        error_type=str(error_type),
+        error_type="image_refused" if scope is Scope.IMAGE else error_type,
         status=status,
         retry_after=retry_after(headers),
-        request_id=error.request_id,
+        request_id=request_id and secrets.out_of(request_id, LONGEST_WORD),
+    )
+
+
+REDIRECT = "redirect"
+
+
+def redirected(status: int, url: str, location: str, secrets: Secrets) -> str:
+    """That an endpoint sends us elsewhere, and where: the address alone, since the rest may hold a secret."""
+    try:
+        parts = urlsplit(urljoin(url, location))
+        target = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    except ValueError:  # an address that is none
+        target = "nowhere"
+    shown = secrets.out_of(target, 200)
+    return (
+        f"redirects to {shown} ({status}). Neither key nor image was sent there. "
+        "If that is the right address, give it with --endpoint or ANTHROPIC_BASE_URL."
     )
 
 
@@ -136,7 +182,9 @@ def _scope(status: int, code: str | None, message: str) -> Scope:
         return Scope.THROTTLE
     if status in (408, 409) or status >= 500:
         return Scope.MOMENT
-    return Scope.IMAGE
+    if status == 400 and (code in IMAGE_CODES or IMAGE_TEXT.match(message)):
+        return Scope.IMAGE
+    return Scope.REQUEST
 
 
 def retry_after(headers: Any) -> float | None:

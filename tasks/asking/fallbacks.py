@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Caller, CallFailed
+from tasks.asking.failures import Scope
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.question import Question, Step, answer_key
 from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, unasked
@@ -111,7 +112,8 @@ def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcom
     """A rejected fallback leaves the answer before it standing; one that is unavailable is asked again."""
     if before is not None and failed.status == "rejected":
         return before
-    return Outcome(failed.status, step, error_code=failed.failure.error_type, error=failed.failure.message)
+    failure, given_up = failed.failure, failed.failure.scope is Scope.ANSWER
+    return Outcome(failed.status, step, error_code=failure.error_type, error=failure.message, given_up=given_up)
 
 
 async def _patiently(storage: Callable[[], Awaitable[T]]) -> T:

@@ -7,12 +7,10 @@ from typing import Any, Protocol
 
 from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
+from tasks.asking.failures import Failure
 from tasks.asking.halting import ENDED_EARLY, Halt
 from tasks.asking.question import Step
-from tasks.errors import SchemaError
 from tasks.types import PreparedImage
-
-ALIKE_FAILURES = 10  # so many first answers that all fail the same way mean that the question is wrong
 
 
 class AnswerStore(Protocol):
@@ -55,6 +53,8 @@ class Page:
     attempts: int = 0
     max_failures: int = 1
     spent: Decimal = Decimal(0)
+    useless_answers: int = 0
+    given_up: Failure | None = None  # why it is not asked about again in this run, though nothing was decided
 
     def drop_bytes(self) -> None:
         """Free the image's bytes once they are not needed any more."""
@@ -72,6 +72,12 @@ class Outcome:
     duplicate_of: str | None = None
     error_code: str | None = None
     error: str | None = None
+    given_up: bool = False
+
+    @property
+    def may_be_asked_again(self) -> bool:
+        """Whether another call of this run may help."""
+        return self.status == "unavailable" and not self.given_up
 
 
 def unasked(step: Step, halt: Halt | None) -> Outcome:
@@ -88,12 +94,6 @@ class Progress:
     statuses: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
-        """Count one more. SchemaError if the question must be wrong: that must not cost a thousand answers."""
+        """Count one more."""
         self.done += 1
         self.statuses[outcome.status] += 1
-        failing = outcome.status in ("invalid", "truncated", "rejected") and not outcome.cached
-        if failing and self.statuses[outcome.status] == self.done == ALIKE_FAILURES:
-            raise SchemaError(
-                f"The first {ALIKE_FAILURES} images all ended as {outcome.status} ({outcome.error}). "
-                "Check the schema, the prompt and --max-tokens."
-            )

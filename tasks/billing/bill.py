@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from config.prices import prices_of
-from tasks.billing.pricing import Usage, uncached_cost
+from tasks.billing.pricing import uncached_cost
+from tasks.billing.usage import Usage
 from tasks.storage.output import Output
 
 Key = tuple[str, str, str, str]  # model, endpoint, preset, tier

@@ -104,7 +104,7 @@ def ask(batch: Batch) -> list[Row]:
     with _global_limit(run):
         _ask_missing(batch)
     outcomes = [(source, page, batch.outcomes[id(page)]) for source, page in batch.pages]
-    missing = sum(outcome.status == "unavailable" for *_, outcome in outcomes)
+    missing = sum(outcome.may_be_asked_again for *_, outcome in outcomes)
     if missing and not _is_last_attempt() and run.engine.halt is None:
         raise Unanswered(f"{missing} of {len(outcomes)} images have no answer yet")
     preset = run.plan.preset.name
@@ -160,7 +160,7 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
 
 
 def _is_unanswered(outcome: Outcome | None) -> bool:
-    return outcome is None or outcome.status == "unavailable"
+    return outcome is None or outcome.may_be_asked_again
 
 
 def _unseen(batch: Batch) -> list[Source]:

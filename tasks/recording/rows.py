@@ -117,17 +117,13 @@ def answered_row(source: Source, page: Page, outcome: Outcome, preset: str) -> R
     answer = outcome.answer
     if answer is None:
         return row
-    usage = answer.usage
     return {
         **row,
+        **answer.tokens,
         "answer": answer.text,
         "model_answered": answer.model,
         "request_id": answer.request_id,
         "stop_reason": answer.stop_reason,
-        "input_tokens": usage.input,
-        "output_tokens": usage.output,
-        "cache_read_tokens": usage.cache_read,
-        "cache_write_tokens": usage.cache_write,
         "latency_ms": answer.latency_ms,
         "answered_at": answer.answered_at.isoformat(),
         "kept_usd": str(answer.cost_usd),

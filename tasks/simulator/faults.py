@@ -18,7 +18,12 @@ A fault string is a list of `NAME=PROBABILITY` or `NAME=PROBABILITY:SECONDS`, fo
   refusal         stop_reason refusal after a few words; billed     refusal_empty   before any word; not billed
   max_tokens      stop_reason max_tokens, the text cut in half; billed
   garbage         an answer that fits no schema; billed
+  400_image       400 "Could not process image"
+  drip            a byte every SECONDS (default 1) without end; billed
+  flood           300 MB of answer; billed              bomb          200 MB that are 200 kB on the wire; billed
+  redirect        307 to the setting `elsewhere`
   ok              an ordinary answer (for scripts)
+  usage_negative, text_null and others: answers with one field that is nonsense, all in `lies`; billed
 
 What fails depends on the seed, the images of the request and how often they were asked before, not on the order in
 which requests arrive: two runs over the same images meet the same faults, however many calls are in flight.
@@ -33,6 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.simulator.errors import REQUEST_ERROR, ApiError
+from tasks.simulator.lies import LIES, RAW
 from tasks.simulator.settings import Script
 
 STATUS_TYPES = {
@@ -69,10 +75,18 @@ OTHER_NAMES = frozenset(
         "refusal_empty",
         "max_tokens",
         "garbage",
+        "400_image",
+        "drip",
+        "flood",
+        "bomb",
+        "redirect",
         "ok",
+        *LIES,
+        *RAW,
     ]
 )
 SLOW_S = 5.0
+IMAGE_PATH = "messages.0.content.0.image.source.base64.data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +207,8 @@ def fault_error(fault: Fault, retry_after: float) -> ApiError | None:
         wait = _wait_header(retry_after if fault.seconds is None else fault.seconds)
         message = f"Usage grows too fast: ramp up gradually ({note})"
         return ApiError(429, STATUS_TYPES[429], message, details=details, headers=wait)
+    if fault.name == "400_image":
+        return ApiError(400, REQUEST_ERROR, f"{IMAGE_PATH}: Could not process image ({note})")
     if not fault.name.isdecimal():
         return None
     status = int(fault.name)

@@ -10,8 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from tasks.errors import UsageError
+from tasks.simulator import misbehaving
 from tasks.simulator.errors import ApiError, bad_request
 from tasks.simulator.faults import parse_faults
+from tasks.simulator.lies import LIES, RAW
 from tasks.simulator.models import find_model, known_models
 from tasks.simulator.rules import check_headers, read_question
 from tasks.simulator.service import Call, Service, settings_from
@@ -88,10 +90,10 @@ class Server:
                 return await self._fail(request, call)
             delivered = _is_open(request)
             service.finish(call, 200, call.fault.name, delivered=delivered)
-            data = json.dumps(answer.message(call.message_id, call.question.asked_model if call.question else ""))
-            if call.fault.name == "truncate":
-                data = data[: len(data) // 2]
-            return self._json(data, headers={"request-id": call.request_id, **service.limits.headers()})
+            message = answer.message(call.message_id, call.question.asked_model if call.question else "")
+            return self._json(
+                _written(message, call.fault.name), headers={"request-id": call.request_id, **service.limits.headers()}
+            )
 
     async def _fail(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Answer with something that is no answer, or not at all."""
@@ -104,10 +106,24 @@ class Server:
         if name == "foreign":
             self.service.finish(call, 200, name, delivered=_is_open(request))
             return self._json(json.dumps(FOREIGN))
+        if name in misbehaving.NAMES:
+            return await self._misbehave(request, call)
         if name == "hang":
             await self._hang(request, call)
         self.service.finish(call, 0, name, delivered=False)
         return _cut(request)
+
+    async def _misbehave(self, request: web.Request, call: Call) -> web.StreamResponse:
+        name, seconds = call.fault.name, call.fault.seconds
+        self.service.finish(call, 307 if name == "redirect" else 200, name, delivered=False)
+        if name == "redirect":
+            return misbehaving.redirect(self.service.settings.elsewhere, MARK)
+        if name == "bomb":
+            return misbehaving.bomb(MARK)
+        if name == "flood":
+            return await misbehaving.flood(request)
+        pause = misbehaving.DRIP_S if seconds is None else seconds
+        return await misbehaving.drip(request, pause, lambda: _is_open(request) and not self._stopping.is_set())
 
     async def _hang(self, request: web.Request, call: Call) -> None:
         """Keep silent until the client gives up, the time is over or the server stops."""
@@ -187,10 +203,21 @@ class Server:
         return self._json(json.dumps(error.body(request_id)), status=error.status, headers=headers)
 
     @staticmethod
-    def _json(data: str, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    def _json(data: str | bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
         return web.Response(
-            body=data.encode(), status=status, content_type="application/json", headers={**MARK, **(headers or {})}
+            body=data.encode() if isinstance(data, str) else data,
+            status=status,
+            content_type="application/json",
+            headers={**MARK, **(headers or {})},
         )
+
+
+def _written(message: dict[str, Any], fault: str) -> str | bytes:
+    """The body of an answer, in the way of the fault."""
+    if fault in RAW:
+        return RAW[fault]
+    data = json.dumps(LIES[fault](message) if fault in LIES else message)
+    return data[: len(data) // 2] if fault == "truncate" else data
 
 
 async def _read_body(request: web.Request) -> bytes:

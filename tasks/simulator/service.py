@@ -106,13 +106,13 @@ class Service:
         await self._sleep_until_due(call)
         if error is not None:
             raise error
-        if fault.name in ("html", "html200", "foreign"):
+        if fault.name in ("html", "html200", "foreign", "redirect"):
             return None
         call.usage = composed.usage
         call.billed = fault.name != "refusal_empty"
         self.cache.answer_begins(plan)
         self.limits.take_output(composed.usage.output)
-        return None if fault.name == "drop_paid" else composed
+        return None if fault.name in ("drop_paid", "drip", "flood", "bomb") else composed
 
     async def _compose(self, question: Question, fault: Fault, prompt: Usage) -> Answer:
         if fault.name in ("refusal", "refusal_empty"):

@@ -15,7 +15,7 @@ class Settings:
     other. `ocr` answers questions about text with what a local engine reads; without it an answer is a pure function
     of the image's bytes and the question.
     A limit that is None does not exist, nor do its headers; `burst_s` is how many seconds' worth may come at once.
-    `keep_entries` False keeps the ledger's totals only.
+    `elsewhere` is where the fault `redirect` sends clients. `keep_entries` False keeps the ledger's totals only.
     """
 
     host: str = "127.0.0.1"
@@ -32,4 +32,5 @@ class Settings:
     input_tokens_per_minute: int | None = None
     output_tokens_per_minute: int | None = None
     burst_s: float = 60.0
+    elsewhere: str = "http://redirected.invalid"
     keep_entries: bool = True
