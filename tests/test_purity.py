@@ -36,13 +36,16 @@ def imports(module: str) -> Iterator[str]:
 
 
 STEPS = [module for module in modules("tasks") if not module.startswith(ORCHESTRATION)]
+# A subclass of the SDK's HTTP client, which nobody imports before a call is to be made.
+ADAPTER = "tasks.asking.http"
 
 
 def test_steps_load_neither_prefect_nor_the_sdk() -> None:
-    script = f"import importlib, sys\nfor name in {STEPS}: importlib.import_module(name)\nprint(*sys.modules)"
+    light = [module for module in STEPS if module != ADAPTER]
+    script = f"import importlib, sys\nfor name in {light}: importlib.import_module(name)\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert set(STEPS) <= loaded
+    assert set(light) <= loaded
     assert not loaded & {"prefect", "anthropic", "flows"}
 
 

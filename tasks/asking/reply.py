@@ -65,24 +65,26 @@ def _message(body: bytes, base_url: str, secrets: Secrets) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise _no_json(body, base_url, secrets) from None
     except (ValueError, RecursionError):
-        raise AnswerError(
-            "malformed_answer", "The answer is malformed: it nests, or a number goes on, for ever."
-        ) from None
+        raise AnswerError("malformed_answer", "The answer is malformed: it nests, or counts, without end.") from None
     if not isinstance(message, dict):
-        raise AnswerError("foreign_answer", f"{base_url} {FOREIGN}")
+        raise _foreign(base_url)
     if message.get("type") == "error":
         error = message.get("error")
         said = error.get("message") if isinstance(error, dict) else error
         raise AnswerError("malformed_answer", f"The answer is an error under the status 200: {secrets.out_of(said)}")
     if "content" not in message and "usage" not in message:
-        raise AnswerError("foreign_answer", f"{base_url} {FOREIGN}")
+        raise _foreign(base_url)
     content = message.get("content")
     if not isinstance(content, list):
         raise AnswerError("malformed_answer", f"The answer is malformed: content is {kind_of(content)}.")
     return message
 
 
-FOREIGN = "answers with JSON that is not the Messages API's. Check that it is Anthropic-compatible."
+def _foreign(base_url: str) -> AnswerError:
+    return AnswerError(
+        "foreign_answer",
+        f"{base_url} answers with JSON that is not the Messages API's. Check that it is Anthropic-compatible.",
+    )
 
 
 def _no_json(body: bytes, base_url: str, secrets: Secrets) -> AnswerError:

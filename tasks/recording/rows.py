@@ -22,7 +22,7 @@ Row = dict[str, Any]
 OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
 # Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
 # again or a machine less busy leave a file's size and time as they were.
-PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "too_slow", "unsafe"})
+PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "too_slow", "unsafe", "image_refused"})
 
 
 def is_open(row: Row) -> bool:
