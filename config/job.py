@@ -31,19 +31,22 @@ class Job(BaseModel):
     )
     labels: tuple[str, ...] = Field((), description="Classify into exactly these labels.")
     model: str = Field(DEFAULT_MODEL, description="Model that answers.")
-    max_tokens: int | None = Field(None, ge=1, description="Room for the answer; the preset's if empty.")
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="Room for the answer; the preset's if empty.")
     effort: Literal["low", "medium", "high", "xhigh", "max"] = Field("low", description="How much the model thinks.")
     fallback_prompt: tuple[str, ...] = Field((), description="Asked in turn when an answer does not fit.")
     fallback_model: tuple[str, ...] = Field((), description="Asked in turn after the fallback prompts.")
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
-    rps: float | None = Field(None, gt=0, description="Most calls a second.")
-    rpm: float | None = Field(None, gt=0, description="Most calls a minute.")
+    rps: float | None = Field(None, ge=0.001, le=10_000, allow_inf_nan=False, description="Most calls a second.")
+    rpm: float | None = Field(None, ge=0.1, le=600_000, allow_inf_nan=False, description="Most calls a minute.")
     attempts: int = Field(5, ge=1, le=20, description="Calls for one image before it counts as unavailable.")
-    timeout: float = Field(180, gt=0, description="Seconds to wait for one answer.")
-    max_cost: Decimal | None = Field(None, ge=0, description="US dollars this run may spend.")
+    timeout: float = Field(180, gt=0, le=3600, allow_inf_nan=False, description="Seconds for one answer, in all.")
+    max_cost: Decimal | None = Field(None, ge=0, le=1_000_000_000, description="US dollars this run may spend.")
     max_cost_per_day: Decimal | None = Field(
-        None, ge=0, description="US dollars that all runs of this job with this output may spend in one day (UTC)."
+        None,
+        ge=0,
+        le=1_000_000_000,
+        description="US dollars that all runs of this job with this output may spend in one day (UTC).",
     )
     limit: int | None = Field(None, ge=1, description="Only the first so many images.")
     include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
@@ -52,7 +55,7 @@ class Job(BaseModel):
     refresh: bool = Field(False, description="Ask again even where an answer is kept.")
     unpriced: Literal["stop", "allow"] = Field("stop", description="What to do with a model that has no price.")
     cny_per_usd: Decimal | None = Field(
-        None, gt=0, decimal_places=9, description="Yuan for one dollar; the endpoint's if empty."
+        None, gt=0, le=1_000_000, decimal_places=9, description="Yuan for one dollar; the endpoint's if empty."
     )
     global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
 

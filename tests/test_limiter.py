@@ -202,6 +202,21 @@ def test_output_tokens_that_calls_in_flight_will_use_are_counted_beforehand(cloc
     assert pace.wait(load) == 0
 
 
+@pytest.mark.parametrize("name", ["requests", "tokens", "input-tokens", "output-tokens"])
+@pytest.mark.parametrize("said", ["nan", "inf", "-inf", "-5", "0", "1e-9", "1e300", "1e12", "1", "1000", "9" * 400, ""])
+@pytest.mark.parametrize("left", ["nan", "inf", "-1e18", "0", "1e18", "-0.0"])
+def test_limits_that_cannot_be_true_hold_calls_back_for_two_minutes_at_the_most(
+    clock: Clock, name: str, said: str, left: str
+) -> None:
+    pace, load = Pace(clock), Load(3000, 500)
+    for _ in range(50):
+        pace.observe({f"anthropic-ratelimit-{name}-limit": said, f"anthropic-ratelimit-{name}-remaining": left})
+        pace.left(load)
+    assert 0 <= pace.wait(load) <= 140
+    clock.now += 140
+    assert pace.wait(load) == pytest.approx(0)
+
+
 class Endpoint:
     """Answers in `latency` seconds; turns calls away by chance, or beyond so many a second."""
 

@@ -21,6 +21,7 @@ from tasks.orchestration.running import Run
 LABEL = 9
 EVERY_S = 0.2
 PATIENCE_S = 1.0
+LONG_S = 10.0  # without a call leaving: said, so that nobody takes the run for dead
 WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
 
 
@@ -32,7 +33,7 @@ class Terminal:
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
         self._bars = bars and self._console.is_terminal
         self.run: Run | None = None
-        self._warned = False
+        self._warned = self._told_of_wait = False
         logger = logging.getLogger("visionflow")
         logger.handlers = [_Notes(self)]
         logger.propagate = False
@@ -100,7 +101,10 @@ class Terminal:
             _update(progress, preparing, asking, run)
 
     def _warn(self, run: Run) -> None:
-        """Say once that the budget is nearly spent."""
+        """Say once that the budget is nearly spent, and that the endpoint holds calls back for long."""
+        if (wait := run.engine.waits) > LONG_S and not self._told_of_wait:
+            self._told_of_wait = True
+            self.say("Note", f"the endpoint's limits hold calls back: the next one leaves in {duration(round(wait))}.")
         if run.engine.nearly_spent and not self._warned:
             self._warned = True
             self.say("Note", "four fifths of the cap are used: the run will pause before it is passed.")

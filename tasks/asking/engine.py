@@ -107,6 +107,11 @@ class Engine:
         return self._limits.limiter.peak
 
     @property
+    def waits(self) -> float:
+        """Seconds for which the endpoint's limits or its `retry-after` hold the next call back."""
+        return self._limits.limiter.waits
+
+    @property
     def nearly_spent(self) -> bool:
         """Whether four fifths of the cap are used up."""
         return self._limits.budget.nearly_spent

@@ -52,6 +52,7 @@ class Limiter:
         self._paused_until = 0.0
         self._probing = False
         self._ending = False
+        self._next_leaves = 0.0
 
     @asynccontextmanager
     async def place(self, load: Load, *, repeated: bool = False) -> AsyncIterator[None]:
@@ -96,6 +97,11 @@ class Limiter:
         elif self._shut and retry_after:
             self._paused_until = max(self._paused_until, now + retry_after)
 
+    @property
+    def waits(self) -> float:
+        """Seconds until the next call may leave, as far as is known; 0 where nothing but places holds calls back."""
+        return max(self._next_leaves - self._clock(), 0.0)
+
     def wake_all(self) -> None:
         """Let everybody who waits go on, for the run is ending."""
         self._ending = True
@@ -130,6 +136,7 @@ class Limiter:
             return False
         async with self._turn:
             while (delay := self._delay(load)) > 0:
+                self._next_leaves = self._clock() + delay
                 await asyncio.sleep(min(delay, LOOK_S))
         return True
 

@@ -7,6 +7,7 @@ corrects whatever the estimate got wrong. Without the headers nothing here holds
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from time import monotonic
 
 # `tokens` is the sum that some endpoints limit instead of input and output.
@@ -15,6 +16,7 @@ COUNTED_WHEN_ENDED = ("output-tokens", "tokens")
 SPARE = 0.02  # of a limit stays unused, for calls of ours that the last header could not know of
 BELIEVED = 0.1  # of what a header tells us to have more than we thought; all where calls in flight are counted
 ROUNDING = 1000.0  # the API rounds what is left of tokens to thousands
+LEAST, MOST = 1.0, 1e12  # units a minute: what is said beyond is no limit, and not believed
 SPARE_OF_FULLEST = 0.2  # but no more than this of the most that was ever left, where bursts are small
 
 
@@ -52,7 +54,8 @@ class Bucket:
         What is left is believed at once when it is less than we thought. When it is more, the answer may be older than
         the calls that left since, the more so on a busy machine: only a share of the difference is believed each time.
         """
-        known, told = self._limit == limit, left - due
+        left = min(left, limit)
+        known, told = self._limit == limit, max(left - due, -limit)  # a minute's worth of debt, at the most
         ours = self._now() if known else told
         self._limit, self._at = limit, self._clock()
         self._level = told if told < ours else ours + (told - ours) * self._believed
@@ -60,12 +63,13 @@ class Bucket:
 
     def take(self, units: float) -> None:
         """A call leaves."""
-        self._level = self._now() - units
+        self._level = max(self._now() - units, -self._limit)
 
     def wait(self, units: float) -> float:
-        """Seconds until so many units are there and the spare ones remain."""
+        """Seconds until so many units are there and the spare ones remain: some two minutes at the most."""
         spare = min(self._limit * SPARE + self._rounding, self._fullest * SPARE_OF_FULLEST)
-        missing = min(units, self._fullest) + spare - self._now()
+        needed = min(min(units, self._fullest) + spare, self._limit)  # more is never there, whatever a call takes
+        missing = needed - self._now()
         return max(missing, 0.0) / self._limit * 60
 
     def _now(self) -> float:
@@ -88,7 +92,7 @@ class Pace:
         for name in CLASSES:
             limit = _number(headers.get(f"anthropic-ratelimit-{name}-limit"))
             left = _number(headers.get(f"anthropic-ratelimit-{name}-remaining"))
-            if limit and left is not None:
+            if limit is not None and left is not None and LEAST <= limit <= MOST:
                 if name not in self._buckets:
                     self._buckets[name] = self._bucket(name)
                 due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
@@ -114,7 +118,9 @@ class Pace:
 
 
 def _number(text: str | None) -> float | None:
+    """A number that may be one of units; None for any other."""
     try:
-        return float(text) if text is not None else None
+        number = float(text) if text is not None else None
     except ValueError:
         return None
+    return number if number is not None and isfinite(number) and number >= 0 else None
