@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from config.textfiles import read_text
+
 DEFAULT_MODEL = "claude-haiku-5-5"
 TEXTS = ("prompt", "system", "fallback_prompt")  # fields that the command line and job files may take from `@FILE`
 # A job's name is a folder, `job=NAME`, whose type readers of the tables guess: a name that reads as a number or a date,
@@ -111,7 +113,7 @@ def text_or_file(value: str | None) -> str | None:
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).expanduser().read_text(encoding="utf-8").strip()
+        return read_text(value[1:]).strip()
     except OSError as error:
         raise ValueError(f"{value!r} cannot be read: {error.strerror}") from None
     except ValueError:  # other bytes than UTF-8, or a name that no file can have

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from tasks.listing import Images
 from tasks.orchestration.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
-from tasks.recording.rows import Row, renewed, source_columns
+from tasks.recording.rows import READERS, Row, renewed, source_columns
 from tasks.types import Source
 
 SOURCES = [
@@ -62,12 +62,21 @@ def test_a_name_that_is_no_utf8_names_a_batch() -> None:
     assert remaining.left == [other]
 
 
-@pytest.mark.parametrize("code", ["missing", "forbidden", "not_a_file", "too_slow", "unsafe"])
+@pytest.mark.parametrize("code", ["missing", "forbidden", "not_a_file", "interrupted"])
 def test_a_file_that_failed_to_be_read_for_a_moment_is_left_whatever_holds_it(code: str) -> None:
     """Stores of earlier versions have finished batches with such rows, which nothing about the file would change."""
     remaining = Remaining(SOURCES[:2])
     rows = [finished(source, status="unreadable", error_code=code) for source in SOURCES[:1]]
-    rows.append(finished(SOURCES[1], status="unreadable", error_code="damaged"))
+    rows.append(finished(SOURCES[1], status="unreadable", error_code="empty"))
+    assert [row["name"] for row in remaining.take(rows)] == [SOURCES[1].name]
+    assert remaining.left == SOURCES[:1]
+
+
+def test_a_file_that_earlier_versions_could_not_read_is_tried_once_more() -> None:
+    """What read fewer kinds of files called them damaged; a row of as many readers as there are now lasts."""
+    rows = [finished(source, status="unreadable", error_code="damaged") for source in SOURCES[:2]]
+    rows[1]["readers"] = READERS
+    remaining = Remaining(SOURCES[:2])
     assert [row["name"] for row in remaining.take(rows)] == [SOURCES[1].name]
     assert remaining.left == SOURCES[:1]
 

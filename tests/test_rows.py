@@ -91,9 +91,19 @@ def test_only_a_reason_that_lies_in_the_file_lasts() -> None:
     def unreadable(code: str) -> Row:
         return unprepared_row(SOURCE, QUESTION, "ocr", ImageError(code, "Why."))
 
-    for code in ("missing", "forbidden", "not_a_file", "too_slow", "unsafe"):
+    for code in ("missing", "forbidden", "not_a_file", "interrupted"):
         assert is_open(unreadable(code)), code
-    for code in ("empty", "truncated", "damaged", "unsupported", "not_an_image", "too_large", "too_many_pixels"):
+    for code in (
+        "empty",
+        "truncated",
+        "damaged",
+        "unsupported",
+        "not_an_image",
+        "too_large",
+        "too_many_pixels",
+        "too_slow",
+        "unsafe",
+    ):
         assert not is_open(unreadable(code)), code
     assert is_open(unavailable_row(SOURCE, QUESTION, "ocr", "S3 is away."))
     assert is_open(asked("rejected", None)) and is_open(asked("unasked", None))

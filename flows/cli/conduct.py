@@ -69,7 +69,7 @@ def announce(plan: Plan, terminal: Terminal) -> None:
     )
     if listing.passed_over:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(listing.passed_over.items()))
-        terminal.say("", f"passed over what is no image: {kinds}")
+        terminal.say("", f"passed over {kinds}")
     for notice in plan.notices:
         terminal.say("Note", notice)
     if plan.simulated:

@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from config.endpoints import endpoint
 from config.job import TEXTS, Job, text_or_file
 from config.presets import preset
 from config.tables import ConfigError
+from config.textfiles import read_text
 from flows.cli.arguments import did_you_mean
 from tasks.errors import EndpointError, UsageError
 
@@ -132,10 +132,10 @@ def _job_file(path: str) -> dict[str, Given]:
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
         raise UsageError(f"Cannot read the job file {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"The job file {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(values, dict):
         raise UsageError(f"The job file {path} must hold `option: value` lines.")

@@ -6,9 +6,11 @@ and empty folders are passed over and counted; what is excluded is not looked in
 manifest is always listed, whatever its name: if it cannot be decoded it becomes a row that says so.
 
 files      a folder and below, or a glob     objects    S3, page by page     manifests  what a table or text names
+links      which of them are followed
 kinds      what counts as an image           images     what is known of a million of them, in columns
 """
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -104,6 +106,10 @@ def _explain(error: Exception, source: str) -> str:
         return (
             f"No permission to read {error.filename or source}. Check its owner and mode, or leave it out (--exclude)."
         )
+    if isinstance(error, ValueError) and "\0" in source:
+        return "The name of the source has a NUL in it, as no file can have. Check what made the name."
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return f"The path {source[:60]}... of {len(source):,} characters is longer than the system takes. Check it."
     return f"Cannot list {source}: {error}."
 
 

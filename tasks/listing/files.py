@@ -1,5 +1,6 @@
 """Images on this machine: in a folder and below, or by a glob."""
 
+import errno
 import glob
 import os
 from collections import Counter
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
+from tasks.listing.links import LEADS_OUT, Inside, leads_back
 from tasks.storage.reading import NotAFile, open_file
 from tasks.types import Source
 
@@ -16,7 +18,7 @@ def local_source(uri: str, name: str) -> Source:
     """What the disk says of a file now."""
     try:
         status = os.stat(uri)  # noqa: PTH116  # a Path for every file would take as long as the rest
-    except OSError:  # named by a manifest but gone, or a link to nothing: the row will say so
+    except (OSError, ValueError):  # gone, a link to nothing, or no path that a file can have: the row will say so
         return Source(uri=uri, name=name, size=0)
     modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
     return Source(uri=uri, name=name, size=status.st_size, modified=modified)
@@ -35,18 +37,27 @@ def folder_root(folder: Path) -> str:
 def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
     """Images below the root (which ends with a slash), ascending by URI.
 
-    PermissionError for a folder that cannot be listed, unless it is excluded.
+    PermissionError for a folder that cannot be listed, unless it is excluded. A folder whose path is longer than the
+    system takes is one image, whose row will say so.
     """
-    below = [("", iter(_entries(root)))]
+    inside = Inside(root)
+    below = [("", iter(_entries(root, inside)))]
     while below:
         folder, entries = below[-1]
         entry = next(entries, None)
         if entry is None:
             below.pop()
             continue
-        name = folder + entry
-        if entry.endswith("/"):
-            below.append((name, iter(_wanted_entries(root, name, wanted))))
+        name = folder + entry.lstrip("/")
+        if entry.startswith("/"):
+            passed_over[LEADS_OUT] += wanted(name)
+        elif entry.endswith("/"):
+            try:
+                below.append((name, iter(_wanted_entries(root, name, wanted, inside))))
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                yield Source(uri=root + name, name=name, size=0)
         elif wanted(name):
             if is_image(entry, root + name, first_bytes):
                 yield local_source(root + name, name)
@@ -54,31 +65,36 @@ def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterato
                 passed_over[kind(entry)] += 1
 
 
-def _wanted_entries(root: str, folder: str, wanted: Wanted) -> list[str]:
+def _wanted_entries(root: str, folder: str, wanted: Wanted, inside: Inside) -> list[str]:
     if wanted.excludes_below(folder):
         return []
     try:
-        return _entries(root + folder)
+        return _entries(root + folder, inside)
+    except FileNotFoundError:  # removed meanwhile
+        return []
     except PermissionError:
         if wanted.excludes(folder.rstrip("/")):
             return []
         raise
 
 
-def _entries(folder: str) -> list[str]:
+def _entries(folder: str, inside: Inside) -> list[str]:
     """Names in a folder, hidden ones, pipes, sockets and devices left out.
 
-    With a slash after a folder's name they sort as the URIs below it do.
+    With a slash after a folder's name they sort as the URIs below it do. One before the name, which no name can have,
+    marks a link that leads out of the root.
     """
     names = []
     with os.scandir(folder.rstrip("/") or "/") as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not _is_folder(entry):
+            if entry.is_symlink() and not inside.link(entry.path):
+                names.append(f"/{entry.name}")
+            elif not _is_folder(entry):
                 if entry.is_symlink() or entry.is_file():
                     names.append(entry.name)
-            elif not (entry.is_symlink() and _leads_back(Path(entry.path))):
+            elif not (entry.is_symlink() and leads_back(Path(entry.path))):
                 names.append(f"{entry.name}/")
     return sorted(names)
 
@@ -88,11 +104,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _leads_back(link: Path) -> bool:
-    """Whether it leads to a folder that it lies in, which would be listed for ever."""
-    return any(link.samefile(above) for above in link.parents)
 
 
 def glob_root(pattern: str) -> str:
@@ -105,11 +116,15 @@ def from_glob(pattern: str, wanted: Wanted, passed_over: Counter[str]) -> Iterat
     """Images that match, in no order."""
     start = Path(literal(pattern)).expanduser().absolute()
     root = start if start.is_dir() else start.parent
+    inside = Inside(str(root))
     for found in glob.iglob(os.path.expanduser(pattern), recursive=True):
         path = Path(found).absolute()
         if not path.is_file():
             continue
         if not wanted(name := relative_name(path, root)):
+            continue
+        if not inside.match(path):
+            passed_over[LEADS_OUT] += 1
             continue
         if is_image(path.name, str(path), first_bytes):
             yield local_source(str(path), name)

@@ -21,6 +21,7 @@ from tasks.types import Source
 
 MANIFEST_EXTENSIONS = (".csv", ".parquet", ".txt")
 MANIFEST_COLUMNS = ("image", "uri", "url", "path", "file", "filename", "key", "source")
+MANIFEST_BYTES = 1_000_000_000  # ten million paths
 TOGETHER = 1000  # objects that S3 is asked about before the next ones
 
 
@@ -44,12 +45,15 @@ def from_manifest(manifest: str, wanted: Wanted) -> Iterator[Source]:
 
 def _entries(manifest: str, root: str) -> list[str]:
     with s3_filesystem().open(manifest, "rb") if is_s3(manifest) else open_file(manifest) as file:
+        if file.seek(0, os.SEEK_END) > MANIFEST_BYTES:
+            raise SourceError(f"The manifest {manifest} has more than {MANIFEST_BYTES / 1e9:.0f} GB. Split it.")
+        file.seek(0)
         found = _lines(file, root) if manifest.lower().endswith(".txt") else _cells(file, manifest, root)
     return [entry for entry in map(str.strip, found) if entry]
 
 
 def _lines(file: IO[bytes], root: str) -> list[str]:
-    lines = map(str.strip, file.read().decode("utf-8-sig").split("\n"))
+    lines = map(str.strip, file.read().decode("utf-8-sig", "surrogateescape").split("\n"))
     return [line for line in lines if not line.startswith("#") or _is_file(line, root)]
 
 

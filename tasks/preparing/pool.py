@@ -3,8 +3,10 @@
 import atexit
 import json
 import os
+import signal
 import struct
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from queue import LifoQueue
@@ -13,17 +15,35 @@ from typing import Any
 
 from tasks.errors import ImageError, StopRun
 from tasks.preparing.children import start_module
+from tasks.preparing.containers.container import foreign_bytes
 from tasks.types import ImageRules, PreparedImage
 
 FRAME = struct.Struct(">IQ")  # lengths of the JSON and of the bytes that follow
 MAX_IMAGES = 1000  # a child is replaced after so many, so that what decoders leak cannot add up
 MEMORY_BYTES = 3 * 2**30  # address space of one child: what preparing one image may take at most
+MOST_ANSWER_BYTES = 2**30  # fifty pages of the largest request are half of it
+# Of the time a file may take, the share a processor must have worked on it for the time to be the file's own fault. A
+# third are 20 seconds; an honest image takes less than 5, whatever else the machine does meanwhile.
+OWN_SHARE = 1 / 3
+LEAVING_SECONDS = 5.0  # until a process that closed its socket has ended
 START_SECONDS = 60.0  # for a child to start on a busy machine; not part of an image's own time
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_CACHE_HOME")
 
 
 class ChildLostError(Exception):
-    """The child ended before it answered."""
+    """The child ended before it answered; `status` as Popen has it: the negative number of a signal."""
+
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class OutOfTimeError(Exception):
+    """The child did not answer in time, of which it had a processor for `worked` seconds."""
+
+    def __init__(self, worked: float) -> None:
+        super().__init__(worked)
+        self.worked = worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,7 @@ class Child:
             "tasks.preparing.worker", _child_environment(), errors=subprocess.DEVNULL
         )
         self.images = 0
+        self._worked = 0.0  # seconds of a processor, until the file it has now
         try:
             self._receive(1, monotonic() + START_SECONDS)
         except (OSError, ChildLostError) as error:
@@ -57,7 +78,10 @@ class Child:
             ) from error
 
     def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Answer:
-        """The child's answer; TimeoutError when it takes too long, ChildLostError when it ended."""
+        """The child's answer; TimeoutError when it takes too long, ChildLostError when it ended.
+
+        After either the child is of no use any more.
+        """
         self.images += 1
         deadline = monotonic() + seconds
         text = json.dumps(head).encode()
@@ -66,18 +90,32 @@ class Child:
             self._socket.sendall(FRAME.pack(len(text), len(data)) + text)
             self._socket.sendall(data)
             text_length, data_length = FRAME.unpack(self._receive(FRAME.size, deadline))
+            if text_length + data_length > MOST_ANSWER_BYTES:
+                raise ChildLostError
             answer = json.loads(self._receive(text_length, deadline))
+            self._worked = float(answer["worked"])
             return Answer(answer, self._receive(data_length, deadline))
         except TimeoutError:
             raise
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:  # it is gone, or speaks otherwise than ours do
             raise ChildLostError from error
 
-    def end(self) -> None:
-        """Kill the process; nothing it holds is worth keeping."""
+    def end(self) -> float:
+        """Kill the process; nothing it holds is worth keeping. Seconds of a processor that its last file took."""
         self._socket.close()
         self._process.kill()
-        self._process.wait()
+        try:
+            _, status, used = os.wait4(self._process.pid, 0)
+        except ChildProcessError:  # waited for before
+            return 0.0
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return used.ru_utime + used.ru_stime - self._worked
+
+    def status(self) -> int | None:
+        """How the process ended by itself; None where it still runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(LEAVING_SECONDS)
+        return None
 
     def _receive(self, size: int, deadline: float) -> bytearray:
         buffer, done = bytearray(size), 0
@@ -127,6 +165,12 @@ def _ask(child: Child, head: dict[str, Any], data: bytes, seconds: float) -> tup
     """The child's answer, and the child if it can take another file."""
     try:
         answer = child.request(head, data, seconds)
+    except TimeoutError:
+        raise OutOfTimeError(child.end()) from None
+    except ChildLostError as error:
+        status = child.status()
+        child.end()
+        raise ChildLostError(status) from error
     except BaseException:
         child.end()
         raise
@@ -137,16 +181,30 @@ def _ask(child: Child, head: dict[str, Any], data: bytes, seconds: float) -> tup
 
 
 def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[PreparedImage]:
-    """The pages of a file decoded where a crash, a hang or a flood of memory costs this one file."""
+    """The pages of a file decoded where a crash, a hang or a flood of memory costs this one file.
+
+    ImageError `too_slow` and `unsafe` are the file's own fault and will be the same again; `interrupted` may not be.
+    """
     try:
         answer = _pool.request({"format": source_format, "rules": asdict(rules)}, data, rules.seconds)
-    except TimeoutError:
-        raise ImageError("too_slow", f"Decoding took longer than {rules.seconds:g} seconds and was stopped") from None
-    except ChildLostError:
+    except OutOfTimeError as error:
+        said = f"Decoding took longer than {rules.seconds:g} seconds and was stopped"
+        if error.worked < rules.seconds * OWN_SHARE:
+            raise ImageError("interrupted", f"{said}; most of them it waited for the machine, which was busy") from None
+        raise ImageError("too_slow", said) from None
+    except ChildLostError as error:
+        if error.status == -signal.SIGKILL:  # which no decoder does to itself
+            message = "The decoder was killed, twice; the system does that where memory is short"
+            raise ImageError("interrupted", message) from None
         raise ImageError("unsafe", f"The {source_format} decoder crashed on this file, twice") from None
     if "error" in answer.head:
-        code, message = answer.head["error"]
+        code, message = map(str, answer.head["error"])
         raise ImageError(code, message)
+    with foreign_bytes(source_format):  # a decoder that was taken over may answer anything
+        return _pages(answer)
+
+
+def _pages(answer: Answer) -> list[PreparedImage]:
     pages, at, body = [], 0, memoryview(answer.body)
     for page in answer.head["pages"]:
         sent = bytes(body[at : at + page.pop("size")])

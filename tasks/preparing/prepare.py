@@ -1,7 +1,7 @@
 """Prepare one file: as it is where it already fits, otherwise decoded, shrunk and encoded in a child process.
 
 The parent reads no more of a file than the first bytes and, of the four formats that can go as they are, the container:
-that takes 0.01 to 0.1 ms of CPU for most files. Only to ask a child takes 0.1 to 0.4 ms more, and half a second to start.
+0.01 to 0.1 ms of CPU for most files. Only to ask a child takes 0.1 to 0.4 ms more, and half a second until it runs.
 """
 
 from hashlib import sha256

@@ -41,7 +41,7 @@ def main() -> None:
             _set_alarm(rules.seconds + GRACE_SECONDS)
             head, body = _answer(decoding.decode, requests.read(data_length), request["format"], rules)
             signal.alarm(0)
-            text = json.dumps(head).encode()
+            text = json.dumps(head | {"worked": time.process_time()}).encode()
             parent.sendall(FRAME.pack(len(text), len(body)) + text)
             parent.sendall(body)
 

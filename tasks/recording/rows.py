@@ -18,16 +18,26 @@ from tasks.types import PreparedImage, Source
 
 Row = dict[str, Any]
 
+KEPT_ONLY = ("kept_usd", "readers")  # for later runs, not for the table
 # The row says nothing lasting of such a file: a later run tries again.
 OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
 # Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
-# again or a machine less busy leave a file's size and time as they were.
-PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "too_slow", "unsafe", "image_refused"})
+# again or a machine less busy leave a file's size and time as they were. `too_slow` and `unsafe` do last: a processor
+# worked on the file for long, or two fresh decoders crashed on it, so that the next run would only wait for the same.
+PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "interrupted", "image_refused"})
+
+
+# Raised when more kinds of files can be read: a row of fewer readers is tried again. 2: libvips, MPO, SGI, PCX, DIB.
+READERS = 2
+READER_CODES = frozenset({"damaged", "unsupported", "not_an_image", "truncated"})
 
 
 def is_open(row: Row) -> bool:
     """Whether a later run has to try again, although the file has not changed."""
-    return row["status"] in OPEN_STATUSES or (row["status"] == "unreadable" and row["error_code"] in PASSING_CODES)
+    if row["status"] != "unreadable":
+        return row["status"] in OPEN_STATUSES
+    code = row["error_code"]
+    return code in PASSING_CODES or (code in READER_CODES and row.get("readers", 1) < READERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ def unprepared_row(source: Source, question: Question, preset: str, error: Image
         "cached": False,
         "cost_usd": "0",
         "kept_usd": "0",
+        "readers": READERS,
     }
 
 
@@ -163,7 +174,7 @@ def renewed(row: Row, source: Source) -> Row:
 
 def typed(row: Row, result: Callable[[Row], Any] | None) -> Row:
     """The row with times, money and, with a schema, its `result`, as Parquet takes them."""
-    parquet = {column: value for column, value in row.items() if column != "kept_usd"}
+    parquet = {column: value for column, value in row.items() if column not in KEPT_ONLY}
     for column in ("source_modified", "answered_at"):
         if parquet.get(column):
             parquet[column] = datetime.fromisoformat(parquet[column])

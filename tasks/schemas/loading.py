@@ -19,6 +19,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from config.textfiles import read_text
 from tasks.errors import SchemaError
 from tasks.schemas.answers import AnswerSchema
 from tasks.schemas.arrow import arrow_type
@@ -114,7 +115,7 @@ def rebuilt(name: str, source: Any, model: type[BaseModel] | None) -> AnswerSche
 
 def _read(path: Path, label: str) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise SchemaError(f"There is no schema file {label}. Check the path.") from None
     except OSError as error:
