@@ -12,7 +12,7 @@ from tasks.text import as_utf8
 HIDDEN = "..."
 IMAGE_DATA = re.compile(r"[A-Za-z0-9+/=_%-]{64,}")
 RECOGNISED = 16  # characters: what begins like the key is taken for it, since it may have been cut on its way here
-REST = r"[\w.+/=%-]*"
+ENCODINGS = ".+/=%-"  # what stands in keys and their encodings beside letters and digits
 LONGEST = 500
 
 
@@ -38,8 +38,11 @@ class Secrets:
 def _pattern(forms: tuple[str, ...]) -> re.Pattern[str] | None:
     if not forms:
         return None
-    whole = (re.escape(form[:RECOGNISED]) + (REST if len(form) > RECOGNISED else "") for form in forms)
-    return re.compile("|".join(whole))
+    signs = "".join(sorted(set("".join(forms)) | set(ENCODINGS)))
+    rest = f"[\\w{re.escape(signs)}]*"
+    whole = [re.escape(form) for form in forms]
+    begun = [re.escape(form[:RECOGNISED]) + rest for form in forms if len(form) > RECOGNISED]
+    return re.compile("|".join([*whole, *begun]))
 
 
 @lru_cache(maxsize=8)
