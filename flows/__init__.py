@@ -5,6 +5,8 @@ Nothing heavy is imported before it is called.
 
 import sys
 from collections.abc import Awaitable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,23 @@ def analyze_images(
     Where an event loop runs already, as in a notebook or an async flow, the summary has to be awaited. `job` is a Job,
     or what a job file holds. UsageError or StopRun says what is wrong; an interrupted run raises CancelledRun.
     """
+    check_names()
     from flows.calling import call
 
     return call(source, output, job)
+
+
+def check_names() -> None:
+    """Raise ImportError where a folder or module of the user's has the name of a package of ours and hides it."""
+    here = Path(__file__).resolve().parent.parent
+    for name in ("config", "tasks"):
+        found = find_spec(name)
+        places = (
+            [found.origin] if found and found.origin else list(found.submodule_search_locations or ()) if found else []
+        )
+        if not any(Path(place).resolve().is_relative_to(here / name) for place in places):
+            what = f"{places[0]} hides" if places else "Something hides"
+            raise ImportError(f"{what} visionflow's own package `{name}`. Rename it, or start from another folder.")
 
 
 class _Flows(ModuleType):

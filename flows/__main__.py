@@ -7,12 +7,20 @@ import signal
 import sys
 from types import FrameType
 
+from flows import check_names
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1, 2, 3, 4 or 130 (README: exit status)."""
+    try:
+        check_names()
+    except ImportError as error:
+        print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     from config.settings import spare_loopback_the_proxy
     from flows.cli.arguments import parser
     from tasks.errors import StopRun, UsageError
+    from tasks.text import printable
 
     arguments = parser().parse_args(argv)
     spare_loopback_the_proxy()
@@ -22,10 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
         return int(getattr(commands, arguments.command)(arguments))
     except UsageError as error:
-        print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
+        print(f"visionflow: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 2
     except StopRun as error:
-        print(f"visionflow: {error}", file=sys.stderr)  # noqa: T201
+        print(f"visionflow: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         print("visionflow: Interrupted.", file=sys.stderr)  # noqa: T201

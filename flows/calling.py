@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import Any
 
 from config.job import Job
+from tasks.text import printable
 
 Summary = dict[str, Any]
 
@@ -51,4 +52,4 @@ def _flow() -> Callable[..., Summary]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")

@@ -1,4 +1,10 @@
-"""Text that is on its way out: into Parquet, JSON for Prefect's API, a page or a terminal, all of them UTF-8."""
+"""Text that is on its way out: into Parquet, JSON for Prefect's API, a terminal, a log or a page.
+
+Tables keep what came from outside as it came; it is made harmless where a person or a program meets it.
+"""
+
+import re
+import unicodedata
 
 
 def as_utf8(text: str) -> str:
@@ -7,3 +13,30 @@ def as_utf8(text: str) -> str:
     They stand in the names of local files that are no UTF-8, and may stand in an answer, whose JSON allows them.
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, as a terminal or a log may show it: what would steer either is written as `\x1b`.
+
+    That is every control character (C0 and C1, ECMA-48, line ends among them), every invisible format character, such
+    as those that turn the direction of writing (https://www.unicode.org/reports/tr36/), and what UTF-8 cannot hold.
+    """
+    return as_utf8(text) if text.isprintable() else as_utf8("".join(map(_shown, text)))
+
+
+def as_markdown(text: str) -> str:
+    r"""The text for a page that renders Markdown, such as Prefect's artifacts: shown as it is, never acted upon.
+
+    A backslash before any ASCII punctuation makes it plain (CommonMark 2.4), so that no image is fetched, no link made,
+    no HTML read and no cell of a table ended.
+    """
+    return _PUNCTUATION.sub(r"\\\g<0>", printable(text))
+
+
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs" or character == "\u200d":  # joins emoji
+        return character
+    return character.encode("unicode_escape").decode()

@@ -6,6 +6,9 @@ from shutil import get_terminal_size
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tasks.text import printable
 
 UNFOLDED = 10_000  # columns, for a program or a log that reads the lines
 
@@ -26,5 +29,5 @@ def _table(names: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence
     for heading in figures:
         table.add_column(heading, no_wrap=True, justify="right", vertical="bottom")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from tasks.billing.money import cny, usd
 from tasks.orchestration.running import Run
+from tasks.text import printable
 
 LABEL = 9
 EVERY_S = 0.2
@@ -30,6 +32,7 @@ class Terminal:
 
     def __init__(self, *, bars: bool = True, quiet: bool = False) -> None:
         width = None if sys.stdout.isatty() else 10_000  # never fold a line that a program or a log reads
+        self._folded = width is None
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
         self._bars = bars and self._console.is_terminal
         self.run: Run | None = None
@@ -39,8 +42,11 @@ class Terminal:
         logger.propagate = False
 
     def say(self, label: str, text: str) -> None:
-        """One labelled line."""
-        self._console.print(f"[bold]{label:<{LABEL}}[/bold] ", Text(text), sep="")
+        """One labelled line; a terminal shows it folded between words, a path whole however long."""
+        text = printable(text)
+        room = max(self._console.width - LABEL - 1, LABEL)
+        lines = _folded(text, room) if self._folded else [text]
+        self._console.print(f"[bold]{label:<{LABEL}}[/bold] ", Text(f"\n{'':{LABEL + 1}}".join(lines)), sep="")
 
     def note(self, text: str) -> None:
         """A line without a label."""
@@ -92,7 +98,9 @@ class Terminal:
                 self._warn(run)
             return
         bar = BarColumn(20 if self._console.width >= WIDE else 12)
-        with Progress(TextColumn("[bold]{task.description:<9}"), bar, _Facts(), console=self._console) as progress:
+        with Progress(
+            TextColumn(f"[bold]{{task.description:<{LABEL}}}"), bar, _Facts(), console=self._console
+        ) as progress:
             preparing = progress.add_task("Preparing", total=run.to_ask, facts="")
             asking = progress.add_task("Asking", total=run.to_ask, facts="")
             while not run.finished.wait(EVERY_S):
@@ -156,6 +164,12 @@ class _Facts(ProgressColumn):
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}{task.fields['facts']}")
 
 
+def _folded(text: str, width: int) -> list[str]:
+    lead = text[: len(text) - len(text.lstrip())]
+    lines = textwrap.wrap(text.lstrip(), width - len(lead), break_long_words=False, break_on_hyphens=False)
+    return [lead + line for line in lines] or [text]
+
+
 def kept_line(run: Run) -> str:
     """How many images were answered before."""
     return f"{counted(run.images, 'image')} done before" if run.images else "nothing from earlier runs"
@@ -211,7 +225,7 @@ def duration(seconds: float) -> str:
 
 
 def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: Run) -> None:
-    asked = run.engine.progress.done + run.preparation.failed
+    asked = run.engine.progress.done - run.engine.progress.statuses["unasked"] + run.preparation.failed
     rate = asked / run.seconds if run.seconds else 0.0
     left = f"  {duration(round((run.to_ask - asked) / rate))} left" if rate and asked < run.to_ask else ""
     spent = f"  ${run.ledger.total_usd:.4f}"

@@ -99,7 +99,7 @@ def _explain(error: Exception, source: str) -> str:
     if is_s3(source) or "botocore" in type(error).__module__:
         return explain_s3(error, source)
     if isinstance(error, FileNotFoundError):
-        return f"There is no {source}. Check the path."
+        return f"There is no {os.path.abspath(os.path.expanduser(source))}. Check the path."
     if isinstance(error, NotAFile):
         return f"{error} A manifest (.csv, .parquet, .txt) has to be a file."
     if isinstance(error, PermissionError):

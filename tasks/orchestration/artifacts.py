@@ -1,10 +1,12 @@
 """What a person sees of a run in Prefect's UI: its progress while it goes on, its bill and failures at the end.
 
+The UI renders every text of an artifact as Markdown, a table's cells too: what came from outside is escaped, else an
+answer could make the reader's browser fetch an address.
 A server that is gone or refuses them must not cost the run anything.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any
@@ -19,6 +21,7 @@ from prefect.artifacts import (
 
 from tasks.billing.money import cny, usd
 from tasks.orchestration.running import Run
+from tasks.text import as_markdown
 
 EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
 MOST_FAILURES = 1000  # rows a table in the UI bears; the Parquet has all
@@ -30,7 +33,9 @@ def progress_artifact(run: Run) -> Iterator[None]:
 
     def update() -> None:
         with suppress(Exception):
-            artifact = create_progress_artifact(0.0, key="progress", description=f"Images of {run.plan.name} finished")
+            artifact = create_progress_artifact(
+                0.0, key="progress", description=f"Images of {as_markdown(run.plan.name)} finished"
+            )
             assert isinstance(artifact, UUID)
             while not run.finished.wait(EVERY_S):
                 update_progress_artifact(artifact, progress=_percent(run))
@@ -50,9 +55,11 @@ def summary_artifacts(run: Run, summary: dict[str, Any]) -> None:
     costs = run.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
     with suppress(Exception):
         create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
-        create_table_artifact([{name: str(value) for name, value in row.items()} for row in costs], key="costs")
+        create_table_artifact(_cells(costs), key="costs")
         if run.failures:
-            create_table_artifact(run.failures[:MOST_FAILURES], key="failures", description="First failed images")
+            create_table_artifact(
+                _cells(run.failures[:MOST_FAILURES]), key="failures", description="First failed images"
+            )
 
 
 def _percent(run: Run) -> float:
@@ -71,4 +78,9 @@ def _markdown(summary: dict[str, Any]) -> str:
         f"| cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
         f"| seconds | {summary['seconds']:.1f} |",
     ]
-    return f"{simulated}{chr(10).join(lines)}\n\nResults: `{summary['results']}`\n\nReport: `{summary['report']}`\n"
+    places = f"Results: {as_markdown(summary['results'])}\n\nReport: {as_markdown(summary['report'])}\n"
+    return f"{simulated}{chr(10).join(lines)}\n\n{places}"
+
+
+def _cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [{name: "" if value is None else as_markdown(str(value)) for name, value in row.items()} for row in rows]

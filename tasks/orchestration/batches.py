@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.asking.records import Outcome, Page
 from tasks.listing.images import ENCODING, Images, OnDemand
 from tasks.recording.rows import Row, is_open, renewed
-from tasks.text import as_utf8
+from tasks.text import printable
 from tasks.types import Source
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Batch:
     @property
     def label(self) -> str:
         """For the task run's name."""
-        first = as_utf8(self.sources[0].name)
+        first = printable(self.sources[0].name)
         return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more"
 
     @property

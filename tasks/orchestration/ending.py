@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State, StateType
 
 from tasks.billing.money import usd
 from tasks.orchestration.running import Run
+from tasks.text import printable
 
 # By the run's status: the state's type and its name in the UI.
 ENDS = {
@@ -23,6 +24,6 @@ def last_state(run: Run, summary: dict[str, Any]) -> Any:
         raise halt.error
     state_type, name = ENDS[summary["status"]]
     counts = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items())
-    message = f"{summary['message'] or ''} {counts}; {usd(summary['cost_usd'])}".strip()
+    message = f"{printable(summary['message'] or '')} {counts}; {usd(summary['cost_usd'])}".strip()
     data = None if state_type is StateType.CANCELLED else summary  # Prefect takes only an exception there
     return State(type=state_type, name=name, message=message, data=data)

@@ -18,6 +18,7 @@ from tasks.orchestration.turn import turn
 from tasks.planning.estimating import expected_cost
 from tasks.planning.plan import Plan, make_plan
 from tasks.storage.records import records_of
+from tasks.text import printable
 from tasks.types import Source
 
 Watcher = Callable[[Run], AbstractContextManager[object]]
@@ -45,7 +46,7 @@ def open_run(source: str, output: str, job: Job) -> Iterator[Run]:
 
 def announce(text: str) -> None:
     """Say in Prefect's log and to whoever listens what happens before there is a run to watch."""
-    get_run_logger().warning(text)
+    get_run_logger().warning("%s", printable(text))
     for listener in listeners:
         listener(text)
 
@@ -69,7 +70,9 @@ def list_images(run: Run) -> Sequence[Source]:
     run.estimate = expected_cost(plan, left)
     run.listed.set()
     log = get_run_logger()
-    log.info("Listed %d images in %s, %d done before", len(plan.listing.images), plan.listing.source, run.images)
+    log.info(
+        "Listed %d images in %s, %d done before", len(plan.listing.images), printable(plan.listing.source), run.images
+    )
     about = f", about ${run.estimate:.4f}" if run.estimate is not None else ""
     log.info("To ask: %d images with %s%s", len(left), plan.job.model, about)
     return left
