@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from typing import IO
 
 from config.settings import home, keep_server
-from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, log_path, start_noted
+from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, lets_in, log_path, start_noted
 from tasks.errors import StopRun
 from tasks.storage.files import open_private
 
@@ -54,6 +54,8 @@ class Server:
     def set_environment(self) -> None:
         """Make Prefect, which is imported after this, talk to it."""
         os.environ["PREFECT_API_URL"] = self.url
+        if self.ours and (auth_string := _auth_string()):
+            os.environ["PREFECT_API_AUTH_STRING"] = auth_string
         for name, value in CLIENT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
 
@@ -70,6 +72,11 @@ class Server:
                 say("Prefect sets up its database in a new home, once: about half a minute more ...")
                 explained = True
             sleep(0.05)
+        if self.ours and not lets_in(self.url, _auth_string()):
+            raise StopRun(
+                f"Prefect's server at {self.url} asks for its auth string. Set PREFECT_SERVER_API_AUTH_STRING to "
+                "what it was when the server was started."
+            )
         return self.url
 
     def release(self) -> None:
@@ -80,35 +87,54 @@ class Server:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # another run uses it
-        if not keep_server() and (noted := ServerProcess.noted()):
+        if (noted := ServerProcess.noted()) and not (keep_server() and noted.full):
             noted.stop()
         self._lock.close()
 
 
-def find_or_start() -> Server:
+def find_or_start(waiting: Callable[[str], None] | None = None) -> Server:
     """The configured server, else ours if it is up, else a new one that is starting now.
 
     It is let go of when the process ends: exit handlers run last in, first out, so Prefect, imported later, has sent
     its last events and logs by then. StopRun if there is nowhere to keep what belongs to it.
+
+    With `waiting` it is one that starts scheduled runs and has a UI; a run's own ends first, and `waiting` is told so.
     """
-    if url := _configured_url():
-        return Server(url)
+    if url := _prefect_setting("PREFECT_API_URL"):
+        return Server(url.rstrip("/"))
     try:
-        server = _shared_or_started()
+        server = _shared_or_started(waiting)
     except OSError as error:
         raise StopRun(f"Cannot write to {home()} ({error.strerror}). Set VISIONFLOW_HOME to another folder.") from None
     atexit.register(server.release)
     return server
 
 
-def _shared_or_started() -> Server:
+def _shared_or_started(waiting: Callable[[str], None] | None) -> Server:
     lock = os.fdopen(open_private(home() / "server.lock"), "a")
-    fcntl.flock(lock, fcntl.LOCK_SH)
+    told = False
+    while (server := _share_or_start(lock, full=waiting is not None)) is None:
+        if waiting and not told:
+            waiting("A run under way has a Prefect server that starts no scheduled runs: waiting for the run's end.")
+        told = True
+        sleep(0.5)
+    return server
+
+
+def _share_or_start(lock: IO[str], *, full: bool) -> Server | None:
+    """A server that this process may use while it holds the lock; None while others use one that will not do."""
+    fcntl.flock(lock, fcntl.LOCK_SH)  # before the note is read: whoever stops a server holds it alone
     with os.fdopen(open_private(home() / "server.start"), "a") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)  # runs that begin together start one server
         noted = ServerProcess.noted()
         if noted and noted.usable:
-            return Server(noted.url, lock=lock)
+            if noted.full or not full:
+                return Server(noted.url, lock=lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            fcntl.flock(lock, fcntl.LOCK_SH)
         if noted and noted.alive:
             noted.stop()
             noted.wait_for_end()
@@ -127,10 +153,15 @@ def drop_unsent_events() -> None:
                     service._queue.get_nowait()
 
 
-def _configured_url() -> str | None:
-    """PREFECT_API_URL from the environment or Prefect's active profile, read without importing Prefect."""
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url.rstrip("/")
+def _auth_string() -> str | None:
+    """What our server asks for, where a person has set it."""
+    return _prefect_setting("PREFECT_SERVER_API_AUTH_STRING")
+
+
+def _prefect_setting(name: str) -> str | None:
+    """A setting from the environment or Prefect's active profile, read without importing Prefect."""
+    if value := os.environ.get(name):
+        return value
     prefect_home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
     profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home / "profiles.toml")
     try:
@@ -138,5 +169,5 @@ def _configured_url() -> str | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None
     active = os.environ.get("PREFECT_PROFILE") or table.get("active")
-    url = table.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return str(url).rstrip("/") if url else None
+    value = table.get("profiles", {}).get(active, {}).get(name)
+    return str(value) if value else None

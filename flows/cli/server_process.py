@@ -8,9 +8,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep, time
 
@@ -29,19 +29,24 @@ SERVER_ENVIRONMENT = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
 }
-APPLICATION = "prefect.server.api.server:create_app"
+APPLICATION = "flows.cli.guarded:create_app"
+ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 180.0
 END_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server as its starter noted it down; `ending` once it was told to stop before it was up."""
+    """A server as its starter noted it down; `ending` once it was told to stop before it was up.
+
+    Only a `full` one has a UI, and starts scheduled runs: the others are a run's own, and gone with it.
+    """
 
     url: str
     pid: int
     started: float
     ending: bool = False
+    full: bool = False
 
     @classmethod
     def noted(cls) -> "ServerProcess | None":
@@ -91,21 +96,24 @@ def start_noted() -> tuple[ServerProcess, "subprocess.Popen[bytes]"]:
     """Start a server on a free port, and note it down."""
     port = _free_port()
     process = start_server(port, log_path())
-    server = ServerProcess(f"http://127.0.0.1:{port}/api", process.pid, time())
+    server = ServerProcess(f"http://127.0.0.1:{port}/api", process.pid, time(), full=keep_server())
     server.note()
     return server, process
 
 
 def start_server(port: int, log_file: Path) -> "subprocess.Popen[bytes]":
     """Start a Prefect server of our own on 127.0.0.1; it answers some seconds later."""
-    spec = find_spec("prefect")
-    assert spec is not None
-    assert spec.origin is not None
-    api = f"http://127.0.0.1:{port}/api"
-    environment = {**SERVER_ENVIRONMENT, **os.environ, "PREFECT_SERVER_UI_API_URL": api, "PREFECT__SERVER_FINAL": "1"}
+    own = f"http://127.0.0.1:{port}"
+    environment = {
+        **SERVER_ENVIRONMENT,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{own},http://localhost:{port}",
+        **os.environ,
+        "PREFECT_SERVER_UI_API_URL": f"{own}/api",
+        "PREFECT__SERVER_FINAL": "1",
+    }
     if not keep_server():
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent), "--factory", APPLICATION]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", APPLICATION]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     with os.fdopen(open_private(log_file), "ab") as log:
         return subprocess.Popen(
@@ -117,6 +125,27 @@ def start_server(port: int, log_file: Path) -> "subprocess.Popen[bytes]":
             start_new_session=True,
             umask=0o077,
         )
+
+
+def note_address(url: str) -> None:
+    """Say where the API is that `visionflow serve` uses, when it is none that we started."""
+    if (noted := ServerProcess.noted()) and noted.alive:
+        return  # that note is how it is found and stopped
+    write_private(_note_path(), json.dumps({"url": url}).encode())
+
+
+def lets_in(url: str, auth_string: str | None) -> bool:
+    """Whether the API takes this auth string, or asks for none."""
+    request = urllib.request.Request(f"{url}/version")  # noqa: S310  # the user's own setting
+    if auth_string:
+        request.add_header("Authorization", f"Basic {b64encode(auth_string.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code != 401
+    except (urllib.error.URLError, OSError, ValueError):
+        return True  # it is not that
 
 
 def healthy(url: str) -> bool:

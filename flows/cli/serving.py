@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from flows.cli.server import find_or_start
+from flows.cli.server_process import note_address
 from flows.cli.terminal import Terminal
 from tasks.errors import StopRun
 
@@ -15,7 +16,7 @@ def serve_deployments() -> None:
     """Serve every deployment of prefect.yaml until interrupted: its schedule, and runs started from the UI."""
     os.environ.setdefault("VISIONFLOW_KEEP_SERVER", "1")  # with its UI, for that is where runs are started
     terminal = Terminal()
-    server = find_or_start()
+    server = find_or_start(terminal.note)
     server.set_environment()
     from prefect import serve
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
@@ -24,6 +25,8 @@ def serve_deployments() -> None:
     from flows.analyze_images import analyze_images
 
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    if not server.ours:
+        note_address(server.url)
     deployments: list[Any] = [
         analyze_images.to_deployment(
             name=entry["name"],
