@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: help demo test test-all lint types unit benchmark requirements clean
+.PHONY: help demo test test-all lint types unit fuzz benchmark requirements clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ types: .venv/.installed-dev  ## static types
 
 unit: .venv/.installed-dev  ## tests alone
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+fuzz: .venv/.installed-dev  ## break files of every format for SECONDS (60) and see that each ends as a row
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 benchmark: .venv/.installed-dev  ## speed against the bare SDK, on this machine
 	@$(BIN)/python -m tests.benchmark
