@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
@@ -111,7 +113,42 @@ def test_a_worker_in_another_folder_runs_what_was_deployed(
     assert finished.state is not None and finished.state.name == "Completed", worker.stdout + worker.stderr
     assert "3 ok" in str(finished.state.message)
     assert run_table(tmp_path / "by-worker")["ok"][0] == 3
+    logs = [one.message for one in client.read_logs(LogFilter(flow_run_id={"any_": [flow_run.id]}))]
+    for beginning in ("Listed 3 images", "To ask: 3 images", "Finished in state Completed('3 ok"):
+        assert sum(line.startswith(beginning) for line in logs) == 1, logs
+    assert len(logs) <= 15, logs
     # The path of the samples is relative to the clone, wherever the worker is.
     assert ended(client, samples).state_name == "Completed"
     assert run_table(tmp_path / "nightly")["images"][0] == 1
     assert simulator.ledger().requests == 4
+
+
+def test_serving_again_keeps_what_was_set_in_the_ui(client: SyncPrefectClient, simulator: Simulator) -> None:
+    """Schedule off, another output, a tag; an older release's registration, whose version says nothing, alike."""
+
+    def serve_once() -> None:
+        process = start("serve", PYTHONUNBUFFERED=1)
+        began = datetime.now(UTC)
+        try:
+            deadline = time.monotonic() + 90
+            until_served(client, 90)
+            while any((client.read_deployment_by_name(name).updated or began) <= began for name in NAMES):
+                assert time.monotonic() < deadline, "not registered"
+                time.sleep(0.3)
+        finally:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert "Traceback" not in out + err
+
+    serve_once()
+    nightly = client.read_deployment_by_name(NAMES[1])
+    (schedule,) = nightly.schedules
+    client.update_deployment_schedule(nightly.id, schedule.id, active=False)
+    set_by_hand = {"source": "s3://acme/photos", "output": "s3://acme/facts", "job": {"preset": "classification"}}
+    client.update_deployment(nightly.id, DeploymentUpdate(parameters=set_by_hand, tags=["mine"]))
+    for version in (nightly.version, "of another release"):
+        client.update_deployment(nightly.id, DeploymentUpdate(version=version))
+        serve_once()
+        again = client.read_deployment_by_name(NAMES[1])
+        assert [one.active for one in again.schedules] == [False]
+        assert (again.parameters, again.tags, again.version) == (set_by_hand, ["mine"], nightly.version)

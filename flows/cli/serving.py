@@ -19,28 +19,17 @@ def serve_deployments() -> None:
     server = find_or_start(terminal.note)
     server.set_environment()
     from prefect import serve
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig
-    from prefect.schedules import Schedule
 
-    from flows.analyze_images import analyze_images
+    from flows.cli.registering import deployment_of
 
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
     if not server.ours:
         note_address(server.url)
-    deployments: list[Any] = [
-        analyze_images.to_deployment(
-            name=entry["name"],
-            description=entry.get("description"),
-            parameters=entry.get("parameters"),
-            schedules=[Schedule(**schedule) for schedule in entry.get("schedules", [])],
-            concurrency_limit=ConcurrencyLimitConfig(**limit) if (limit := entry.get("concurrency_limit")) else None,
-        )
-        for entry in deployment_entries()
-    ]
+    deployments = [deployment_of(entry) for entry in deployment_entries()]
     for deployment in deployments:
         terminal.say("Serving", f"{deployment.flow_name}/{deployment.name}")
     terminal.say("UI", server.url.removesuffix("/api"))
-    terminal.say("", "Ctrl-C ends it; schedules stay active for the next time.")
+    terminal.say("", "Ctrl-C ends it; schedules and what was set in the UI stay for the next time.")
     serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
 
 
