@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from tasks.errors import ImageError
 from tasks.preparing.colours import is_opaque, on_white, resizable, to_srgb
-from tasks.preparing.containers.container import Container
+from tasks.preparing.containers.container import Container, damaged
 from tasks.preparing.containers.tiff import Page, tiff_pages
 from tasks.preparing.drawing import draw_svg
 from tasks.preparing.encoding import Raster, encode
@@ -18,8 +18,9 @@ from tasks.preparing.headers import CONTAINERS, image_header, oriented, read_con
 from tasks.preparing.pool import MEMORY_BYTES
 from tasks.preparing.prepare import as_it_is, check_pixels, is_ready, left_out
 from tasks.preparing.second_reader import read_again
-from tasks.preparing.shrinking import is_plain, shrunk
-from tasks.preparing.sizes import jpeg_shrink, planned_size
+from tasks.preparing.shrinking import decodes_cleanly, is_plain, shrunk
+from tasks.preparing.sizes import decoded_by, jpeg_shrink, planned_size
+from tasks.preparing.soundness import check_holes
 from tasks.types import ImageRules, PreparedImage
 
 Image.MAX_IMAGE_PIXELS = None  # ours is checked first, and is the user's to set
@@ -84,6 +85,10 @@ def _by_second_reader(
 
 
 def _first_frame(data: bytes, source_format: str, container: Container | None, rules: ImageRules) -> PreparedImage:
+    if container and source_format == "JPEG":
+        check_holes(container)
+        if not (container.complete and container.intact):
+            decodes_cleanly(data)
     if container and (plain := _shrink_plain(data, source_format, container, rules)):
         return encode(plain, rules, page=1)
     image = _open(data, source_format)
@@ -93,7 +98,7 @@ def _first_frame(data: bytes, source_format: str, container: Container | None, r
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if source_format == "HEIF":  # turned by its decoder, which knows the size only then
         image.load()
-    if container and container.alpha and is_ready(container, rules) and is_opaque(image):
+    if container and is_ready(container, rules) and _decodes(image, data, container):
         return as_it_is(container, source_format)
     raster = _shrink(image, source_format, orientation, rules)
     if container:
@@ -101,6 +106,21 @@ def _first_frame(data: bytes, source_format: str, container: Container | None, r
     elif source_format in ("AVIF", "HEIF") and (frames := getattr(image, "n_frames", 1)) > 1:
         raster.notes.append(f"primary of {frames} images" if source_format == "HEIF" else f"first of {frames} frames")
     return encode(raster, rules, page=1)
+
+
+def _decodes(image: Image.Image, data: bytes, container: Container) -> bool:
+    """Whether a file may go as it is: False for one that shows through; its decoder's error for a damaged one."""
+    if image.format == "JPEG":
+        if not decodes_cleanly(data):
+            image.load()
+        return True
+    try:
+        image.load()
+    except (MemoryError, NotImplementedError):
+        raise
+    except Exception as error:  # as above; the second reader would fill up what is missing
+        raise damaged(image.format or "image", _reason(error)) from error
+    return not container.alpha or is_opaque(image)
 
 
 def _tiff_pages(data: bytes, rules: ImageRules) -> Iterator[PreparedImage]:
@@ -135,14 +155,17 @@ def _open(data: bytes, source_format: str) -> Image.Image:
 
 
 def _shrink_plain(data: bytes, source_format: str, container: Container, rules: ImageRules) -> Raster | None:
-    """The common case: only shrink and turn, by a factor that no decoder reaches alone."""
+    """The common case: only shrink and turn."""
     stored = container.width, container.height
     source = oriented(*stored, container.orientation)
     target = oriented(*planned_size(*source, rules), container.orientation)
     if target == stored or not is_plain(container, source_format):
         return None
-    if source_format == "JPEG" and jpeg_shrink(*source, rules) > 1:
-        return None
+    shrink = jpeg_shrink(*source, rules) if source_format == "JPEG" else 1
+    if shrink > 1:
+        target = stored[0] // shrink, stored[1] // shrink
+        if (target[0] * shrink, target[1] * shrink) != stored:
+            return None  # libvips leaves out a last column or line that is not whole
     small = shrunk(data, source_format, stored, target)
     if small is None:
         return None
@@ -155,7 +178,7 @@ def _shrink(image: Image.Image, source_format: str, orientation: int, rules: Ima
     stored_target = oriented(*planned_size(*source, rules, source_format), orientation)
     shrink = jpeg_shrink(*source, rules) if source_format == "JPEG" else 1
     if shrink > 1:
-        box = _draft(image, (image.width // shrink, image.height // shrink))
+        box = _draft(image, (image.width // decoded_by(shrink), image.height // decoded_by(shrink)))
     else:
         box = _decode_small(image, source_format, stored_target)
     if image.width * image.height * _PIXEL_BYTES.get(image.mode, 4) > MEMORY_BYTES:
@@ -163,6 +186,8 @@ def _shrink(image: Image.Image, source_format: str, orientation: int, rules: Ima
     image.load()
     flat_source = image.mode in ("1", "P", "PA")
     small = resizable(image, source_format)
+    if shrink > 2:
+        small = small.reduce(shrink // decoded_by(shrink))
     if small.size != stored_target:
         small = small.resize(stored_target, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     small = _upright(small, orientation)

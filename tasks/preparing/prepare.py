@@ -12,6 +12,7 @@ from tasks.preparing.formats import MEDIA_TYPES
 from tasks.preparing.headers import CONTAINERS, known_format, oriented, read_container
 from tasks.preparing.pool import decode_in_child
 from tasks.preparing.sizes import base64_length, planned_size
+from tasks.preparing.soundness import must_be_decoded
 from tasks.types import ImageRules, PreparedImage
 
 
@@ -23,7 +24,7 @@ def prepare_image(data: bytes, rules: ImageRules) -> list[PreparedImage]:
     name = known_format(data)
     if name in CONTAINERS and (container := _read_quickly(data, name)):
         check_pixels(container.width, container.height, rules)
-        if is_ready(container, rules) and not container.alpha:
+        if is_ready(container, rules) and not container.alpha and not must_be_decoded(container, name):
             return [as_it_is(container, name)]
     return decode_in_child(data, name, rules)
 
