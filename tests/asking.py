@@ -115,9 +115,10 @@ def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterat
     run_id = settings.pop("run_id", "20261123T000000Z-test")
     settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
     store = store or JsonStore(folder / "kept")
+    claims = settings.pop("claims", None)
     journal = Journal(str(folder / "output"), "job", run_id)
     ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
-    with Engine(EngineSettings(run_id=run_id, **settings), store, ledger) as engine:
+    with Engine(EngineSettings(run_id=run_id, **settings), store, ledger, claims) as engine:
         yield Asked(engine, ledger, store, journal)
     journal.close()
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
+from tasks.asking.claims import Claims
 from tasks.asking.client import make_client
 from tasks.asking.doubts import Doubts
 from tasks.asking.fallbacks import FallbackChain
@@ -28,11 +29,14 @@ T = TypeVar("T")
 class Engine:
     """Asks about pages until told to stop. Use as a context manager; `ask` may be called from many threads."""
 
-    def __init__(self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger) -> None:
+    def __init__(
+        self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger, claims: Claims | None = None
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.progress = Progress()
         self._store = store
+        self._claims = claims or Claims()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
@@ -62,6 +66,7 @@ class Engine:
         self._chain.forget()
         self._run(self._client.close())
         self._end_loop()
+        self._claims.close()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -75,7 +80,7 @@ class Engine:
             settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout, max_tokens=max(rooms)
         )
         self._caller = Caller(settings, self._client, self._limits, self.ledger, self._halting)
-        self._chain = FallbackChain(settings, self._store, self._caller, self._halting)
+        self._chain = FallbackChain(settings, self._store, self._caller, self._halting, self._claims)
         self._doubts = Doubts(settings, self._client, self._caller)
 
     async def _drain(self) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from time import monotonic
 from typing import TypeVar
 
 from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Caller, CallFailed
-from tasks.asking.failures import Scope
+from tasks.asking.claims import LOOK_S3_S, Claimed, Claims
+from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.question import Question, Step, answer_key
 from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, unasked
@@ -16,16 +18,27 @@ from tasks.errors import OutputError
 T = TypeVar("T")
 
 STORAGE_RETRIES_S = (0.2, 1.0)
+LONGER_S = 10.0  # than the time limit of one call: so long a picture waits for another run that asks about it
+BUSY = Failure(
+    Scope.MOMENT,
+    "failed",
+    "no",
+    "Another run asks about the same picture and has not ended. The same command finds its answer later.",
+    "busy",
+)
 
 
 class FallbackChain:
     """Tries the steps of the job for each page. Lives on one event loop."""
 
-    def __init__(self, settings: EngineSettings, store: AnswerStore, caller: Caller, halting: Halting) -> None:
+    def __init__(
+        self, settings: EngineSettings, store: AnswerStore, caller: Caller, halting: Halting, claims: Claims
+    ) -> None:
         self._settings = settings
         self._store = store
         self._caller = caller
         self._halting = halting
+        self._claims = claims
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
         self._first_with: dict[bytes, tuple[str, int]] = {}  # a line for every picture of the run: its keys are short
 
@@ -72,9 +85,35 @@ class FallbackChain:
         return await task
 
     async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
-        kept = await self._kept(step.question, key)
-        if kept is not None:
-            return kept, kept.run_id != self._settings.run_id
+        """Alone, so that what two runs ask at the same moment is paid once: the second finds it kept."""
+        seconds = self._settings.timeout + LONGER_S
+        try:
+            async with self._claims.alone(key, seconds, self._halting.sleep):
+                return await self._kept_or_claimed(step.question, key, seconds) or await self._asked(page, step, key)
+        except Claimed:
+            raise CallFailed("unavailable", BUSY) from None
+
+    async def _kept_or_claimed(self, question: Question, key: str, seconds: float) -> tuple[Answer, bool] | None:
+        """The kept answer; None once nobody else may ask. Claimed if somebody does, and takes too long."""
+        deadline = monotonic() + seconds
+        while True:
+            kept = await self._kept(question, key)
+            if kept is not None:
+                return kept, kept.run_id != self._settings.run_id
+            if await self._first(key):
+                return None
+            if monotonic() > deadline:
+                raise Claimed
+            await self._halting.sleep(LOOK_S3_S)
+
+    async def _first(self, key: str) -> bool:
+        try:
+            return await _patiently(lambda: self._claims.first(key))
+        except Exception as error:  # noqa: BLE001  # whatever the storage raises: what cannot be claimed is not asked
+            self._stop(f"An answer could not be claimed ({_reason(error)}). Give access")
+            raise Halted from None
+
+    async def _asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         answered = await self._caller.answer(page, step)
         answer = answered.answer
         try:

@@ -11,19 +11,25 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
+from config.settings import home
 from tasks.asking.calls import CallLedger
+from tasks.asking.claims import Claims, S3Claims
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.records import EngineSettings
 from tasks.billing.bill import Bill, spent_today
 from tasks.orchestration.summary import run_row, summary_of
+from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
 from tasks.recording.memory import give_back
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, Transform, typed, unavailable_row
 from tasks.recording.writer import TableFile, TableWriter, write_table_file
+from tasks.storage.ranges import RangeLocks
+from tasks.storage.records import FOLDER
+from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
 
 FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
@@ -54,7 +60,7 @@ class Run:
         self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
         self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
-        self.engine = Engine(engine_settings(plan), store, self.ledger)
+        self.engine = Engine(engine_settings(plan), store, self.ledger, claims_of(plan))
 
     @property
     def rules(self) -> ImageRules:
@@ -199,6 +205,15 @@ def engine_settings(plan: Plan) -> EngineSettings:
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
     )
+
+
+def claims_of(plan: Plan) -> Claims:
+    """Answers are claimed before they are asked for: on this machine, and on S3 where they are kept there."""
+    where = plan.output.uri
+    if not is_s3(where):
+        return Claims(RangeLocks(home() / "asking"))
+    locks = RangeLocks(home() / "asking", where)
+    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.run_id, lease_uri(plan.output, plan.name)))
 
 
 def spending_cap(plan: Plan) -> Decimal | None:

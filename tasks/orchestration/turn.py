@@ -73,7 +73,7 @@ class Turn:
         self._lock = lock
 
     def _wait_for_lease(self, deadline: float) -> None:
-        lease = Lease(self._output.join(f"{FOLDER}/{self._job}.json"), self._us)
+        lease = Lease(lease_uri(self._output, self._job), self._us)
         dead = self._lock.holder.run_id if self._lock and self._lock.holder else None
 
         def late() -> bool:
@@ -115,6 +115,11 @@ def turn(output: Output, job: str, run_id: str, *, timeout: float, say: Say) -> 
         yield ours
     finally:
         ours.release()
+
+
+def lease_uri(output: Output, job: str) -> str:
+    """Where the lease of a job's active run lies, in an output on S3."""
+    return output.join(f"{FOLDER}/{job}.json")
 
 
 def home_lock(output: str, job: str) -> Path:

@@ -23,15 +23,25 @@ class Watch:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.found: Found | None = None
-        self._since = monotonic()
+        self._since = self._looked = monotonic()
+        self._holder: Holder | None = None
 
     def look(self) -> Holder | None:
-        """Who holds the lease as far as can be told now."""
-        found: Found | None = now(read_found, self.uri)
+        """Who holds the lease as far as can be told now. For a thread, which waits."""
+        holder: Holder | None = now(self.look_soon, 0.0)
+        return holder
+
+    async def look_soon(self, seconds: float) -> Holder | None:
+        """The same, or as it was so many seconds ago at most. Runs on the file system's own loop."""
+        if self.found is not None and monotonic() - self._looked < seconds:
+            return self._holder
+        found = await read_found(self.uri)
+        self._looked = monotonic()
         if found is None or self.found is None or found.etag != self.found.etag:
             self._since = monotonic()
         self.found = found
-        return None if found is None or self.unchanged_s >= DEAD_S else holder_of(found)
+        self._holder = None if found is None or self.unchanged_s >= DEAD_S else holder_of(found)
+        return self._holder
 
     @property
     def unchanged_s(self) -> float:

@@ -1,0 +1,139 @@
+"""An answer is asked for by one run at a time: on one machine by locks, between machines by claims on S3."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tasks.asking.claims import Claims, S3Claims
+from tasks.asking.question import answer_key
+from tasks.simulator import Simulator
+from tasks.storage import lease as leases
+from tasks.storage.lease import Lease
+from tasks.storage.locks import Holder
+from tasks.storage.ranges import RangeLocks
+from tests.asking import asking, pages, question
+from tests.runs import draw, end, forget_s3_connections, start
+from tests.s3 import S3Server
+
+
+def test_two_engines_that_ask_the_same_at_once_pay_once(tmp_path: Path) -> None:
+    """Each with a journal of its own and one store: as two jobs in one home."""
+
+    def ask(name: str) -> list[str]:
+        claims = Claims(RangeLocks(tmp_path / "locks"))
+        with asking(simulator.url, tmp_path, run_id=name, claims=claims, concurrency=4) as asked:
+            outcomes = asked.engine.ask(pages(40), attempts=2)
+        return [outcome.status for outcome in outcomes]
+
+    with Simulator(latency=0.05) as simulator, ThreadPoolExecutor(2) as threads:
+        statuses = list(threads.map(ask, ["one", "other"]))
+        assert statuses == [["ok"] * 40] * 2
+        assert simulator.ledger().requests == 40
+
+
+def test_a_picture_that_another_run_does_not_let_go_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.asking.fallbacks.LONGER_S", 0.0)
+    (held,) = pages(1)
+    hung = RangeLocks(tmp_path / "locks")
+    assert hung.take(answer_key(question(), held.image.sha256))
+    with Simulator() as simulator:
+        claims = Claims(RangeLocks(tmp_path / "locks"))
+        with asking(simulator.url, tmp_path, claims=claims, timeout=0.5) as asked:
+            first, *others = asked.engine.ask(pages(3), attempts=1)
+        assert (first.status, first.error_code) == ("unavailable", "busy")
+        assert [outcome.status for outcome in others] == ["ok", "ok"]
+        assert simulator.ledger().requests == 2
+
+
+def test_locks_on_keys(tmp_path: Path) -> None:
+    one, other, elsewhere = (RangeLocks(tmp_path, scope) for scope in ("", "", "s3://b/out"))
+    assert one.take("key")
+    assert not one.take("key")
+    assert not other.take("key")
+    assert other.take("another key")
+    assert elsewhere.take("key")
+    one.close()
+    assert other.take("key")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_two_jobs_over_the_same_images_with_one_home_pay_once(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(latency=0.2)
+    images = draw(tmp_path / "images", 40)
+    both = [
+        start("run", images, "--output", tmp_path / name, "--concurrency", "2", "--json", "--name", name)
+        for name in ("one", "other")
+    ]
+    ended = [end(process, 180) for process in both]
+    assert [each.status for each in ended] == [0, 0], ended
+    assert [each.summary["ok"] for each in ended] == [40, 40]
+    assert sum(each.summary["calls"] for each in ended) == simulator.ledger().requests == 40
+
+
+@pytest.fixture
+def place(s3_server: S3Server, tmp_path: Path) -> Iterator[str]:
+    """A prefix on S3."""
+    forget_s3_connections()
+    yield f"s3://{s3_server.bucket}/{tmp_path.name}"
+    forget_s3_connections()
+
+
+def test_a_lease_changes_hands_when_it_is_released_or_dead(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEW_S", 0.3)
+    monkeypatch.setattr(leases, "DEAD_S", 2.0)
+    lost: list[str] = []
+    first, second, third = (Lease(f"{place}/job.json", Holder(name)) for name in ("first", "second", "third"))
+    assert first.take()
+    first.keep(lost.append)
+    assert first.conditional
+    assert not any(second.take() or asyncio.run(asyncio.sleep(0.5)) for _ in range(6)), "it is renewed"
+    assert second.holder is not None
+    assert second.holder.run_id == "first"
+    assert third.take(dead_run="first"), "whoever knows that it is dead need not wait"
+    asyncio.run(asyncio.sleep(1))
+    assert lost == ["Another run has taken over: this one gave no sign of life for a minute."]
+    assert not second.take()
+    asyncio.run(asyncio.sleep(2.2))
+    assert second.take(), "the third never renewed it"
+    second.release()
+    assert third.take()
+
+
+def test_a_store_that_ignores_conditions_is_noticed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write_if(uri: str, data: bytes, _: object) -> object:
+        return await leases.write_always(uri, data)
+
+    monkeypatch.setattr(leases, "write_if", write_if)
+    monkeypatch.setattr(leases, "SETTLE_S", 0.1)
+    first, second = (Lease(f"{place}/ignored.json", Holder(name)) for name in ("first", "second"))
+    assert first.take()
+    assert not first.conditional
+    assert not second.take()
+    first.release()
+    assert second.take()
+
+
+def test_a_claim_on_s3_is_the_runs_whose_lease_lives(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.asking.claims.LOOK_S3_S", 0.0)
+    leasing = Lease(f"{place}/one.json", Holder("run-of-one"))
+    assert leasing.take()
+    one = S3Claims(f"{place}/claims", "run-of-one", f"{place}/one.json")
+    other = S3Claims(f"{place}/claims", "run-of-other", f"{place}/other.json")
+
+    def first(claims: S3Claims) -> bool:
+        async def ask() -> bool:
+            return await claims.first("ab/cd")
+
+        return asyncio.run(ask())
+
+    assert first(one)
+    assert first(one), "it may ask again"
+    assert not first(other)
+    leasing.release()
+    assert first(other), "the first run is over, and left no answer"
+    assert first(one), "and so is this one: it has no lease"
