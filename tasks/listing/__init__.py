@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.listing.files import folder_root, from_folder, from_glob, glob_root, local_source
+from tasks.listing.files import absolute, folder_root, from_folder, from_glob, glob_root, local_source
 from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, collect, collect_sorted
 from tasks.listing.kinds import Wanted, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest
@@ -91,8 +91,9 @@ def _found(
         root = folder_root(path)
         return collect(islice(from_folder(root, wanted, passed_over), limit), root, progress)
     path.stat()  # a file named by itself must be there
-    name = path.absolute().name
-    return collect([local_source(str(path.absolute()), name)] if wanted(name) else [])
+    uri = absolute(path)
+    name = Path(uri).name
+    return collect([local_source(uri, name)] if wanted(name) else [])
 
 
 def _explain(error: Exception, source: str) -> str:

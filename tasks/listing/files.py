@@ -5,12 +5,11 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
 from tasks.listing.links import LEADS_OUT, Inside, leads_back
-from tasks.storage.reading import NotAFile, open_file
+from tasks.storage.reading import NotAFile, file_source, open_file
 from tasks.types import Source
 
 
@@ -20,8 +19,23 @@ def local_source(uri: str, name: str) -> Source:
         status = os.stat(uri)  # noqa: PTH116  # a Path for every file would take as long as the rest
     except (OSError, ValueError):  # gone, a link to nothing, or no path that a file can have: the row will say so
         return Source(uri=uri, name=name, size=0)
-    modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
-    return Source(uri=uri, name=name, size=status.st_size, modified=modified)
+    return file_source(uri, name, status)
+
+
+def absolute(path: str | Path) -> str:
+    """The one name of a path however it was typed: absolute, without `.`, `..` and doubled slashes.
+
+    A `..` goes where the file system says, also behind a link. Links are names that a person chose, and stay: to look
+    through them would give every image a new name when a link is turned to another folder.
+    """
+    parts = Path("/", *Path(path).absolute().parts[1:]).parts
+    if ".." not in parts:
+        return str(Path(*parts))
+    last = len(parts) - parts[::-1].index("..")
+    try:
+        return str(Path(os.path.realpath(Path(*parts[:last])), *parts[last:]))
+    except (OSError, ValueError):  # no path that a file can have
+        return os.path.abspath(Path(*parts))
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -31,7 +45,7 @@ def relative_name(path: Path, root: Path) -> str:
 
 def folder_root(folder: Path) -> str:
     """What the URI of every file in the folder begins with."""
-    return f"{str(folder.absolute()).rstrip('/')}/"
+    return f"{absolute(folder).rstrip('/')}/"
 
 
 def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
@@ -114,11 +128,11 @@ def glob_root(pattern: str) -> str:
 
 def from_glob(pattern: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
     """Images that match, in no order."""
-    start = Path(literal(pattern)).expanduser().absolute()
+    start = Path(absolute(Path(literal(pattern)).expanduser()))
     root = start if start.is_dir() else start.parent
     inside = Inside(str(root))
     for found in glob.iglob(os.path.expanduser(pattern), recursive=True):
-        path = Path(found).absolute()
+        path = Path(absolute(found))
         if not path.is_file():
             continue
         if not wanted(name := relative_name(path, root)):

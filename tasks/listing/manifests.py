@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import SourceError
-from tasks.listing.files import local_source, relative_name
+from tasks.listing.files import absolute, local_source, relative_name
 from tasks.listing.kinds import Wanted
 from tasks.listing.objects import describe, s3_source
 from tasks.preparing import is_image_name
@@ -29,7 +29,7 @@ def from_manifest(manifest: str, wanted: Wanted) -> Iterator[Source]:
     """What the manifest names, in its order, each once; what is not there too."""
     manifest = manifest if is_s3(manifest) else os.path.expanduser(manifest)
     root = manifest.rpartition("/")[0]
-    folder = Path(root or ".").absolute()
+    folder = Path(absolute(root or "."))
     uris = iter(dict.fromkeys(_absolute(entry, root) for entry in _entries(manifest, root)))
     while some := list(islice(uris, TOGETHER)):
         described = describe([uri for uri in some if is_s3(uri)])
@@ -92,4 +92,4 @@ def _absolute(entry: str, root: str) -> str:
         return entry
     if "://" in entry and not os.path.isabs(entry):
         raise SourceError(f"The manifest names {entry}, but images come from local disk or s3://. Download it first.")
-    return f"{root}/{entry}" if is_s3(root) and not os.path.isabs(entry) else str(Path(root or ".", entry).absolute())
+    return f"{root}/{entry}" if is_s3(root) and not os.path.isabs(entry) else absolute(Path(root or ".", entry))

@@ -22,6 +22,7 @@ from tasks.errors import ImageError, OutputError, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch
 from tasks.orchestration.running import Run
+from tasks.preparing.preparers import Prepared
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
 from tasks.storage.output import explain_storage
@@ -63,12 +64,14 @@ def prepare(batch: Batch) -> Batch:
     return batch
 
 
-def _take(batch: Batch, source: Source, prepared: "Future[list[PreparedImage]]", *, last: bool) -> None:
+def _take(batch: Batch, source: Source, prepared: "Future[Prepared]", *, last: bool) -> None:
     run = batch.run
     question, preset = run.plan.question, run.plan.preset.name
     pages: list[PreparedImage] = []
     try:
-        pages = prepared.result()
+        read, pages = prepared.result()
+        if read is not source:  # replaced since it was listed: the row is of what was read
+            batch.sources[batch.sources.index(source)] = source = read
     except ImageError as error:
         batch.unprepared.append(unprepared_row(source, question, preset, error))
     except SourceUnavailable as error:

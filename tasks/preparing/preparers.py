@@ -9,13 +9,16 @@ from threading import Lock
 from tasks.preparing import prepare_image
 from tasks.preparing.pool import cores
 from tasks.storage.prefetch import ahead
-from tasks.storage.reading import read_source
+from tasks.storage.reading import read_whole
 from tasks.types import ImageRules, PreparedImage, Source
 
 # Files read and prepared at the same time: as many as keep the cores busy, or on S3 the network. Decoding itself is
 # done by child processes, one a core; more threads would only take turns with the event loop of the calls.
 THREADS, THREADS_S3 = 8, 32
 AHEAD_BYTES = 64_000_000  # of the files that one batch has under way, where the first alone is not more
+
+
+Prepared = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
 
 
 class Preparers(ThreadPoolExecutor):
@@ -25,17 +28,16 @@ class Preparers(ThreadPoolExecutor):
         self.count = max(THREADS_S3 if on_s3 else THREADS, 2 * cores())
         super().__init__(self.count, thread_name_prefix="visionflow-prepare")
 
-    def prepare(
-        self, sources: Sequence[Source], rules: ImageRules
-    ) -> Iterator[tuple[Source, "Future[list[PreparedImage]]"]]:
-        """Every file, in order, and its pages; or ImageError, SourceUnavailable, or StopRun."""
+    def prepare(self, sources: Sequence[Source], rules: ImageRules) -> Iterator[tuple[Source, "Future[Prepared]"]]:
+        """Every file, in order, and what it was when it was read; or ImageError, SourceUnavailable, or StopRun."""
         largest = max((source.size for source in sources), default=0)
         depth = max(1, min(self.count, AHEAD_BYTES // max(largest, 1)))
         return ahead(self, partial(_pages, rules=rules), sources, depth)
 
 
-def _pages(source: Source, rules: ImageRules) -> list[PreparedImage]:
-    return prepare_image(read_source(source, most_bytes=rules.max_source_bytes), rules)
+def _pages(source: Source, rules: ImageRules) -> Prepared:
+    read, data = read_whole(source, most_bytes=rules.max_source_bytes)
+    return read, prepare_image(data, rules)
 
 
 @dataclass

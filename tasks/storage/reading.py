@@ -1,13 +1,23 @@
-"""Reading a source's bytes from disk or S3."""
+"""Reading a source's bytes from disk or S3, and telling whether it still is what was listed."""
 
 import errno
+import hashlib
+import os
 import stat
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from struct import pack
 from typing import BinaryIO
 
 from tasks.errors import ImageError
-from tasks.storage.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
+from tasks.storage.s3 import explain_s3, is_s3, read_described, read_object_now, s3_filesystem
 from tasks.types import Source
+
+LOOKS = 3  # at a file that changes while it is read
 
 
 class SourceUnavailable(Exception):
@@ -40,19 +50,90 @@ def _mode(path: str | Path) -> int:
         raise
 
 
+def file_etag(status: os.stat_result) -> str:
+    """What an ETag is on S3, of a local file: another whenever its bytes may be others.
+
+    Of inode, time of change and time of writing in nanoseconds: a program may set the last, but not the one before. It
+    is also another after a change of mode, owner or links, which costs a look at the bytes and never a call.
+    """
+    state = pack("<QQQ", status.st_ino % 2**64, status.st_ctime_ns % 2**64, status.st_mtime_ns % 2**64)
+    return urlsafe_b64encode(hashlib.blake2b(state, digest_size=8).digest())[:-1].decode()
+
+
+def file_source(uri: str, name: str, status: os.stat_result) -> Source:
+    """A local file as the disk describes it."""
+    modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
+    return Source(uri, name, status.st_size, modified, file_etag(status))
+
+
+def read_whole(source: Source, *, most_bytes: int) -> tuple[Source, bytes]:
+    """All bytes of the file, and the file as it was when they were read, which another may have taken the place of.
+
+    Raises as `read_source` does; SourceUnavailable too for a file that changes while it is read.
+    """
+    _check_size(source, most_bytes)
+    with _explained(source):
+        return _read_object(source) if is_s3(source.uri) else _read_file(source, most_bytes)
+
+
+def _read_object(source: Source) -> tuple[Source, bytes]:
+    """The answer that brings the bytes says whose they are."""
+    data, etag, modified = read_described(source.uri)
+    if etag is None or etag == source.etag:
+        return source, data
+    return replace(source, size=len(data), etag=etag, modified=modified), data
+
+
+def _read_file(source: Source, most_bytes: int) -> tuple[Source, bytes]:
+    for _ in range(LOOKS):
+        with open_file(source.uri) as file:
+            before = os.fstat(file.fileno())
+            read = file_source(source.uri, source.name, before)
+            _check_size(read, most_bytes)
+            data = file.read(most_bytes + 1)
+            _check_grown(source, data, most_bytes)
+            if file_etag(os.fstat(file.fileno())) == read.etag:
+                return (source if read == source else read), data
+    raise SourceUnavailable(f"{source.uri} changes while it is read. Run the same command again once it is complete.")
+
+
+def _check_size(source: Source, most_bytes: int) -> None:
+    if source.size > most_bytes:
+        raise ImageError("too_large", f"{source.name} has {source.size:,} bytes; the limit is {most_bytes:,}.")
+
+
+def _check_grown(source: Source, data: bytes, most_bytes: int) -> None:
+    if len(data) > most_bytes:
+        raise ImageError("too_large", f"{source.name} has grown to more than the limit of {most_bytes:,} bytes.")
+
+
 def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | None = None) -> bytes:
     """The file's bytes, or the range [start, end) of them.
 
     ImageError: gone, forbidden, no file or larger than `most_bytes`. SourceUnavailable: the storage is in trouble.
     """
-    if end is None and source.size > most_bytes:
-        raise ImageError("too_large", f"{source.name} has {source.size:,} bytes; the limit is {most_bytes:,}.")
-    try:
+    if end is None:
+        _check_size(source, most_bytes)
+    with _explained(source):
         if is_s3(source.uri):
             if end is None and not start:
                 return read_object_now(source.uri)
             return bytes(s3_filesystem().cat_file(source.uri, start=start, end=end))
-        data = _read_file(source.uri, start, most_bytes + 1 if end is None else end - start)
+        with open_file(source.uri) as file:
+            file.seek(start)
+            data = file.read(most_bytes + 1 if end is None else end - start)
+    if end is None:
+        _check_grown(source, data, most_bytes)
+    return data
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Turn what storage raises into ImageError or SourceUnavailable."""
+    try:
+        yield
+    except (ImageError, SourceUnavailable):
+        raise
     except FileNotFoundError:
         raise ImageError("missing", f"{source.uri} is not there any more.") from None
     except PermissionError as error:
@@ -63,12 +144,3 @@ def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | N
     except Exception as error:  # noqa: BLE001  # s3fs lets botocore's and aiohttp's many transport errors through
         reason = explain_s3(error, source.uri) if is_s3(source.uri) else f"Cannot read {source.uri}: {error}."
         raise SourceUnavailable(reason) from None
-    if end is None and len(data) > most_bytes:
-        raise ImageError("too_large", f"{source.name} has grown to more than the limit of {most_bytes:,} bytes.")
-    return data
-
-
-def _read_file(path: str, start: int, count: int) -> bytes:
-    with open_file(path) as file:
-        file.seek(start)
-        return file.read(count)

@@ -12,6 +12,9 @@ SIGNATURE = "s3v4"  # also for signed URLs, for which botocore still takes versi
 SIGNED_S = 300  # a signed URL is good for so long; it is used at once
 
 
+Described = tuple[bytes, str | None, datetime | None]  # bytes, ETag, time of the PUT
+
+
 def is_s3(uri: str) -> bool:
     """Whether the URI names an object or prefix on S3."""
     return uri.startswith("s3://")
@@ -44,15 +47,30 @@ async def read_object(uri: str) -> bytes:
     through botocore's own HTTP session takes less than half. Whatever is neither the bytes nor a missing key, s3fs asks
     for again: it knows retries, redirects and errors by name. Raises FileNotFoundError if there is no such object.
     """
+    return (await _described(uri))[0]
+
+
+async def _described(uri: str) -> Described:
     try:
-        status, body = await _get(uri)
+        status, body, headers = await _get(uri)
     except Exception:  # noqa: BLE001  # s3fs will meet it again, unless it has passed
-        status, body = 0, b""
+        status, body, headers = 0, b"", {}
     if status == HTTPStatus.OK:
-        return body
+        return body, _plain(headers.get("ETag")), _timestamp(headers.get("Last-Modified"))
     if status == HTTPStatus.NOT_FOUND and b"<Code>NoSuchKey</Code>" in body:
         raise FileNotFoundError(errno.ENOENT, "No such object", uri)
-    return bytes(await s3_filesystem()._cat_file(uri))
+    bucket, key = split_uri(uri)
+    answer = await s3_filesystem()._call_s3("get_object", Bucket=bucket, Key=key)
+    async with answer["Body"] as stream:
+        return bytes(await stream.read()), _plain(answer.get("ETag")), answer.get("LastModified")
+
+
+def read_described(uri: str) -> Described:
+    """An object's bytes, and the ETag and time that they have, by one request. For a thread, which waits."""
+    from fsspec.asyn import sync
+
+    described: Described = sync(s3_filesystem().loop, _described, uri)
+    return described
 
 
 def read_object_now(uri: str) -> bytes:
@@ -63,8 +81,8 @@ def read_object_now(uri: str) -> bytes:
     return data
 
 
-async def _get(uri: str) -> tuple[int, bytes]:
-    """Status and body of one GET, whatever they are."""
+async def _get(uri: str) -> tuple[int, bytes, Any]:
+    """Status, body and headers of one GET, whatever they are."""
     from botocore.awsrequest import AWSRequest
 
     fs = s3_filesystem()
@@ -73,7 +91,12 @@ async def _get(uri: str) -> tuple[int, bytes]:
     client = await fs.get_s3(bucket)
     url = await client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=SIGNED_S)
     response = await client._endpoint.http_session.send(AWSRequest("GET", url).prepare())
-    return response.status_code, await response.content
+    return response.status_code, await response.content, response.headers
+
+
+def _plain(etag: Any) -> str | None:
+    """An ETag as the tables have it, without quotes."""
+    return str(etag or "").strip('"') or None
 
 
 def _timestamp(text: Any) -> datetime:
