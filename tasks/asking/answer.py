@@ -123,7 +123,7 @@ def judge(answer: Answer, schema: FitsSchema | None) -> tuple[str, str | None, s
     if schema is not None:
         fitted = schema.fit(answer.text)
         if fitted.errors:
-            return "invalid", "schema", "; ".join(fitted.errors)[:1000]
+            return "invalid", fitted.code, "; ".join(fitted.errors)[:1000]
     return "ok", None, None
 
 

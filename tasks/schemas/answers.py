@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +14,27 @@ from pydantic import ValidationError as ModelError
 
 from tasks.schemas.arrow import arrow_type, holds_json, json_text, plain, scalar
 from tasks.schemas.boxes import Transform, map_boxes
+from tasks.schemas.effort import LONGEST_ANSWER, TooMuch, bounded, spend
 from tasks.schemas.translation import Plan
 from tasks.schemas.tree import Node
 
 MOST_ERRORS = 20
 LONGEST_REASON = 300
+LONGEST_KEY = 60
 DEEPEST = 100  # arrays and objects in one another: what reads an answer calls itself for each, and Python sets a limit
 TOO_DEEP = f"more than {DEEPEST} arrays and objects in one another"
+TAKEN = {
+    "object": dict,
+    "list": list,
+    "map": dict,
+    "text": str,
+    "date": str,
+    "timestamp": str,
+    "boolean": bool,
+    "integer": int | Decimal,
+    "number": int | Decimal,
+    "decimal": str | int | Decimal,
+}
 TEXT = Node("text", True, {})
 NUMBER = Node("number", True, {})
 
@@ -30,6 +45,7 @@ class Fitted:
 
     value: dict[str, Any] | None
     errors: list[str]
+    code: str = "schema"  # `too_complex`: checking the answer would take too long
 
 
 @dataclass(frozen=True)
@@ -56,17 +72,29 @@ class AnswerSchema:
 
     def fit(self, text: str) -> Fitted:
         """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""
+        if len(text) > LONGEST_ANSWER:
+            return Fitted(None, [f"$: more than {LONGEST_ANSWER:,} characters"], "too_complex")
+        try:
+            with bounded():
+                value, errors = self._fit(text)
+        except TooMuch as error:
+            return Fitted(None, [f"$: {error}"], "too_complex")
+        except RecursionError:
+            return Fitted(None, [f"$: {TOO_DEEP}"], "too_complex")
+        return Fitted(None, [error[:LONGEST_REASON] for error in errors[:MOST_ERRORS]]) if errors else Fitted(value, [])
+
+    def _fit(self, text: str) -> tuple[Any, list[str]]:
         try:
             answer = parse_json(text)
         except ValueError as error:
-            return Fitted(None, [f"$: no JSON: {error}"[:LONGEST_REASON]])
+            return None, [f"$: no JSON: {error}"]
         errors: list[str] = []
         value = Fitting(self, errors).restore(self.root, answer, "$")
         if not errors:
             errors += self._violations(value)
         if not errors:
             value = Fitting(self, errors).convert(self.root, value, "$")
-        return Fitted(None, [error[:LONGEST_REASON] for error in errors[:MOST_ERRORS]]) if errors else Fitted(value, [])
+        return value, errors
 
     def map_boxes(self, value: dict[str, Any], transform: Transform) -> dict[str, Any]:
         """A fitted value with its boxes in pixels of the original instead of the sent image."""
@@ -79,13 +107,15 @@ class AnswerSchema:
                 return ["$: 'value' is a required property"]
             value = value["value"]
         instance = plain(value)
-        found = [_violation(error) for error in self.validator.iter_errors(instance)]
+        found = [_violation(error) for error in islice(self.validator.iter_errors(instance), MOST_ERRORS)]
         if found or self.model is None:
             return found
         try:
             self.model.model_validate(instance)
         except ModelError as error:
             return [f"{_path(one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)]
+        except Exception as error:  # noqa: BLE001 - the user's own validators may raise anything
+            return [f"$: the model's own check failed: {type(error).__name__}: {' '.join(str(error).split())}"]
         return []
 
 
@@ -125,17 +155,19 @@ class Fitting:
         try:
             if holds_json(node):
                 return scalar(TEXT, json_text(value))
+            if node.kind in TAKEN and not _is_one_of(value, TAKEN[node.kind]):
+                raise ValueError(f"no {node.kind}")  # `properties` and `items` alone let other types pass
             match node.kind:
                 case "object":
                     named = ((child, f"{path}.{child.name}") for child in node.properties)
                     return {child.name: self.convert(child.node, value.get(child.name), at) for child, at in named}
                 case "list":
-                    if node.box and len(value) != 4:
-                        raise ValueError(f"a box has 4 numbers, not {len(value)}")
+                    if node.box and (len(value) != 4 or None in value):
+                        raise ValueError(f"a box has 4 numbers, not {len(value) - value.count(None)}")
                     return [self.convert(node.only, one, f"{path}[{n}]") for n, one in enumerate(value)]
                 case "map":
                     return [
-                        (scalar(TEXT, key), self.convert(node.only, one, f"{path}[{key!r}]"))
+                        (scalar(TEXT, key), self.convert(node.only, one, f"{path}[{shown(key)}]"))
                         for key, one in value.items()
                     ]
                 case "union":
@@ -164,7 +196,7 @@ class Fitting:
 
     def _restore_map(self, node: Node, value: dict[str, Any] | list[Any], path: str) -> Any:
         if isinstance(value, dict):  # an endpoint without structured outputs answers in the user's own form
-            return {key: self.restore(node.only, one, f"{path}[{key!r}]") for key, one in value.items()}
+            return {key: self.restore(node.only, one, f"{path}[{shown(key)}]") for key, one in value.items()}
         restored: dict[str, Any] = {}
         for n, entry in enumerate(value):
             if not isinstance(entry, dict) or entry.keys() != {"key", "value"} or not isinstance(entry["key"], str):
@@ -172,12 +204,13 @@ class Fitting:
             elif entry["key"] in restored:
                 self.errors.append(f"{path}[{n}]: the key {entry['key']!r} stands there twice")
             else:
-                restored[entry["key"]] = self.restore(node.only, entry["value"], f"{path}[{entry['key']!r}]")
+                restored[entry["key"]] = self.restore(node.only, entry["value"], f"{path}[{shown(entry['key'])}]")
         return restored
 
     def _choose(self, node: Node, value: Any, path: str) -> tuple[Node | None, Any]:
         """The first variant that the value fits, and the value as that variant has it."""
         for variant in node.variants:
+            spend(1)
             trial: list[str] = []
             restored = Fitting(self.schema, trial).restore(variant, value, path)
             if not trial and self.schema.validator.evolve(schema=variant.schema).is_valid(plain(restored)):
@@ -204,6 +237,8 @@ def parse_json(text: str) -> Any:
         value = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    except ArithmeticError:  # an exponent of twenty digits
+        raise ValueError("a number too large for any") from None
     level, depth = _containers([value]), 0
     while level:
         depth += 1
@@ -211,6 +246,15 @@ def parse_json(text: str) -> Any:
             raise ValueError(TOO_DEEP)
         level = [inner for outer in level for inner in _containers(outer)]
     return value
+
+
+def _is_one_of(value: Any, types: Any) -> bool:
+    return isinstance(value, types)
+
+
+def shown(key: str) -> str:
+    """A key of an answer in a path; a long one's beginning, as every path below it repeats it."""
+    return repr(key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}...")
 
 
 def _containers(of: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
@@ -233,6 +277,7 @@ def _spelt(node: Node, value: Any) -> Any:
     """The enum's own spelling of a value: the API does not promise its capitalisation."""
     if not isinstance(value, str) or value in node.values:
         return value
+    spend(1 + len(node.values) // 10)
     same = [one for one in node.values if isinstance(one, str) and one.casefold() == value.casefold()]
     return same[0] if len(same) == 1 else value
 

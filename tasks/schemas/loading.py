@@ -2,18 +2,19 @@
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import reduce
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft3Validator, Draft202012Validator
 from jsonschema import SchemaError as InvalidSchema
-from jsonschema.validators import extend, validator_for
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -24,11 +25,14 @@ from tasks.errors import SchemaError
 from tasks.schemas.answers import AnswerSchema
 from tasks.schemas.arrow import arrow_type
 from tasks.schemas.boxes import box_paths
-from tasks.schemas.formats import CHECKER
+from tasks.schemas.enforcing import enforcer
+from tasks.schemas.references import check_nesting, check_parts
 from tasks.schemas.translation import translate
 from tasks.schemas.tree import Node, Property, read_tree
 
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 READY = files("config") / "schemas"
+LARGEST = 256_000  # characters of a schema's text
 
 
 class ModelSchema(GenerateJsonSchema):
@@ -80,10 +84,13 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
     """All that follows from a JSON Schema; `label` names it in errors. Raises SchemaError."""
     if not isinstance(source, dict):
         raise SchemaError(f"{label}: a JSON Schema is an object, not {json.dumps(source)[:40]}.")
-    validator_class = validator_for(source, default=Draft202012Validator)
     try:
-        validator_class.check_schema(source)
-        tree = read_tree(source)
+        check_nesting(source)
+        validator_class = _draft(source)
+        validator_class.check_schema(source, format_checker=None)  # patterns are looked at below
+        enforced = {word: value for word, value in source.items() if word != "$schema"}
+        check_parts(enforced, validator_class)
+        tree = read_tree(enforced)
         wrapped = tree.kind != "object" or tree.nullable
         root = Node("object", True, {}, properties=(Property("value", tree, True),)) if wrapped else tree
         boxes = box_paths(root)
@@ -92,7 +99,8 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
         raise SchemaError(f"{label}: no valid JSON Schema at {error.json_path}: {_one_line(error)}.") from error
     except SchemaError as error:
         raise SchemaError(f"{label}: {error}") from None
-    exact = extend(validator_class, {"multipleOf": _multiple_of})
+    except RecursionError:
+        raise SchemaError(f"{label}: too many schemas in one another. Make it flatter.") from None
     return AnswerSchema(
         name=name,
         source=source,
@@ -102,7 +110,7 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
         boxes=boxes,
         root=root,
         plan=translation.plan,
-        validator=exact(source, format_checker=CHECKER),
+        validator=enforcer(validator_class, enforced),
         model=model,
         wrapped=wrapped,
     )
@@ -141,13 +149,21 @@ def _model(spec: str) -> type[BaseModel]:
     return found
 
 
-def _multiple_of(_: Any, step: Any, instance: Any, __: Any) -> Any:
-    """`multipleOf` without the rounding that makes 19.99 no multiple of 0.01."""
-    if isinstance(instance, bool) or not isinstance(instance, int | float):
-        return
-    number = Decimal(str(instance))
-    if not number.is_finite() or (number / Decimal(str(step))) % 1:
-        yield ValidationError(f"{instance!r} is not a multiple of {step}")
+def _draft(source: dict[str, Any]) -> type[Validator]:
+    """The validator of the schema's draft. Raises SchemaError for a text too large to be one."""
+    text = json.dumps(source, default=str, ensure_ascii=False)
+    if len(text) > LARGEST:
+        raise SchemaError(f"the schema has more than {LARGEST:,} characters. Make it smaller.")
+    if HALF_A_CHARACTER.search(text):
+        raise SchemaError("the schema holds half a surrogate pair, which is no text. Write the character whole.")
+    draft = source.get("$schema", "")
+    try:
+        found: type[Validator] = validator_for({"$schema": draft}, default=Draft202012Validator)
+    except (ValueError, TypeError, AttributeError):
+        raise SchemaError(f"$.$schema: {str(draft)[:60]!r} is no draft of JSON Schema. Leave it out.") from None
+    if found is Draft3Validator:
+        raise SchemaError("$.$schema: draft 3 is too old. Write the schema as draft 2020-12.")
+    return found
 
 
 def _canonical(source: dict[str, Any]) -> bytes:

@@ -85,9 +85,7 @@ class _Reader:
     root: dict[str, Any]
 
     def node(self, schema: Any, at: str, above: tuple[str, ...]) -> Node:
-        if schema is False:
-            raise SchemaError(f"{at}: nothing fits `false`. Leave the field out.")
-        facts, above = self._resolve({} if schema is True else schema, at, above)
+        facts, above = self._resolve(schema, at, above)
         node = self._untyped(schema, facts, at, above)
         return _with_box(node, at) if "x-box" in facts else node
 
@@ -160,9 +158,13 @@ class _Reader:
         return Node("union", schema, facts, nullable=nullable, variants=variants)
 
     def _resolve(
-        self, schema: dict[str, Any], at: str, above: tuple[str, ...]
+        self, schema: dict[str, Any] | bool, at: str, above: tuple[str, ...]
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The schema with its own references followed and `allOf` merged, and all references now open."""
+        if schema is False:
+            raise SchemaError(f"{at}: nothing fits `false`. Leave the field out.")
+        if schema is True:
+            return {}, above
         if "$dynamicRef" in schema or "$recursiveRef" in schema:
             raise SchemaError(f"{at}: {NO_RECURSION}.")
         own = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
@@ -175,7 +177,7 @@ class _Reader:
             parts.insert(0, (self._target(reference, at), f"{at}.$ref"))
         facts: dict[str, Any] = {}
         for part, place in parts:
-            inner, above = self._resolve({} if part is True else part, place, above)
+            inner, above = self._resolve(part, place, above)
             facts = merge(facts, inner, at)
         return merge(facts, own, at), above
 

@@ -1,0 +1,127 @@
+"""The user's own schema as a validator: its work is bounded, it fetches nothing, and its patterns are ECMA-262."""
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from jsonschema import ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
+from referencing import Registry
+
+from tasks.schemas.effort import spend
+from tasks.schemas.formats import CHECKER
+from tasks.schemas.patterns import compiled
+
+Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+
+
+def enforcer(validator_class: type[Validator], source: dict[str, Any]) -> Validator:
+    """A validator of this schema, which has no `$schema`: jsonschema would go back to its own classes at one."""
+    keywords: dict[str, Keyword] = {**validator_class.VALIDATORS, **OWN}
+    bounded = extend(validator_class, {name: _counted(keyword) for name, keyword in keywords.items()})
+    made: Validator = bounded(source, format_checker=CHECKER, registry=Registry())
+    return made
+
+
+def _counted(keyword: Keyword) -> Keyword:
+    """The keyword, each use of it counted, and what it has to say as well."""
+
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        spend(1 + len(value) // 50 if isinstance(value, list | dict) else 1)
+        for error in keyword(validator, value, instance, schema) or ():
+            spend(len(error.message) // 100)  # it quotes the value: a large one many times over fills the memory
+            yield error
+
+    return counted
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not compiled(pattern).search(instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: dict[str, Any], instance: Any, _: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, schema in patterns.items():
+        for name, value in instance.items():
+            if compiled(pattern).search(name):
+                yield from validator.descend(value, schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, rest: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    others = [
+        name for name in instance if name not in named and not any(compiled(one).search(name) for one in patterns)
+    ]
+    if isinstance(rest, dict):
+        for name in others:
+            yield from validator.descend(instance[name], rest, path=name)
+    elif not rest and others:
+        yield ValidationError(f"there must be no {', '.join(map(repr, others[:20]))}")
+
+
+def _enum(_validator: Any, values: list[Any], instance: Any, _: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, list | dict):
+        text = _canonical(instance)
+        spend(2 * len(values) + len(text) // 50)
+        known = any(_canonical(one) == text for one in values if type(one) is type(instance))
+    else:
+        known = any(one == instance and isinstance(one, bool) == isinstance(instance, bool) for one in values)
+    if not known:
+        yield ValidationError(f"{instance!r} is not one of {values!r}")
+
+
+def _const(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    return _enum(validator, [value], instance, schema)
+
+
+def _unique_items(validator: Any, unique: bool, instance: Any, _: Any) -> Iterator[ValidationError]:
+    """In time that grows with the array: jsonschema's own compares every two items of several types."""
+    if not unique or not validator.is_type(instance, "array"):
+        return
+    seen: set[str] = set()
+    for item in instance:
+        text = _canonical(item)
+        spend(1 + len(text) // 50)
+        if text in seen:
+            yield ValidationError(f"{item!r} stands in it twice")
+            return
+        seen.add(text)
+
+
+def _multiple_of(validator: Any, step: Any, instance: Any, _: Any) -> Iterator[ValidationError]:
+    """Exactly: 19.99 is a multiple of 0.01, which floats deny."""
+    if not validator.is_type(instance, "number"):
+        return
+    number = Decimal(str(instance))
+    if not number.is_finite() or Fraction(number) % Fraction(str(step)):
+        yield ValidationError(f"{instance!r} is not a multiple of {step}")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(_numbers(value), sort_keys=True)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+OWN: dict[str, Keyword] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "enum": _enum,
+    "const": _const,
+    "uniqueItems": _unique_items,
+    "multipleOf": _multiple_of,
+}
