@@ -19,6 +19,16 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "visionflow"
 
 
+def grace(usual: float | None) -> float | None:
+    """Seconds from SIGTERM until being killed, as VISIONFLOW_GRACE says (0: nobody kills); else what is usual there."""
+    said = os.environ.get("VISIONFLOW_GRACE", "")
+    try:
+        seconds = float(said)
+    except ValueError:
+        return usual
+    return seconds if seconds > 0 else None
+
+
 def keep_server() -> bool:
     """Whether a Prefect server that a run had to start stays up for the next one (VISIONFLOW_KEEP_SERVER=1)."""
     return os.environ.get("VISIONFLOW_KEEP_SERVER", "") not in ("", "0")

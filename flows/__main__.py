@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so that --help and mistakes answer at once.
 """
 
+import argparse
 import signal
 import sys
 from types import FrameType
@@ -19,12 +20,25 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     from config.settings import spare_loopback_the_proxy
     from flows.cli.arguments import parser
-    from tasks.errors import StopRun, UsageError
-    from tasks.text import printable
 
     arguments = parser().parse_args(argv)
     spare_loopback_the_proxy()
     before = signal.signal(signal.SIGTERM, _like_ctrl_c)
+    try:
+        status = _status_of(arguments)
+        if "prefect" in sys.modules:
+            from flows.cli.leaving import leave
+
+            leave(status)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status
+
+
+def _status_of(arguments: argparse.Namespace) -> int:
+    from tasks.errors import StopRun, UsageError
+    from tasks.text import printable
+
     try:
         from flows.cli import commands
 
@@ -38,8 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("visionflow: Interrupted.", file=sys.stderr)  # noqa: T201
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _like_ctrl_c(_number: int, _frame: FrameType | None) -> None:

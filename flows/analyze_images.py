@@ -11,6 +11,7 @@ from tasks.orchestration.batches import batches
 from tasks.orchestration.ending import last_state
 from tasks.orchestration.opening import list_images, open_run, run_name
 from tasks.orchestration.steps import ask_for, prepare, report
+from tasks.orchestration.stopping import stoppable
 from tasks.orchestration.window import Window
 
 # Threads that only wait: the calls run on one event loop and decoding in child processes, each with limits of its own.
@@ -33,12 +34,14 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
     refusal: dict[str, Any] | None = refused(job)  # a state, whose result Prefect gives the caller
     if refusal is not None:
         return refusal
-    with open_run(source, output, job) as run:
-        images = list_images(run)
-        window = Window(run, batches(run, images))
-        ask = ask_for(run)
-        for turn in window.turns():
-            window.preparing(turn.admitted, prepare.map(turn.admitted))
-            window.asking(turn.prepared, ask.map(turn.prepared))
-    summary: dict[str, Any] = last_state(run, report(run))  # a state too
+    with stoppable() as stop:
+        with open_run(source, output, job) as run:
+            stop.of(run)
+            images = list_images(run)
+            window = Window(run, batches(run, images))
+            ask = ask_for(run)
+            for turn in window.turns():
+                window.preparing(turn.admitted, prepare.map(turn.admitted))
+                window.asking(turn.prepared, ask.map(turn.prepared))
+        summary: dict[str, Any] = last_state(run, report(run))  # a state too
     return summary

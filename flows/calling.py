@@ -5,10 +5,13 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.job import Job
 from tasks.text import printable
+
+if TYPE_CHECKING:
+    from flows.cli.server import Server
 
 Summary = dict[str, Any]
 
@@ -17,8 +20,14 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
     """Run the flow; its summary, or an awaitable of it where this thread has a running loop."""
     job = job if isinstance(job, Job) else Job.model_validate(job or {})
 
+    server = _server()
+
     def run() -> Summary:
-        return _flow()(source, output, job)
+        from flows.analyze_images import analyze_images
+
+        if server is not None:
+            server.ready(_say)
+        return analyze_images(source, output, job)
 
     try:
         asyncio.get_running_loop()
@@ -29,26 +38,33 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
 
 async def _beside(run: Callable[[], Summary]) -> Summary:
     """The flow in a thread of its own, so that the loop goes on; in an async flow it is a subflow, by the context."""
+    from tasks.orchestration.stopping import Stop, stop_of_caller
+
+    stop = Stop()
+    context = copy_context()
+    context.run(stop_of_caller.set, stop)
     thread = ThreadPoolExecutor(1, thread_name_prefix="visionflow-run")
+    running = asyncio.get_running_loop().run_in_executor(thread, context.run, run)
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, run)
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:  # once: a second one is not waited for
+        stop("Interrupted where it was awaited.")
+        await asyncio.wait([running])
+        running.exception()  # that it was interrupted is known
+        raise
     finally:
         thread.shutdown(wait=False)
 
 
-def _flow() -> Callable[..., Summary]:
-    """The flow. Where nobody has loaded Prefect yet it gets the server that the command line would take."""
+def _server() -> "Server | None":
+    """Where nobody has loaded Prefect yet, the server that the command line would take; it may be on its way."""
     if "prefect" in sys.modules:
-        from flows.analyze_images import analyze_images
-    else:
-        from flows.cli.server import find_or_start
+        return None
+    from flows.cli.server import find_or_start
 
-        server = find_or_start()
-        server.set_environment()
-        from flows.analyze_images import analyze_images
-
-        server.ready(_say)
-    return analyze_images
+    server = find_or_start()
+    server.set_environment()
+    return server
 
 
 def _say(text: str) -> None:

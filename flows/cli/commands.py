@@ -95,8 +95,7 @@ def serve(_: argparse.Namespace) -> int:
     """Serve the deployments."""
     from flows.cli.serving import serve_deployments
 
-    serve_deployments()
-    return 0
+    return serve_deployments()
 
 
 def _simulator_ready(url: str) -> None:

@@ -4,7 +4,8 @@ import gc
 from typing import Any
 
 from config.job import Job
-from flows.cli.server import Server, drop_unsent_events
+from flows.cli.leaving import ServerGone, not_waiting_for
+from flows.cli.server import Server
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, counted, shortened
 from tasks.errors import StopRun
@@ -38,16 +39,20 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     gc.enable()
     unreported: Exception | None = None
     try:
-        analyze_images(source, output, job)
+        with not_waiting_for(server.url, busy=lambda: terminal.run is not None and not terminal.run.written.is_set()):
+            analyze_images(source, output, job)
     except (StopRun, CancelledRun) as error:
         if terminal.run is None or terminal.run.summary is None:
             raise  # before the first row
         unreported = None if terminal.run.engine.halt else error  # why it was halted, the summary says
-    except HTTPError:  # of Prefect's client, at the end of the run
-        if terminal.run is None or terminal.run.summary is None or healthy(server.url):
+    except (HTTPError, ServerGone) as error:  # of Prefect's client, before the run or at its end
+        if terminal.run is None:
+            raise StopRun(
+                f"Prefect's server at {server.url} stopped answering. Start it again, or unset PREFECT_API_URL."
+            ) from None
+        if terminal.run.summary is None or (isinstance(error, HTTPError) and healthy(server.url)):
             raise
         terminal.note("Prefect's server is gone: its UI lacks the end of this run. Results and bill are complete.")
-        drop_unsent_events()
     finally:
         opening.watchers.remove(terminal.watch)
         opening.listeners.remove(terminal.note)

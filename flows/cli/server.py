@@ -10,9 +10,7 @@ import os
 import subprocess
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from queue import Empty
 from time import monotonic, sleep
 from typing import IO
 
@@ -32,6 +30,8 @@ CLIENT_ENVIRONMENT = {
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
+# Servers that this process uses until it ends.
+held: list["Server"] = []
 NEW_HOME_S = 12.0  # a home that is migrated starts sooner than this
 
 
@@ -106,8 +106,15 @@ def find_or_start(waiting: Callable[[str], None] | None = None) -> Server:
         server = _shared_or_started(waiting)
     except OSError as error:
         raise StopRun(f"Cannot write to {home()} ({error.strerror}). Set VISIONFLOW_HOME to another folder.") from None
-    atexit.register(server.release)
+    held.append(server)
     return server
+
+
+@atexit.register
+def release_all() -> None:
+    """Let go of our server, if we took it."""
+    while held:
+        held.pop().release()
 
 
 def _shared_or_started(waiting: Callable[[str], None] | None) -> Server:
@@ -140,17 +147,6 @@ def _share_or_start(lock: IO[str], *, full: bool) -> Server | None:
             noted.wait_for_end()
         started, process = start_noted()
     return Server(started.url, process=process, lock=lock)
-
-
-def drop_unsent_events() -> None:
-    """Forget what Prefect still has to tell a server that is gone: it would try for seconds an event, at exit."""
-    with suppress(ImportError):  # a part of Prefect that may move; then the exit takes longer
-        from prefect._internal.concurrency.services import _active_services
-
-        for service in list(_active_services):
-            with suppress(Empty, AttributeError):
-                while True:
-                    service._queue.get_nowait()
 
 
 def _auth_string() -> str | None:

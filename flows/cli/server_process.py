@@ -86,10 +86,13 @@ class ServerProcess:
             replace(self, ending=True).note()
 
     def wait_for_end(self) -> None:
-        """Until it has ended, or for a minute: two servers must not migrate one database."""
+        """Until it has ended: two servers must not migrate one database. After a minute it hangs, and is killed."""
         patience = monotonic() + END_TIMEOUT_S
         while self.alive and monotonic() < patience:
             sleep(0.1)
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def start_noted() -> tuple[ServerProcess, "subprocess.Popen[bytes]"]:

@@ -12,15 +12,17 @@ from flows.cli.terminal import Terminal
 from tasks.errors import StopRun
 
 
-def serve_deployments() -> None:
-    """Serve every deployment of prefect.yaml until interrupted: its schedule, and runs started from the UI."""
+def serve_deployments() -> int:
+    """Serve every deployment of prefect.yaml until interrupted: its schedule, and runs started from the UI.
+
+    The exit status: 0, or 130 where a second signal did not wait for the runs under way.
+    """
     os.environ.setdefault("VISIONFLOW_KEEP_SERVER", "1")  # with its UI, for that is where runs are started
     terminal = Terminal()
     server = find_or_start(terminal.note)
     server.set_environment()
-    from prefect import serve
-
     from flows.cli.registering import deployment_of
+    from flows.cli.runner import serve_patiently
 
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
     if not server.ours:
@@ -30,7 +32,7 @@ def serve_deployments() -> None:
         terminal.say("Serving", f"{deployment.flow_name}/{deployment.name}")
     terminal.say("UI", server.url.removesuffix("/api"))
     terminal.say("", "Ctrl-C ends it; schedules and what was set in the UI stay for the next time.")
-    serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
+    return serve_patiently(deployments, terminal.say)
 
 
 def deployment_entries() -> list[dict[str, Any]]:

@@ -152,7 +152,8 @@ class Caller:
         """The response itself, whose headers pace the run, read to its end: `reply` makes an answer of it."""
         from httpx2 import Response
 
-        return await self._client.post(PATH, cast_to=Response, content=body)
+        async with self._halting.in_flight():
+            return await self._client.post(PATH, cast_to=Response, content=body)
 
     def _answered(self, response: "Response", call: OpenCall, page: Page, step: Step) -> Answered:
         question = step.question

@@ -40,7 +40,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
-        self._ended = False
+        self._ended = self._hurry = False
         self._submitting = threading.Lock()
         limiter = Limiter(
             settings.concurrency,
@@ -62,7 +62,7 @@ class Engine:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with self._submitting:
             self._ended = True
-        self._run(self._cut_off() if at_once(error) else self._drain())
+        self._run(self._cut_off() if self._hurry or at_once(error) else self._drain())
         self._chain.forget()
         self._run(self._client.close())
         self._end_loop()
@@ -144,6 +144,10 @@ class Engine:
     def stop(self, halt: Halt) -> None:
         """Make no more calls; those in flight finish and are kept. The first reason given stands."""
         self._loop.call_soon_threadsafe(self._halting.halt, halt)
+
+    def hurry(self) -> None:
+        """Whoever leaves now waits for nothing."""
+        self._hurry = True
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

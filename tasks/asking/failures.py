@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from config.endpoints import Endpoint
+from tasks.asking.halting import CutOff
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError
 
@@ -63,6 +64,8 @@ def classify(error: Exception, secrets: Secrets) -> Failure:
 
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error, secrets)
+    if isinstance(error, CutOff):
+        return Failure(Scope.MOMENT, "failed", "maybe", "The run had to end before the answer came.", "cut_off")
     if isinstance(error, anthropic.APIConnectionError):
         return _connection_failure(error)
     if isinstance(error, AnswerError):

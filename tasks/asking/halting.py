@@ -1,7 +1,8 @@
 """Ending a run early: the first reason given stands, and everybody who waits hears of it at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tasks.errors import StopRun
@@ -9,23 +10,31 @@ from tasks.errors import StopRun
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why no more calls are made."""
+    """Why no more calls are made, and for how many more seconds those in flight may go on; their own if None."""
 
     kind: str  # paused, stopped, interrupted
     message: str
     error: StopRun | None = None
+    patience: float | None = None
 
 
 ENDED_EARLY = Halt("stopped", "The run ended early.")
 
 
 def at_once(error: type[BaseException] | None) -> bool:
-    """Whether a block is left by a signal, such as a second Ctrl-C: then nobody waits for calls in flight."""
-    return error is not None and not issubclass(error, Exception)
+    """Whether a block is left by a person in a hurry, as with a second Ctrl-C: nobody waits for calls in flight.
+
+    Other exceptions that are no errors, such as Prefect's Pause and Abort, leave time to keep what was paid for.
+    """
+    return error is not None and issubclass(error, KeyboardInterrupt | SystemExit)
 
 
 class Halted(Exception):
     """No more calls are made."""
+
+
+class CutOff(Exception):
+    """A call that was in flight when the run had to end."""
 
 
 class Halting:
@@ -35,13 +44,37 @@ class Halting:
         self.reason: Halt | None = None
         self._event = asyncio.Event()
         self._wake_waiting = wake_waiting
+        self._in_flight: set[asyncio.Timeout] = set()
 
     def halt(self, reason: Halt) -> None:
-        """Make no more calls; those in flight go on."""
+        """Make no more calls; those in flight go on, for as long as the reason says."""
         if self.reason is None:
             self.reason = reason
             self._event.set()
             self._wake_waiting()
+        if reason.patience is not None:
+            asyncio.get_running_loop().call_later(reason.patience, self.cut_off)
+
+    def cut_off(self) -> None:
+        """Wait for no call in flight any longer: each ends with CutOff."""
+        for call in self._in_flight:
+            if not call.expired():
+                call.reschedule(0)
+
+    @asynccontextmanager
+    async def in_flight(self) -> AsyncIterator[None]:
+        """A call, which may be cut off."""
+        try:
+            async with asyncio.timeout(None) as call:
+                self._in_flight.add(call)
+                try:
+                    yield
+                finally:
+                    self._in_flight.discard(call)
+        except TimeoutError:
+            if call.expired():
+                raise CutOff from None
+            raise
 
     def check(self) -> None:
         """Halted if no more calls may be made."""

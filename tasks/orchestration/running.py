@@ -1,6 +1,5 @@
 """A run under way: its engine, its tables, its counters. Knows nothing of Prefect."""
 
-import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from config.settings import home
@@ -46,6 +44,7 @@ class Run:
         self.listed = threading.Event()
         self.started_at = datetime.now(UTC)
         self.finished = threading.Event()
+        self.written = threading.Event()  # every table, and the report
         self.statuses: Counter[str] = Counter()
         self.cached = self.duplicates = self.rows = self.images = 0
         self.to_ask = len(plan.listing.images)
@@ -75,7 +74,7 @@ class Run:
     @contextmanager
     def open(self) -> Iterator["Run"]:
         """Start the engine; whatever happens, keep what was received and write down what was paid."""
-        with self.engine, self.preparers, self._interruptible():
+        with self.engine, self.preparers:
             try:
                 yield self
             finally:
@@ -162,26 +161,6 @@ class Run:
 
     def _writer(self, table: str, **options: Any) -> TableWriter:
         return TableWriter(self.plan.output, table, self.plan.name, self.plan.run_id, **options)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """On Ctrl-C or SIGTERM finish the calls in flight; a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(number: int, _: FrameType | None) -> None:
-            name = signal.Signals(number).name
-            for each, handler in before.items():
-                signal.signal(each, handler)
-            self.stop(Halt("interrupted", f"Interrupted ({name}). The same command goes on where this run stopped."))
-
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def engine_settings(plan: Plan) -> EngineSettings:

@@ -93,7 +93,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
     cache_result_in_memory=False,
     retries=RETRIES,
-    retry_delay_seconds=[2, 10],
+    retry_delay_seconds=[2, 6],  # a run that is told to end waits them out
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_help,
 )
@@ -126,6 +126,7 @@ def report(run: Run) -> dict[str, Any]:
     """Write the bill, the report for people and the artifacts of Prefect's UI; the run's summary."""
     summary = run.finish()
     write_report(run.plan.output, run.plan.name, run.plan.run_id)
+    run.written.set()
     summary_artifacts(run, summary)
     return summary
 

@@ -1,0 +1,189 @@
+"""Runs that are told to end from outside: they finish and keep what is in flight, and leave every table."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.flow_runs import resume_flow_run
+from prefect.states import Cancelling, Suspended
+
+from flows import analyze_images
+from tasks.asking.halting import Halt
+from tasks.simulator import Simulator
+from tests.asking import asking, pages
+from tests.runs import ROOT, draw, run_table
+
+IMAGES, IN_FLIGHT = 30, 5
+TABLES = {"results", "calls", "costs", "runs", "reports"}
+
+
+@pytest.fixture
+def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@contextmanager
+def serving(client: SyncPrefectClient, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`visionflow serve` in a terminal of its own: Ctrl-C there reaches its process group."""
+    log = (tmp_path / "screen").open("w+")
+    command = [sys.executable, "-m", "flows", "serve"]
+    environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        while "Ctrl-C ends it" not in (tmp_path / "screen").read_text():
+            assert process.poll() is None, (tmp_path / "screen").read_text()
+            time.sleep(0.2)
+        while True:
+            try:
+                client.read_deployment_by_name("analyze-images/ad-hoc")
+                break
+            except ObjectNotFound:
+                time.sleep(0.2)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def start_run(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> FlowRun:
+    """A run from the form, with so many calls in flight after the first answers."""
+    simulator.change(latency=2)
+    job = {"name": "job", "preset": "classification", "labels": ["a", "b"], "concurrency": IN_FLIGHT, "timeout": 60}
+    parameters: dict[str, Any] = {
+        "source": str(draw(tmp_path / "images", IMAGES)),
+        "output": str(tmp_path / "out"),
+        "job": job,
+    }
+    deployment = client.read_deployment_by_name("analyze-images/ad-hoc")
+    flow_run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    until(lambda: (ledger := simulator.ledger(entries=False)).billed >= IN_FLIGHT and ledger.in_flight == IN_FLIGHT)
+    return flow_run
+
+
+def until(condition: Any, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def check_tables(simulator: Simulator, output: Path, why: str) -> None:
+    """Every table is there, and every call that was made was answered, kept and paid."""
+    assert {path.name for path in output.iterdir()} >= TABLES
+    ledger, calls, run = simulator.ledger(), pd.read_parquet(output / "calls"), run_table(output).iloc[-1]
+    assert ledger.requests == ledger.billed == len(calls) < IMAGES
+    assert set(calls["paid"]) == {"yes"}
+    assert calls["cost_usd"].sum() == pd.read_parquet(output / "costs")["cost_usd"].sum() == ledger.cost_usd
+    assert (run["status"], run["rows"], run["ok"]) == ("interrupted", IMAGES, ledger.billed)
+    assert why in run["message"]
+
+
+def test_suspended_and_resumed(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> None:
+    with serving(client, tmp_path):
+        flow_run = start_run(client, simulator, tmp_path)
+        client.set_flow_run_state(flow_run.id, Suspended())
+        until(lambda: (tmp_path / "out" / "reports").exists())
+        check_tables(simulator, tmp_path / "out", "Suspended in Prefect. Resume goes on")
+        state = client.read_flow_run(flow_run.id).state
+        assert state is not None and state.name == "Suspended"
+        assert "CancelledError" not in (tmp_path / "screen").read_text()
+
+        simulator.change(latency=0)
+        resume_flow_run(flow_run.id)
+        until(lambda: client.read_flow_run(flow_run.id).state_name == "Completed")
+    assert run_table(tmp_path / "out")["ok"].tolist()[-1] == IMAGES
+    counts = Counter(entry.image for entry in simulator.ledger().entries if entry.billed)
+    assert len(counts) == IMAGES
+    assert max(counts.values()) == 1, "nothing is paid twice"
+
+
+def test_ctrl_c_where_deployments_are_served(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> None:
+    with serving(client, tmp_path) as process:
+        flow_run = start_run(client, simulator, tmp_path)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the run gets it too
+        process.wait(70)
+        screen = (tmp_path / "screen").read_text()
+    assert process.returncode == 0
+    assert "Ending    One run finishes its calls in flight and writes its tables. Ctrl-C again ends at once." in screen
+    assert f"Finishing {IN_FLIGHT} calls in flight of run " in screen
+    assert "Traceback" not in screen
+    check_tables(simulator, tmp_path / "out", "Interrupted (SIG")
+    state = client.read_flow_run(flow_run.id).state
+    assert state is not None and state.type == "CANCELLED"
+
+
+def test_a_second_ctrl_c_where_deployments_are_served(
+    client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    with serving(client, tmp_path) as process:
+        flow_run = start_run(client, simulator, tmp_path)
+        simulator.change(latency=100)
+        until(lambda: simulator.ledger(entries=False).requests >= 3 * IN_FLIGHT)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(2)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(40)
+    assert process.returncode == 130
+    state = client.read_flow_run(flow_run.id).state
+    assert state is not None and state.type in ("CRASHED", "CANCELLED"), "never Running for ever"
+
+
+def test_cancelled_from_the_ui(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> None:
+    with serving(client, tmp_path):
+        flow_run = start_run(client, simulator, tmp_path)
+        client.set_flow_run_state(flow_run.id, Cancelling())
+        until(lambda: client.read_flow_run(flow_run.id).state.type == "CANCELLED")  # type: ignore[union-attr]
+    check_tables(simulator, tmp_path / "out", "Interrupted (SIGTERM)")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_an_awaited_run_that_is_cancelled(simulator: Simulator, tmp_path: Path) -> None:
+    """As a notebook's interrupt does, or a time limit of an async program: the run ends in good order first."""
+    simulator.change(latency=1)
+    images = draw(tmp_path / "images", IMAGES)
+
+    async def cell() -> None:
+        run = analyze_images(str(images), str(tmp_path / "out"), job={"name": "job", "concurrency": IN_FLIGHT})
+        task = asyncio.ensure_future(run)  # type: ignore[arg-type]
+        while simulator.ledger(entries=False).billed < IN_FLIGHT:
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cell())
+    check_tables(simulator, tmp_path / "out", "Interrupted where it was awaited.")
+
+
+def test_calls_in_flight_are_cut_off_when_their_time_is_over(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(latency=60)
+    with asking(simulator.url, tmp_path, concurrency=3, timeout=90.0) as asked:
+        outcomes: list[Any] = []
+        thread = threading.Thread(target=lambda: outcomes.extend(asked.engine.ask(pages(6), attempts=5)))
+        thread.start()
+        until(lambda: simulator.ledger(entries=False).in_flight == 3)
+        began = time.monotonic()
+        asked.engine.stop(Halt("interrupted", "Interrupted (SIGTERM).", patience=1.0))
+        thread.join(20)
+        assert 1.0 <= time.monotonic() - began < 15
+        assert [outcome.status for outcome in outcomes] == ["unasked"] * 6
+        assert [(call["paid"], call["error_type"]) for call in asked.calls] == [("maybe", "cut_off")] * 3
