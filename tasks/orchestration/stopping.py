@@ -41,10 +41,12 @@ class Stop:
     def __init__(self) -> None:
         self.run: Run | None = None
         self._asked: Halt | None = None
+        self._context = copy_context()
 
     def of(self, run: "Run") -> None:
         """The run that is under way from now on."""
         self.run = run
+        self._context = copy_context()  # the flow's, for its log: whoever asks may be elsewhere
         if self._asked is not None:
             run.stop(self._asked)
 
@@ -65,8 +67,7 @@ class Stop:
 
     def _say(self, run: "Run") -> None:
         """What a person waits for. Not said in a signal's handler, which may not print."""
-        said = copy_context()
-        threading.Thread(target=said.run, args=(_say_what_is_finished, run), daemon=True).start()
+        threading.Thread(target=self._context.run, args=(_say_what_is_finished, run), daemon=True).start()
 
 
 @contextmanager
