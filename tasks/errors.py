@@ -5,6 +5,7 @@ VisionflowError
 ├── StopRun           nothing more can be asked: exit status 1; answers received so far are kept
 │   ├── SourceError   the images cannot be listed
 │   ├── OutputError   the results cannot be written
+│   │   └── DamagedTable  a table's file cannot be read any more
 │   ├── BusyError     another run of the same job is at work in the same output
 │   ├── SchemaError   the answers' schema cannot be used
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
@@ -34,6 +35,10 @@ class SourceError(StopRun):
 
 class OutputError(StopRun):
     """The output cannot be written."""
+
+
+class DamagedTable(OutputError):
+    """A Parquet file whose bytes are not what was written."""
 
 
 class BusyError(StopRun):

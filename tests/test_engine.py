@@ -213,7 +213,7 @@ def test_ten_first_answers_that_fail_alike_stop_the_run(
     assert isinstance(asked.halt.error, SchemaError)
     found = statuses(outcomes)
     assert found["unasked"] == 40 - found[status]
-    assert 10 <= found[status] <= 12 or status == "rejected", "being refused is free: nobody waits for the last doubt"
+    assert 10 <= found[status] <= 16 or status == "rejected", "being refused is free: nobody waits for the last doubt"
 
 
 def test_stopping_lets_calls_in_flight_finish_and_keeps_them(tmp_path: Path) -> None:

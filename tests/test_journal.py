@@ -1,5 +1,6 @@
 """The write-ahead journal: what a run that died had paid for, and what it had sent, is found by the next one."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,21 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from tasks.asking.journal import Journal, journal_folder, leftovers
+from tasks.asking.journal import Journal, journal_folder
+from tasks.asking.leftovers import leftovers
 from tasks.billing.pricing import NANO_USD
 from tasks.errors import OutputError
 from tasks.recording.recovery import recover
 from tasks.recording.writer import TableFile, run_folder, write_table_file
 from tasks.simulator import Simulator
 from tasks.storage.output import Output, open_output
-from tests.asking import asking, pages
+from tests.asking import JsonStore, asking, pages
 
 STARTED = "2026-11-23T12:00:00+00:00"
 
 ASKS_UNTIL_KILLED = """
 import sys
 from pathlib import Path
-from tests.asking import asking, pages
+from tests.asking import JsonStore, asking, pages
 with asking(sys.argv[1], Path(sys.argv[2]), run_id="killed", concurrency=4) as asked:
     asked.engine.ask(pages(1000), attempts=3)
 """
@@ -59,6 +61,12 @@ def kill_a_run(simulator: Simulator, tmp_path: Path, *, after: int) -> None:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> JsonStore:
+    """Where the runs of `asking` keep their answers."""
+    return JsonStore(tmp_path / "kept")
+
+
+@pytest.fixture
 def journal(output: Output) -> Iterator[Journal]:
     """The journal of the run that finds what is left."""
     finding = Journal(output.uri, "job", "finding")
@@ -67,12 +75,12 @@ def journal(output: Output) -> Iterator[Journal]:
 
 
 def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
-    tmp_path: Path, output: Output, journal: Journal
+    tmp_path: Path, output: Output, journal: Journal, store: JsonStore
 ) -> None:
     with Simulator(latency=0.03) as simulator:
         kill_a_run(simulator, tmp_path, after=25)
         before = simulator.ledger()
-        maybe = recover(output, "job", journal)
+        maybe = recover(output, "job", journal, store)
         assert 1 <= len(maybe) <= 4, "the calls in flight"
         assert all(call["paid"] == "maybe" and call["started_at"].tzinfo for call in maybe)
         recorded = output.read_table(run_folder("calls", "job", "killed")).to_pylist()
@@ -88,30 +96,32 @@ def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
         assert {outcome.status for outcome in outcomes} == {"ok"}
         asked_twice = {call["sent_sha256"] for call in resumed.calls} & {call["sent_sha256"] for call in recorded}
         assert asked_twice <= in_flight, "received answers are used, only calls in flight are repeated"
-    assert recover(output, "job", journal) == [], "the journals of dead runs are taken in once"
+    assert recover(output, "job", journal, store) == [], "the journals of dead runs are taken in once"
 
 
-def test_a_live_runs_journal_is_left_alone(output: Output, journal: Journal) -> None:
+def test_a_live_runs_journal_is_left_alone(output: Output, journal: Journal, store: JsonStore) -> None:
     alive = Journal(output.uri, "job", "alive")
     alive.sent({"call": 1, "started_at": "2026-11-23T12:00:00+00:00"})
-    assert recover(output, "job", journal) == [] and alive.path.exists()
+    assert recover(output, "job", journal, store) == [] and alive.path.exists()
     alive.close()
-    (call,) = recover(output, "job", journal)
+    (call,) = recover(output, "job", journal, store)
     assert call["outcome"] == "unknown" and not alive.path.exists()
 
 
-def test_a_run_that_finds_calls_and_dies_too_hands_them_on(output: Output, journal: Journal) -> None:
+def test_a_run_that_finds_calls_and_dies_too_hands_them_on(output: Output, journal: Journal, store: JsonStore) -> None:
     first, second = Journal(output.uri, "job", "first"), Journal(output.uri, "job", "second")
     first.sent({"call": 7, "started_at": "2026-11-23T12:00:00+00:00", "image": "a.png"})
     first.close()
-    assert len(recover(output, "job", second)) == 1
+    assert len(recover(output, "job", second, store)) == 1
     second.close()
-    assert recover(output, "job", journal) == [], "it is no call of the second run's own"
+    assert recover(output, "job", journal, store) == [], "it is no call of the second run's own"
     (row,) = output.read_table(run_folder("calls", "job", "second")).to_pylist()
     assert (row["image"], row["paid"], row["call"]) == ("a.png", "maybe", None)
 
 
-def test_calls_that_reached_the_table_are_not_recorded_again(output: Output, journal: Journal) -> None:
+def test_calls_that_reached_the_table_are_not_recorded_again(
+    output: Output, journal: Journal, store: JsonStore
+) -> None:
     dead = Journal(output.uri, "job", "dead")
     for number in (1, 2, 3):
         row = {"call": number, "started_at": "2026-11-23T12:00:00+00:00", "model": "m"}
@@ -120,14 +130,14 @@ def test_calls_that_reached_the_table_are_not_recorded_again(output: Output, jou
     dead.close()
     written = [{"call": 1, "cost_usd": Decimal("0.000000123"), "paid": "yes"}]
     write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written)
-    assert recover(output, "job", journal) == []
+    assert recover(output, "job", journal, store) == []
     rows = output.read_table(run_folder("calls", "job", "dead")).to_pylist()
     assert sorted(row["call"] for row in rows) == [1, 2, 3]
     assert sum(row["cost_usd"] for row in rows) == Decimal("0.000000369")
 
 
-def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twice(
-    output: Output, journal: Journal
+def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
+    output: Output, journal: Journal, store: JsonStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead = Journal(output.uri, "job", "dead")
     dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
@@ -135,24 +145,47 @@ def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twic
     folder = run_folder("calls", "job", "dead")
     written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
     part = Path(write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written))
-    whole = part.read_bytes()
-    part.write_bytes(whole[:100])
-    with pytest.raises(OutputError, match=f"Cannot read {output.uri}/{folder}"):
-        recover(output, "job", journal)
+    part.write_bytes(part.read_bytes()[:100])
+    assert recover(output, "job", journal, store) == []
+    assert [row["call"] for row in output.read_table(folder).to_pylist()] == [1]
+    (warning,) = caplog.messages
+    aside = f"{output.uri}/.visionflow/damaged/{folder}/part-00000.parquet"
+    assert f"{part} is damaged" in warning and f"It was moved to {aside}." in warning and Path(aside).exists()
+
+
+def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twice(
+    output: Output, journal: Journal, store: JsonStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails, unlike a file that is damaged, may give out what it holds later."""
+    dead = Journal(output.uri, "job", "dead")
+    dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
+    dead.close()
+    folder = run_folder("calls", "job", "dead")
+    written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
+    write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written)
+
+    def fails(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(output, "_open", fails)
+        with pytest.raises(OutputError, match=f"Cannot read {output.uri}/{folder}"):
+            recover(output, "job", journal, store)
     assert dead.path.exists() and output.list(folder) == [f"{folder}/part-00000.parquet"]
-    part.write_bytes(whole)
-    assert recover(output, "job", journal) == []
+    assert recover(output, "job", journal, store) == []
     assert [row["call"] for row in output.read_table(folder).to_pylist()] == [1]
 
 
-def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(output: Output, journal: Journal) -> None:
+def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(
+    output: Output, journal: Journal, store: JsonStore
+) -> None:
     dead = Journal(output.uri, "job", "dead")
     for call in ({"call": 1, "cost_usd": Decimal(1), "error": "half a pair: \ud83d"}, {"call": 2}):
         dead.sent({**call, "started_at": STARTED, "image": "/in/caf\udce9.jpg"})
         if "cost_usd" in call:
             dead.ended({**call, "started_at": STARTED, "image": "/in/caf\udce9.jpg"})
     dead.close()
-    assert len(recover(output, "job", journal)) == 1
+    assert len(recover(output, "job", journal, store)) == 1
     (row,) = output.read_table(run_folder("calls", "job", "dead")).to_pylist()
     assert (row["image"], row["error"]) == (r"/in/caf\udce9.jpg", r"half a pair: \ud83d")
 
@@ -169,8 +202,9 @@ def test_a_journal_that_another_run_takes_in_meanwhile_is_passed_over(output: Ou
         in_flight(output, name).close()
     looking = leftovers(output.uri, "job")
     first = next(looking)
-    assert first.path.name == "a.jsonl"
-    first.path.with_name("b.jsonl").unlink()
+    (path,) = first.paths
+    assert path.name == "a.jsonl"
+    path.with_name("b.jsonl").unlink()
     assert list(looking) == []
 
 
@@ -197,7 +231,8 @@ def test_a_line_torn_by_the_kill_is_passed_over(output: Output) -> None:
     with journal.path.open("a") as file:
         file.write('{"ended": {"call": 1, "cost_u')
     (left,) = leftovers(output.uri, "job")
-    assert [call["call"] for call in left.in_flight] == [1] and left.ended == []
+    assert [list(entry) for entry in left.entries()] == [["run"], ["sent"]]
+    assert left.damaged == [], "that is how a kill ends it"
 
 
 def test_jobs_and_outputs_have_journals_of_their_own(output: Output) -> None:
@@ -214,19 +249,6 @@ def test_a_call_is_on_disk_before_it_leaves(tmp_path: Path) -> None:
         while not simulator.ledger(entries=False).requests:
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        (line,) = asked.journal.read_text().splitlines()
+        _, line = asked.journal.read_text().splitlines()
         asking_thread.join()
     assert json.loads(line)["sent"]["image"] == "images/00000.png"
-
-
-def test_a_call_that_cannot_be_written_down_is_not_made(tmp_path: Path, output: Output) -> None:
-    folder = journal_folder(output.uri, "job")
-    folder.mkdir(parents=True)
-    (folder / "full.jsonl").symlink_to("/dev/full")
-    with Simulator() as simulator:
-        with asking(simulator.url, tmp_path, run_id="full") as asked:
-            outcomes = asked.engine.ask(pages(3), attempts=3)
-        assert simulator.ledger().requests == 0
-    assert {outcome.status for outcome in outcomes} == {"unasked"} and asked.calls == []
-    assert isinstance(asked.halt.error, OutputError)
-    assert "No space left on device" in asked.halt.message and "VISIONFLOW_HOME" in asked.halt.message

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.asking.answer import Answer
-from tasks.asking.journal import leftovers
+from tasks.asking.leftovers import leftovers
 from tasks.asking.limits.budget import worst_case
 from tasks.asking.records import Outcome
 from tasks.recording.tables import CALLS
@@ -139,7 +139,8 @@ def test_an_exception_between_sent_and_answered_closes_the_call(
     assert outcome.status == "unavailable" and "OverflowError in" in str(outcome.error)
     assert [(call["paid"], call["error_type"]) for call in asked.calls] == [("maybe", "client")] * 2
     (left,) = leftovers(str(tmp_path / "output"), "job")
-    assert len(left.ended) == 2 and left.in_flight == []
+    entries = list(left.entries())
+    assert [name for entry in entries for name in entry] == ["run", "sent", "ended", "sent", "ended"]
 
 
 @pytest.mark.parametrize(

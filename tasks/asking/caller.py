@@ -54,9 +54,16 @@ class Answered:
     call: OpenCall
     error: str | None
 
-    def kept(self) -> None:
-        """The answer is safe, so its call can be closed: a run killed before that lists it as perhaps paid."""
-        self.call.answered(self.answer, error=self.error)
+    async def kept(self, key: str | None = None) -> None:
+        """Close the call: killed before that, the run lists it as perhaps paid.
+
+        With a key the answer itself is written down too, and survives a power loss when this returns. Raises
+        OutputError if it does not.
+        """
+        record = None if key is None else (key, self.answer.to_record())
+        line = self.call.answered(self.answer, error=self.error, record=record)
+        if record is not None:
+            await self.call.durable(line)
 
 
 class Caller:

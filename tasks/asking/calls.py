@@ -45,14 +45,13 @@ class CallLedger:
         self.journal.sent(row)
         return OpenCall(self, row)
 
-    def end(self, row: dict[str, Any]) -> None:
-        """Note how a call ended."""
+    def end(self, row: dict[str, Any], record: tuple[str, dict[str, Any]] | None = None) -> bytes:
+        """Note how a call ended, with its answer where that is to be kept so; OutputError if it cannot be noted."""
         with self._lock:
             self._rows.append(row)
             self.count += 1
             self.total_usd += row["cost_usd"]
-        with suppress(OutputError):  # the row is in the table all the same, and the next call stops the run
-            self.journal.ended(row)
+        return self.journal.ended(row, record)
 
     def drain(self) -> list[dict[str, Any]]:
         """Rows since the last drain."""
@@ -74,11 +73,22 @@ class OpenCall:
         """Milliseconds since the call left."""
         return round((monotonic() - self._started) * 1000)
 
-    def answered(self, answer: Answer, *, error: str | None = None) -> None:
-        """The endpoint answered; `error` says what of it was wrong."""
+    async def durable(self, line: bytes) -> None:
+        """Wait until the call's end survives a power loss. Raises OutputError."""
+        await self._ledger.journal.durable(line)
+
+    def only_in_journal(self) -> None:
+        """The answer could be kept nowhere else: a later run takes it from there."""
+        self._ledger.journal.needed = True
+
+    def answered(
+        self, answer: Answer, *, error: str | None = None, record: tuple[str, dict[str, Any]] | None = None
+    ) -> bytes:
+        """The endpoint answered; `error` says what of it was wrong. OutputError if it cannot be noted."""
         usage, unknown = answer.usage, answer.unknown_usage
         refused = answer.stop_reason == "refusal"
-        self._end(
+        return self._end(
+            record,
             outcome="refused" if refused else "truncated" if answer.truncated else "answered",
             paid=answer.paid,
             error=error,
@@ -97,17 +107,19 @@ class OpenCall:
 
     def failed(self, failure: Failure) -> None:
         """No answer, or none that could be read."""
-        self._end(
-            outcome=failure.outcome,
-            paid=failure.paid,
-            http_status=failure.status,
-            error_type=failure.error_type,
-            error=failure.message,
-            retry_after_s=failure.retry_after,
-            cost_usd=Decimal(0),
-            latency_ms=self.elapsed_ms,
-            request_id=failure.request_id,
-        )
+        with suppress(OutputError):  # the row is in the table all the same, and the next call stops the run
+            self._end(
+                None,
+                outcome=failure.outcome,
+                paid=failure.paid,
+                http_status=failure.status,
+                error_type=failure.error_type,
+                error=failure.message,
+                retry_after_s=failure.retry_after,
+                cost_usd=Decimal(0),
+                latency_ms=self.elapsed_ms,
+                request_id=failure.request_id,
+            )
 
-    def _end(self, **columns: Any) -> None:
-        self._ledger.end({**self._row, **columns})
+    def _end(self, record: tuple[str, dict[str, Any]] | None, **columns: Any) -> bytes:
+        return self._ledger.end({**self._row, **columns}, record)

@@ -5,13 +5,14 @@ images may stand first in a folder: then the same question is asked about a soun
 free. Where that has nothing against it, a call decides: free where it is refused, else a row of `calls` like any other.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tasks.asking.caller import Caller, CallFailed
 from tasks.asking.counting import one_patch, refuses
 from tasks.asking.records import EngineSettings, Outcome, Page, Progress
 from tasks.asking.streaks import ALIKE_FAILURES
-from tasks.errors import SchemaError
+from tasks.errors import OutputError, SchemaError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -47,5 +48,6 @@ class Doubts:
             tried = await self._caller.answer(Page(SOUND, one_patch()), outcome.step)
         except CallFailed as failed:
             return failed.status == "rejected"
-        tried.kept()  # nowhere: nobody wants to know, but it was paid
+        with suppress(OutputError):  # then the next call stops the run
+            await tried.kept()  # nowhere: nobody wants to know, but it was paid
         return False

@@ -138,8 +138,12 @@ class Engine:
         return too_late
 
     def recorded(self) -> None:
-        """Every call is in the `calls` table: what was written down for a later run has served."""
-        self.ledger.journal.forget()
+        """All is in the tables: what was written down for a later run has served, unless only it has an answer."""
+        journal = self.ledger.journal
+        if journal.needed or journal.trouble:
+            journal.close()
+        else:
+            journal.forget()
 
     def stop(self, halt: Halt) -> None:
         """Make no more calls; those in flight finish and are kept. The first reason given stands."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TypeVar
 
 from tasks.asking.answer import Answer, judge
-from tasks.asking.caller import Caller, CallFailed
+from tasks.asking.caller import Answered, Caller, CallFailed
 from tasks.asking.claims import LOOK_S3_S, Claimed, Claims
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
@@ -115,13 +115,35 @@ class FallbackChain:
 
     async def _asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         answered = await self._caller.answer(page, step)
-        answer = answered.answer
         try:
-            await _patiently(lambda: self._store.put(key, answer.to_record()))
-        except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
-            self._stop(f"An answer could not be kept ({_reason(error)}). Make room or give access")
-        answered.kept()
-        return answer, False
+            await self._keep(key, answered)
+        except OutputError as error:  # of the journal: the first write that fails stops the run
+            self._halting.halt(Halt("stopped", str(error), error))
+        return answered.answer, False
+
+    async def _keep(self, key: str, answered: Answered) -> None:
+        """Keep the answer in the store, and in the journal wherever the store alone could lose it.
+
+        An answer is with the journal before the store says that it failed for good: a later run takes it from there.
+        Raises OutputError if the journal cannot be written.
+        """
+        store, record = self._store, answered.answer.to_record()
+        if store.durable:  # on S3 a PUT that was acknowledged is
+            try:
+                await store.put(key, record)
+            except Exception:  # noqa: BLE001, S110  # each storage has errors of its own; it is tried again below
+                pass
+            else:
+                await answered.kept()
+                return
+        try:
+            await answered.kept(key)
+        finally:
+            try:
+                await (_patiently(lambda: store.put(key, record)) if store.durable else store.put(key, record))
+            except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
+                answered.call.only_in_journal()
+                self._stop(f"An answer could not be kept ({_reason(error)}). Make room or give access")
 
     async def _kept(self, question: Question, key: str) -> Answer | None:
         try:

@@ -1,129 +1,197 @@
-"""The write-ahead journal: every call is noted before it leaves and again when it has ended.
+"""The write-ahead journal: every call is noted before it leaves, and with its answer before that counts as kept.
 
-A run that dies leaves its journal behind. The next run of the job finds it, completes the dead run's `calls` with the
-calls that had ended, and lists those that had not as `maybe` paid. A journal lives on the disk of the machine that
-made the calls, whatever the output is; it holds no key and no image.
+A run that dies leaves its journal behind. A later run, or `visionflow check`, finds it (`leftovers`), completes the
+dead run's `calls`, keeps the answers that only the journal has, and lists calls that had not ended as `maybe` paid. A
+journal lives on the disk of the machine that made the calls, whatever the output is; it holds no key and no image.
+
+**Durable before acknowledged.** An answer is received once; so its line is on the disk (fsync) before anybody is told
+that it is kept. One thread makes all lines durable that were written since it did so last, so that calls that end
+together share an fsync (group commit). The answer's own record is then written without waiting for the disk, made
+durable a thousand at a time (tasks/storage/checkpoint.py), and at the latest before the journal is let go of: after a
+power loss the journal has whatever records are missing. An fsync of each record as well would be two for one answer,
+and one of its folder.
+
+A call's first line reaches the operating system before the call leaves, so a kill loses none; it is made durable at
+once, but the call does not wait for that. What a power loss can leave unlisted are calls that had left within the last
+fsync, some milliseconds, and no answer. Waiting would add those milliseconds to each call.
+
+**A full or failing disk.** The first write that fails lets no further call leave. The calls in flight still come back,
+and each was paid for: a reserve of the disk (`RESERVE_BYTES`) is given up for their lines, and where that does not help
+they go into the output, in a journal of the same name. A failed fsync is never tried again on the same file: the
+system may have dropped what it could not write.
 """
 
+import asyncio
 import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 from config.settings import home
+from tasks.asking.commits import Commits
 from tasks.errors import OutputError
-from tasks.storage.files import close_to_others, open_private
+from tasks.storage import files
+from tasks.storage.checksums import sealed
 from tasks.storage.output import explained
+from tasks.storage.s3 import is_s3
+
+RESERVE_BYTES = 4 * 2**20  # the answers of some hundred calls in flight
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
-    """Appends one line a call; each line reaches the operating system before the method returns, or OutputError."""
+    """One run's journal. Lines are added on one thread at a time."""
 
-    def __init__(self, output: str, job: str, run_id: str) -> None:
-        """Raises OutputError."""
+    def __init__(self, output: str, job: str, run_id: str, about: Mapping[str, Any] | None = None) -> None:
+        """`about` is what a later run must know to complete this one's tables. Raises OutputError."""
         self.path = journal_path(output, job, run_id)
+        self.trouble: OutputError | None = None  # why no further call may leave
+        self.needed = False  # by a later run, although every call is in the tables
+        self._refuge: Path | None = None if is_s3(output) else refuge_folder(output, job) / self.path.name
+        self._reserve = self.path.with_suffix(".reserve")
+        self._rescued: int | None = None  # the handle of the file in the output, once there is one
         with explained(str(self.path)):
-            self._file = self._open()
-
-    def _open(self) -> BinaryIO:
-        close_to_others(self.path.parent.parent)
-        while True:
-            file = os.fdopen(open_private(self.path), "ab", buffering=0)
-            fcntl.flock(file, fcntl.LOCK_EX)  # held while the run lives: an unlocked journal is a dead run's
-            if _is_there(file, self.path):
-                return file
-            file.close()  # another run took it, not locked yet, for a dead run's, and removed it
+            self._handle = _open_locked(self.path)
+            self._size = os.fstat(self._handle).st_size
+            self._commits = Commits(lambda: files.disk.sync(self._handle))
+            try:
+                self._set_up({"output": output, "job": job, "run_id": run_id, **(about or {})})
+            except BaseException:
+                self.forget()
+                raise
 
     def sent(self, call: dict[str, Any]) -> None:
-        """A call is about to leave."""
-        self._write({"sent": call})
+        """A call is about to leave; OutputError if that cannot be written down, or an earlier line could not be."""
+        if self.trouble is not None:
+            raise self.trouble
+        try:
+            self._append(_line({"sent": call}))
+        except OSError as error:
+            raise self._failed(error) from None
+        self._commits.soon()
 
-    def ended(self, call: dict[str, Any]) -> None:
-        """The call ended, well or badly, and this is its row."""
-        self._write({"ended": call})
+    def ended(self, call: dict[str, Any], answer: tuple[str, dict[str, Any]] | None = None) -> bytes:
+        """The call ended, well or badly: its row, and the answer with its key where it has to be kept here.
+
+        The line, for `durable`. Raises OutputError if it can be written nowhere.
+        """
+        line = _line({"ended": call} if answer is None else {"ended": call, "key": answer[0], "answer": answer[1]})
+        try:
+            if self._rescued is not None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._append(line)
+        except OSError as error:
+            self._failed(error)
+            self._rescue(line, full=error.errno in FULL)
+        return line
+
+    async def durable(self, line: bytes) -> None:
+        """Wait until a line survives a power loss. Raises OutputError if it does so nowhere."""
+        if self._rescued is not None:  # written so
+            return
+        try:
+            await asyncio.wrap_future(self._commits.done())
+        except OSError as error:
+            self._failed(error)
+            self._rescue(line, full=False)
 
     def forget(self) -> None:
-        """Every call is in the `calls` table: the journal has served."""
+        """Every call is in the tables and every answer is kept: the journal has served."""
         self.path.unlink(missing_ok=True)
-        self._file.close()
+        if self._rescued is not None and self._refuge is not None:
+            self._refuge.unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
-        """Keep the journal for the next run, since not every call was recorded."""
-        self._file.close()
+        """Keep the journal for the next run, since not everything was recorded."""
+        self._commits.end()
+        self._reserve.unlink(missing_ok=True)
+        for handle in {self._handle, self._rescued} - {None, -1}:
+            os.close(handle)  # type: ignore[arg-type]
+        self._handle, self._rescued = -1, None
 
-    def _write(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, default=str).encode() + b"\n"
+    def _set_up(self, about: dict[str, Any]) -> None:
+        self._append(_line({"run": about}))
+        _set_aside_room(self._reserve)
+        files.sync_files([self.path])
+
+    def _append(self, line: bytes) -> None:
         try:
-            written = self._file.write(data)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise OutputError(
-                f"Calls cannot be written down in {self.path.parent} ({error.strerror}), so none is made. "
-                "Make room there or set VISIONFLOW_HOME to another folder, then run the same command again."
-            ) from None
+            files.write_all(self._handle, line)
+        except OSError:
+            with suppress(OSError):  # no half of a line before the next one
+                os.ftruncate(self._handle, self._size)
+            raise
+        self._size += len(line)
+
+    def _failed(self, error: OSError) -> OutputError:
+        if self.trouble is None:
+            self.trouble = OutputError(
+                f"Calls cannot be written down in {self.path.parent} ({error.strerror}), so no more are made. "
+                "Make room or mend the disk (VISIONFLOW_HOME is there), then run the same command again."
+            )
+        return self.trouble
+
+    def _rescue(self, line: bytes, *, full: bool) -> None:
+        """Put a line on the disk with the room that was kept for that, else into the output. Raises OutputError."""
+        if full and self._reserve.exists():
+            with suppress(OSError):
+                self._reserve.unlink()
+        if full:
+            with suppress(OSError):
+                self._append(line)
+                files.disk.sync(self._handle)
+                return
+        try:
+            if self._refuge is None:
+                raise OSError(errno.EIO, "and the output is not on this machine")
+            if self._rescued is None:
+                self._rescued = _open_locked(self._refuge)
+            files.write_all(self._rescued, line)
+            files.disk.sync(self._rescued)
+        except OSError:
+            assert self.trouble is not None
+            raise self.trouble from None
 
 
-@dataclass
-class Leftover:
-    """What a dead run's journal says: calls that ended, and calls that were in flight when it died."""
-
-    run_id: str
-    path: Path
-    ended: list[dict[str, Any]] = field(default_factory=list)
-    in_flight: list[dict[str, Any]] = field(default_factory=list)
+def _line(entry: dict[str, Any]) -> bytes:
+    return sealed(json.dumps(entry, default=str).encode()) + b"\n"
 
 
-def leftovers(output: str, job: str) -> Iterator[Leftover]:
-    """Journals of dead runs of this job and output; those whose run is alive are left alone.
+def _open_locked(path: Path) -> int:
+    """A handle with the lock that is held while the run lives: an unlocked journal is a dead run's."""
+    files.close_to_others(path.parent.parent)
+    while True:
+        handle = files.open_private(path)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if is_there(handle, path):
+            return handle
+        os.close(handle)  # another run took it, not locked yet, for a dead run's, and removed it
 
-    Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
-    """
-    folder = journal_folder(output, job)
-    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        with suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as file:
-            if _locked(file) and _is_there(file, path):
-                yield _read(path, file)
+
+def _set_aside_room(path: Path) -> None:
+    """Blocks of the disk that can be given back when it is full. Raises OSError if it is so now."""
+    handle = files.open_private(path)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, RESERVE_BYTES)
+        else:  # macOS
+            files.write_all(handle, bytes(RESERVE_BYTES))
+    finally:
+        os.close(handle)
 
 
-def _is_there(file: IO[Any], path: Path) -> bool:
+def is_there(handle: int, path: Path) -> bool:
     """Whether the file still is what lies at the path: its last owner may have removed it before we had the lock."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _locked(file: IO[str]) -> bool:
-    """Whether we could take the lock, which whoever writes the journal holds."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _read(path: Path, lines: IO[str]) -> Leftover:
-    left = Leftover(path.name.partition(".")[0], path)
-    in_flight: dict[int, dict[str, Any]] = {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:  # the last line of a run killed while it wrote
-            continue
-        if "sent" in entry:
-            in_flight[entry["sent"]["call"]] = entry["sent"]
-        elif "ended" in entry:
-            in_flight.pop(entry["ended"]["call"], None)
-            left.ended.append(entry["ended"])
-    left.in_flight = list(in_flight.values())
-    return left
 
 
 def journal_path(output: str, job: str, run_id: str) -> Path:
@@ -133,5 +201,14 @@ def journal_path(output: str, job: str, run_id: str) -> Path:
 
 def journal_folder(output: str, job: str) -> Path:
     """Where the journals of one job with one output lie on this machine."""
+    return home() / "journal" / _folder_name(output, job)
+
+
+def refuge_folder(output: str, job: str) -> Path:
+    """Where they go on in a local output when VISIONFLOW_HOME takes no more."""
+    return Path(output) / ".visionflow" / "journal" / _folder_name(output, job)
+
+
+def _folder_name(output: str, job: str) -> str:
     where = output if "://" in output else os.path.abspath(output)
-    return home() / "journal" / f"{job}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
+    return f"{job}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"

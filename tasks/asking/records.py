@@ -16,6 +16,9 @@ from tasks.types import PreparedImage
 class AnswerStore(Protocol):
     """Where answers are kept."""
 
+    durable: bool
+    """Whether a record that was put survives a power loss at once."""
+
     async def get(self, key: str) -> dict[str, Any] | None:
         """The record, or None."""
 
@@ -24,6 +27,9 @@ class AnswerStore(Protocol):
 
     async def set_aside(self, key: str, why: str) -> None:
         """Move a record that is no answer out of the way, and say so."""
+
+    def sync(self) -> None:
+        """Make every record that was put survive a power loss. Raises OSError."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from config.prices import prices_of
 from tasks.billing.pricing import uncached_cost
 from tasks.billing.usage import Usage
 from tasks.storage.output import Output
+from tasks.storage.parts import sound_parts
 
 Key = tuple[str, str, str, str]  # model, endpoint, preset, tier
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -109,10 +110,11 @@ class Bill:
 def spent_today(output: Output, job: str) -> Decimal:
     """US dollars in the `calls` of the runs of this job that began today (UTC), dead runs included."""
     today = f"run={datetime.now(UTC):%Y%m%d}"
-    parts = [name for name in output.list(f"calls/job={job}") if f"/{today}" in name]
     spent = Decimal(0)
-    for part in parts:
-        spent += sum(output.read_table(part, columns=["cost_usd"]).column("cost_usd").to_pylist(), Decimal(0))
+    for name in output.parts(f"calls/job={job}"):
+        if f"/{today}" in name:
+            for part in sound_parts(output, name, ["cost_usd"]):
+                spent += sum(part.column("cost_usd").to_pylist(), Decimal(0))
     return spent
 
 

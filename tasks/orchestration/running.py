@@ -1,5 +1,6 @@
 """A run under way: its engine, its tables, its counters. Knows nothing of Prefect."""
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.records import EngineSettings
 from tasks.billing.bill import Bill, spent_today
-from tasks.orchestration.summary import run_row, summary_of
+from tasks.orchestration.summary import about, run_row, summary_of
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
@@ -25,10 +26,13 @@ from tasks.recording.memory import give_back
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, Transform, typed, unavailable_row
 from tasks.recording.writer import TableFile, TableWriter, write_table_file
+from tasks.storage.output import explain_storage
 from tasks.storage.ranges import RangeLocks
 from tasks.storage.records import FOLDER
 from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
+
+log = logging.getLogger("visionflow")
 
 FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
 
@@ -56,10 +60,11 @@ class Run:
         schema = plan.schema
         self._results = self._writer("results", result_type=schema.arrow if schema else None)
         self._calls = self._writer("calls")
-        self.journal = Journal(plan.output.uri, plan.name, plan.run_id)
+        self.journal = Journal(plan.output.uri, plan.name, plan.run_id, about(plan, self.started_at))
         self.ledger = CallLedger(self.journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
-        self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
-        self.engine = Engine(engine_settings(plan), store, self.ledger, claims_of(plan))
+        with self._handing_on():
+            self._take_in_dead_runs()  # before the engine, whose cap for the day counts what they paid
+            self.engine = Engine(engine_settings(plan), store, self.ledger, claims_of(plan))
 
     @property
     def rules(self) -> ImageRules:
@@ -74,12 +79,13 @@ class Run:
     @contextmanager
     def open(self) -> Iterator["Run"]:
         """Start the engine; whatever happens, keep what was received and write down what was paid."""
-        with self.engine, self.preparers:
-            try:
-                yield self
-            finally:
-                self.finished.set()
-        self._close_tables()
+        with self._handing_on():
+            with self.engine, self.preparers:
+                try:
+                    yield self
+                finally:
+                    self.finished.set()
+            self._close_tables()
 
     def record(self, rows: list[Row]) -> None:
         """Write finished rows, and the calls made meanwhile, as soon as a part is full."""
@@ -124,12 +130,32 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Write the bill and the run's own row; the summary that `--json` prints."""
         plan = self.plan
-        costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
-        self._write("costs", "costs.parquet", costs)
-        row = run_row(self)
-        self._write("runs", "run.parquet", [row])
+        with self._handing_on():
+            costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
+            self._write("costs", "costs.parquet", costs)
+            row = run_row(self)
+            self._write("runs", "run.parquet", [row])
         self.summary = summary_of(plan.output, row, costs)
+        self._let_go()
         return self.summary
+
+    @contextmanager
+    def _handing_on(self) -> Iterator[None]:
+        """Whatever goes wrong, leave the journal to a later run, also of this process."""
+        try:
+            yield
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def _let_go(self) -> None:
+        """The journal has served once all that it vouches for is durable elsewhere; else a later run takes it in."""
+        try:
+            self.store.sync()
+        except OSError as error:
+            log.warning("%s A later run makes sure of it.", explain_storage(error, str(home()), "write"))
+            self.journal.needed = True
+        self.engine.recorded()
 
     def _result(self, row: Row) -> Any:
         """The typed answer, with boxes in pixels of the original image."""
@@ -145,7 +171,7 @@ class Run:
 
     def _take_in_dead_runs(self) -> None:
         """List the calls that were in flight when an earlier run died: they may have been paid."""
-        maybe = recover(self.plan.output, self.plan.name, self.journal)
+        maybe = recover(self.plan.output, self.plan.name, self.journal, self.store)
         self.bill.add_calls(maybe)
         self._calls.add(maybe)
 
@@ -153,7 +179,6 @@ class Run:
         self._record_calls()
         self._results.close()
         self._calls.close()
-        self.engine.recorded()
         give_back()  # what asking took, before the report is made
 
     def _write(self, table: str, name: str, rows: list[Row]) -> None:

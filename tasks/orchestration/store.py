@@ -8,7 +8,7 @@ output on S3 beside it, so that any worker can resume any run.
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +20,7 @@ from prefect.serializers import JSONSerializer
 
 from config.settings import home
 from tasks.recording.kept import are_rows
+from tasks.storage.checkpoint import Checkpoint
 from tasks.storage.checksums import Damaged, sealed, unsealed
 from tasks.storage.files import write_private
 from tasks.storage.output import explained
@@ -93,6 +94,7 @@ class PrefectStore:
         )
         self.records = records
         self.durable = not isinstance(records, LocalRecords)  # what was acknowledged survives a power loss
+        self._checkpoint = Checkpoint(records.sync)
         self.results = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = LocalRecords(home() / "unsaved")
         # Hardly ever: else no answer has to be looked for in two places.
@@ -130,12 +132,15 @@ class PrefectStore:
             with suppress(OSError):
                 write_private(self._unsaved.folder / key, sealed(json.dumps(record).encode(), key))
             raise
+        if not self.durable:
+            self._checkpoint.written(key)
         if self._any_unsaved:
             (self._unsaved.folder / key).unlink(missing_ok=True)
 
-    def sync(self, keys: Iterable[str]) -> None:
-        """Make records survive a power loss. Raises OSError."""
-        self.records.sync(keys)
+    def sync(self) -> None:
+        """Make every answer that was kept survive a power loss. Raises OSError."""
+        if not self.durable:
+            self._checkpoint.complete()
 
     def keep_finished(self, batch_key: str, rows: list[dict[str, Any]], *, whole: bool) -> None:
         """Keep the rows of a finished batch, or of those files of an unfinished one that are finished.

@@ -14,23 +14,35 @@ from tasks.storage.output import Output
 
 if TYPE_CHECKING:
     from tasks.orchestration.running import Run
+    from tasks.planning.plan import Plan
 
 PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
+
+
+def about(plan: "Plan", started_at: datetime) -> dict[str, Any]:
+    """What a run says of itself as it begins, for its row in `runs` if it cannot write that itself."""
+    return {
+        "source": plan.listing.source,
+        "settings": json.dumps(plan.job.model_dump(mode="json", by_alias=True), ensure_ascii=False),
+        "simulated": plan.simulated,
+        "started_at": started_at.isoformat(),
+        "versions": json.dumps(_versions()),
+        "prices": plan.endpoint.prices,
+        "cny_per_usd": str(plan.cny_per_usd),
+    }
 
 
 def run_row(run: "Run") -> dict[str, Any]:
     """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
     plan, bill, halt = run.plan, run.bill, run.engine.halt
-    settings = plan.job.model_dump(mode="json", by_alias=True)
+    described = about(plan, run.started_at)
     return {
         "run_id": plan.run_id,
         "job": plan.name,
         "status": run.status,
         "message": halt.message if halt and run.status == halt.kind else None,
-        "source": plan.listing.source,
+        **{name: described[name] for name in ("source", "settings", "simulated", "versions")},
         "output": plan.output.uri,
-        "settings": json.dumps(settings, ensure_ascii=False),
-        "simulated": plan.simulated,
         "started_at": run.started_at,
         "finished_at": datetime.now(UTC),
         "seconds": round(run.seconds, 3),
@@ -42,7 +54,6 @@ def run_row(run: "Run") -> dict[str, Any]:
         **{name: bill.total(name) for name in ("calls", *TOKENS)},
         "cost_usd": bill.cost_usd,
         "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),
-        "versions": json.dumps(_versions()),
     }
 
 

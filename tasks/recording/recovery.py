@@ -1,55 +1,158 @@
-"""Taking in the journals of dead runs, so that no paid call is missing from the ledger."""
+"""Taking in what dead runs left, so that no answer and no paid call is lost, and every run has its bill."""
 
+import asyncio
+from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from tasks.asking.journal import Journal, Leftover, leftovers
-from tasks.recording.writer import TableFile, run_folder, write_table_file
-from tasks.storage.output import Output
+import pyarrow as pa
+
+from tasks.asking.answer import Answer
+from tasks.asking.journal import Journal
+from tasks.asking.leftovers import Leftover, leftovers
+from tasks.asking.records import AnswerStore
+from tasks.recording.lost import write_last_rows
+from tasks.recording.tables import CALLS
+from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
+from tasks.storage.output import Output, explained
+from tasks.storage.parts import sound_parts
+
+AT_ONCE = 500  # answers that are kept again together
+NO_ANSWER = (KeyError, TypeError, ValueError, ArithmeticError)
 
 
-def recover(output: Output, job: str, journal: Journal) -> list[dict[str, Any]]:
-    """Complete the `calls` of every dead run of this job, and return the calls that were in flight when it died.
+def recover(output: Output, job: str, journal: Journal, store: AnswerStore) -> list[dict[str, Any]]:
+    """Take in every dead run of this job, and return the calls that were in flight when it died.
 
     Those are listed by the run that finds them, as `maybe` paid, with the time they were sent. They pass from the dead
     run's journal into `journal`, so that they are not lost if this run dies too. Raises OutputError.
     """
     maybe: list[dict[str, Any]] = []
     for left in leftovers(output.uri, job):
-        _complete(output, job, left)
-        for call in map(_maybe, left.in_flight):
+        in_flight = complete(output, job, left, store)
+        for call in in_flight:
             journal.ended(call)
-            maybe.append(call)
-        left.path.unlink(missing_ok=True)
+        maybe += in_flight
+        write_last_rows(output, job, left)
+        left.forget()
     return maybe
 
 
-def _complete(output: Output, job: str, left: Leftover) -> None:
-    """Write the calls that had ended but were in no part yet. Raises OutputError if the parts cannot be read."""
-    folder = run_folder("calls", job, left.run_id)
-    recorded: set[int] = set()
-    if output.list(folder):  # else the run died before its first part
-        recorded.update(output.read_table(folder, columns=["call"]).column("call").to_pylist())
-    missing = [_typed(call) for call in left.ended if call["call"] not in recorded]
-    if missing:
-        part = f"part-recovered-{left.path.stem}.parquet"  # a run of several processes leaves several journals
-        write_table_file(TableFile(output, "calls", job, left.run_id, part), missing)
+def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> list[dict[str, Any]]:
+    """Write the calls of a dead run that are in no part yet, and keep its answers. Raises OutputError.
+
+    Returns the calls of which no end is known.
+    """
+    recorded: set[int | None] = set()
+    for part in sound_parts(output, run_folder("calls", job, left.run_id), ["call"]):
+        recorded.update(part.column("call").to_pylist())
+    told, answers = _Told(recorded), list[tuple[str, dict[str, Any]]]()
+    for entry in left.entries():
+        told.add(entry)
+        if "answer" in entry:
+            answers.append((entry["key"], entry["answer"]))
+        if len(answers) >= AT_ONCE:
+            keep_again(store, answers)
+            answers = []
+    keep_again(store, answers)
+    with explained(str(left.paths[0])):
+        store.sync()
+    rows, in_flight = told.rows(left)
+    if rows:
+        part_name = f"part-recovered-{left.name}.parquet"  # a run of several processes leaves several journals
+        write_table_file(TableFile(output, "calls", job, left.run_id, part_name), rows)
+    return in_flight
 
 
-def _maybe(call: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **_typed(call),
-        "call": None,  # numbered by the dead run
-        "outcome": "unknown",
-        "paid": "maybe",
-        "error": "In flight when an earlier run of this job ended without notice.",
-        "cost_usd": Decimal(0),
-    }
+class _Told:
+    """What a journal says of calls that are in no table."""
+
+    def __init__(self, recorded: set[int | None]) -> None:
+        self._recorded = recorded
+        self._sent: dict[int, dict[str, Any]] = {}
+        self._ended: list[dict[str, Any]] = []
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """One line."""
+        if (sent := entry.get("sent")) is not None:
+            self._sent[sent["call"]] = sent
+        elif (ended := entry.get("ended")) is not None:
+            if ended["call"] in self._recorded:
+                self._sent.pop(ended["call"], None)
+            else:
+                self._ended.append(ended)
+
+    def rows(self, left: Leftover) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of calls that ended, and of those of which no end is known, which may have been paid.
+
+        An end that cannot be true, as the first release wrote some, is none.
+        """
+        ended = _rows(self._ended, left)
+        for row in ended:
+            self._sent.pop(row["call"], None)
+        return ended, _rows([{**call, **_UNKNOWN} for call in self._sent.values()], left)
 
 
-def _typed(call: dict[str, Any]) -> dict[str, Any]:
-    row = {**call, "started_at": datetime.fromisoformat(call["started_at"])}
-    if "cost_usd" in row:
-        row["cost_usd"] = Decimal(row["cost_usd"])
-    return row
+def keep_again(store: AnswerStore, answers: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Keep answers that the store lacks, or has only an older one of. Raises OutputError."""
+
+    async def keep() -> None:
+        for key, record in answers:
+            try:
+                answer = Answer.from_record(record)
+            except NO_ANSWER:
+                continue
+            if await _is_newer(answer, await store.get(key)):
+                await store.put(key, record)
+
+    with explained("answers of a run that ended without notice"):
+        asyncio.run(keep())
+
+
+async def _is_newer(answer: Answer, kept: dict[str, Any] | None) -> bool:
+    try:
+        return kept is None or Answer.from_record(kept).answered_at < answer.answered_at
+    except NO_ANSWER:
+        return True
+
+
+_UNKNOWN = {
+    "call": None,  # numbered by the dead run
+    "outcome": "unknown",
+    "paid": "maybe",
+    "error": "In flight when an earlier run of this job ended without notice.",
+    "cost_usd": "0",
+}
+
+
+def _rows(calls: list[dict[str, Any]], left: Leftover) -> list[dict[str, Any]]:
+    """Rows of the table; what cannot be one is rejected."""
+    rows = [_typed(call) for call in calls]
+    if None not in rows and _fit(rows):
+        return [row for row in rows if row is not None]
+    fitting = []
+    for call, row in zip(calls, rows, strict=True):
+        if row is not None and _fit([row]):
+            fitting.append(row)
+        else:
+            left.reject(call)
+    return fitting
+
+
+def _typed(call: dict[str, Any]) -> dict[str, Any] | None:
+    """The call with its time and money; None if it has none."""
+    try:
+        row = {**call, "started_at": datetime.fromisoformat(call["started_at"])}
+        return {**row, "cost_usd": Decimal(row["cost_usd"])} if "cost_usd" in row else row
+    except (KeyError, TypeError, ValueError, InvalidOperation):
+        return None
+
+
+def _fit(rows: list[Any]) -> bool:
+    """Whether the table takes them: a figure may be too large, or of another type."""
+    try:
+        to_table(rows, CALLS)
+    except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException):
+        return False
+    return True

@@ -10,20 +10,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
 
-from tasks.errors import OutputError, UsageError
+from tasks.errors import DamagedTable, OutputError, UsageError
+from tasks.storage import files
 from tasks.storage.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
 
 # Arrow's own allocator keeps what was freed for itself: 80 MB after a report of 100,000 rows.
 pa.set_memory_pool(pa.system_memory_pool())
 
 WRITE_TEST = ".visionflow-write-test"
+ASIDE = ".visionflow/damaged"
 MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 
 
@@ -40,7 +41,7 @@ class Output(ABC):
     def write_table(self, relative: str, table: pa.Table) -> None:
         """Write one Parquet file, whole or not at all. Raises OutputError."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         self.write_bytes(relative, memoryview(sink.getvalue()))
 
     def write_text(self, relative: str, text: str) -> None:
@@ -60,25 +61,50 @@ class Output(ABC):
             return pa.concat_tables(parts, promote_options="permissive")
 
     def read_parts(self, relative: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Each part below a folder, one after another, with those of the columns that it has. Raises OutputError."""
-        for name in self._parts(relative):
-            with explained(self.join(name), verb="read"), self._open(name) as file:
-                part = pq.ParquetFile(file)
+        """Each part below a folder, one after another, with those of the columns that it has.
+
+        Raises DamagedTable, or another OutputError.
+        """
+        for name in self.parts(relative):
+            with self._reading(name) as part:
                 wanted = (
                     None if columns is None else [column for column in columns if column in part.schema_arrow.names]
                 )
                 yield part.read(columns=wanted, use_threads=False)
 
     def read_batches(self, relative: str, rows: int) -> Iterator[pa.Table]:
-        """The rows of each part below a folder, so many at a time at most. Raises OutputError."""
-        for name in self._parts(relative):
-            with explained(self.join(name), verb="read"), self._open(name) as file:
-                part = pq.ParquetFile(file)
+        """The rows of each part below a folder, so many at a time at most. Raises DamagedTable, or OutputError."""
+        for name in self.parts(relative):
+            with self._reading(name) as part:
                 yield part.schema_arrow.empty_table()  # there may be no rows
                 yield from map(pa.table, part.iter_batches(rows, use_threads=False))
 
-    def _parts(self, relative: str) -> "list[str]":
+    def parts(self, relative: str) -> "list[str]":
+        """Names of the Parquet files below a folder. Raises OutputError."""
         return [name for name in self.list(relative) if name.endswith(".parquet")]
+
+    def set_aside(self, relative: str) -> str:
+        """Move a damaged file to where nobody looks for tables, and return its new place. Raises OutputError."""
+        target = f"{ASIDE}/{relative}"
+        with explained(self.join(relative)):
+            while self.exists(target):
+                target += "+"
+            self._move(relative, target)
+        return self.join(target)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[pq.ParquetFile]:
+        """An open part, whose pages have checksums since the second release; DamagedTable where its bytes are wrong."""
+        with explained(self.join(name), verb="read"), self._open(name) as file:
+            try:
+                yield pq.ParquetFile(file, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # of the disk: Arrow's own, such as of a page that does not decompress, have no number
+                raise DamagedTable(
+                    f"{self.join(name)} is damaged ({_one_line(str(error))[:200]}). "
+                    f"`visionflow check {self.uri}` sets it aside, and says what is missing then."
+                ) from None
 
     def write_bytes(self, relative: str, data: bytes | memoryview) -> None:
         """Write one file, whole or not at all. Raises OutputError."""
@@ -107,6 +133,9 @@ class Output(ABC):
     def _delete(self, relative: str) -> None: ...
 
     @abstractmethod
+    def _move(self, relative: str, target: str) -> None: ...
+
+    @abstractmethod
     def _open(self, relative: str) -> pa.NativeFile:
         """The file, to be read from wherever in it."""
 
@@ -119,23 +148,15 @@ class LocalOutput(Output):
         self._folder = folder
 
     def _put(self, relative: str, data: bytes | memoryview) -> None:
-        path = self._folder / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp-{token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(path.parent)
+        files.write_shared(self._folder / relative, data)
 
     def _delete(self, relative: str) -> None:
         (self._folder / relative).unlink()
+
+    def _move(self, relative: str, target: str) -> None:
+        path = self._folder / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / relative).rename(path)
 
     def exists(self, relative: str) -> bool:
         with explained(self.join(relative), verb="read"):
@@ -165,6 +186,10 @@ class S3Output(Output):
 
     def _delete(self, relative: str) -> None:
         self._s3.rm_file(self._path(relative))
+
+    def _move(self, relative: str, target: str) -> None:
+        self._s3.pipe_file(self._path(target), read_object_now(self.join(relative)), chunksize=MAX_SINGLE_PUT)
+        self._delete(relative)
 
     def exists(self, relative: str) -> bool:
         with explained(self.join(relative), verb="read"):
@@ -234,12 +259,3 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

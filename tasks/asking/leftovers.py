@@ -1,0 +1,120 @@
+"""Journals of dead runs, read line by line: what had ended, with its answers, and what was in flight."""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.settings import home
+from tasks.asking.journal import is_there, journal_folder, refuge_folder
+from tasks.storage.checksums import unsealed
+from tasks.storage.records import DAMAGED, move_to_damaged
+from tasks.storage.s3 import is_s3
+
+FIRST_RELEASE = (b'{"sent":', b'{"ended":')
+KINDS = ("run", "sent", "ended")
+
+log = logging.getLogger("visionflow")
+
+
+@dataclass
+class Leftover:
+    """A dead run's journal, and what it went on in when VISIONFLOW_HOME took no more; locked while it is used."""
+
+    run_id: str
+    name: str  # of its files, without suffix: a run of several processes left several, RUN.1, RUN.2
+    paths: list[Path]
+    damaged: list[str] = field(default_factory=list)
+    """Lines that say nothing, by file and number, once all were read."""
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Each line that is whole: {"run": ...}, {"sent": call}, or {"ended": call, "key": ..., "answer": ...}."""
+        self.damaged = []
+        for path in self.paths:
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    entry = _entry(line)
+                    if entry is not None:
+                        yield entry
+                    elif line.endswith(b"\n"):  # else the run was killed while it wrote it
+                        self.damaged.append(f"{path}:{number}")
+
+    def about(self) -> dict[str, Any]:
+        """What the run said of itself when it began; nothing in the first release."""
+        first = next(self.entries(), {})
+        return dict(first.get("run", {}))
+
+    def reject(self, call: dict[str, Any]) -> None:
+        """The line of this call is whole, but what it says cannot be true."""
+        self.damaged.append(f"{self.paths[0]}, call {call.get('call')}")
+
+    def forget(self) -> None:
+        """Everything was taken in. A journal with damaged lines is moved to `damaged/`, with one warning."""
+        for path in self.paths:
+            path.with_suffix(".reserve").unlink(missing_ok=True)
+            if not self.damaged:
+                path.unlink(missing_ok=True)
+        if self.damaged:
+            target = home() / DAMAGED / "journal"
+            moved = [str(move_to_damaged(path, target / path.parent.name / path.name)) for path in self.paths]
+            log.warning(
+                "%s is damaged in %d places. What could be read was taken in, and it was moved to %s.",
+                *(self.paths[0], len(self.damaged), " and ".join(moved)),
+            )
+
+
+def leftovers(output: str, job: str) -> Iterator[Leftover]:
+    """Journals of dead runs of this job and output; those whose run is alive are left alone.
+
+    Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
+    """
+    folders = [journal_folder(output, job)]
+    if not is_s3(output):
+        folders.append(refuge_folder(output, job))
+    yield from leftovers_in(folders)
+
+
+def leftovers_in(folders: list[Path]) -> Iterator[Leftover]:
+    """The same for the folders of one job and output."""
+    names = {path.stem for folder in folders for path in folder.glob("*.jsonl")}
+    for name in sorted(names):
+        paths = [folder / f"{name}.jsonl" for folder in folders]
+        with _locked(paths) as ours:
+            if ours:
+                yield Leftover(name.partition(".")[0], name, ours)
+
+
+@contextmanager
+def _locked(paths: list[Path]) -> Iterator[list[Path]]:
+    """Those of the files that are there, or none if a live run, or another that looks, has one of them."""
+    ours: list[Path] = []
+    with ExitStack() as handles:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                handles.callback(os.close, handle)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    ours = []
+                    break
+                if is_there(handle, path):
+                    ours.append(path)
+        yield ours
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is torn, changed or none of ours."""
+    try:
+        entry = json.loads(unsealed(line.rstrip(b"\n"), first_release=FIRST_RELEASE))
+        (kind,) = [kind for kind in KINDS if kind in entry]
+        call = entry[kind]
+        known = isinstance(call, dict) and (kind == "run" or isinstance(call["call"], int | None))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if known else None
