@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _estimate(commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call"))
     _report(commands.add_parser("report", help="write the HTML report of a run and print its summary"))
     _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
+    _check(commands.add_parser("check", help="verify what is kept: answers, journals, tables; mend what can be"))
     _prices(commands.add_parser("prices", help="the price table"))
     commands.add_parser("serve", help="serve the deployments from this machine: schedules and ad-hoc runs")
     return top
@@ -85,6 +86,11 @@ def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument("output", metavar="OUTPUT", help="the run's output")
     command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
     command.add_argument("--json", action="store_true", help="print the run's summary as one JSON object")
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("output", metavar="OUTPUT", nargs="?", help="a run's output (default: VISIONFLOW_HOME)")
+    command.add_argument("--json", action="store_true", help="print what was found as one JSON object")
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:

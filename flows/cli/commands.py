@@ -61,6 +61,13 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Verify what is kept."""
+    from flows.cli.check import check_kept
+
+    return check_kept(arguments.output, as_json=arguments.json)
+
+
 def simulate(arguments: argparse.Namespace) -> int:
     """Serve the simulator until interrupted."""
     from tasks.simulator.ocr import model_folder
