@@ -1,7 +1,7 @@
 """The bill of a run: what was paid per model, endpoint, preset and tier, and what was saved, in exact decimals."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -109,10 +109,19 @@ class Bill:
 
 def spent_today(output: Output, job: str) -> Decimal:
     """US dollars in the `calls` of the runs of this job that began today (UTC), dead runs included."""
-    today = f"run={datetime.now(UTC):%Y%m%d}"
+    today = f"{datetime.now(UTC):%Y%m%d}"
+    return _spent(output, job, lambda run: run.startswith(today))
+
+
+def spent_by_attempts(output: Output, job: str, ending: str) -> Decimal:
+    """US dollars in the `calls` of the runs of this job whose ids end so: earlier attempts of one flow run."""
+    return _spent(output, job, lambda run: run.endswith(f"-{ending}"))
+
+
+def _spent(output: Output, job: str, counts: Callable[[str], bool]) -> Decimal:
     spent = Decimal(0)
     for name in output.parts(f"calls/job={job}"):
-        if f"/{today}" in name:
+        if counts(name.split("/")[2].removeprefix("run=")):
             for part in sound_parts(output, name, ["cost_usd"]):
                 spent += sum(part.column("cost_usd").to_pylist(), Decimal(0))
     return spent

@@ -83,7 +83,8 @@ def _planned(source: str, output: str, job: Job) -> Plan:
         job = with_texts(job)
     except ValueError as error:
         raise UsageError(f"{error}.") from None
-    return make_plan(source, output, job)
+    run_id = flow_run.get_id()
+    return make_plan(source, output, job, flow_run=run_id.replace("-", "")[:12] if run_id else None)
 
 
 def run_name() -> str:

@@ -17,7 +17,7 @@ from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
 from tasks.asking.records import EngineSettings
-from tasks.billing.bill import Bill, spent_today
+from tasks.billing.bill import Bill, spent_by_attempts, spent_today
 from tasks.orchestration.summary import about, run_row, summary_of
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
@@ -204,7 +204,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
         timeout=job.timeout,
         max_cost=cap,
         cap_remedy="Raise --max-cost"
-        if cap == job.max_cost
+        if job.max_cost_per_day is None or cap == job.max_cost
         else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
@@ -221,9 +221,16 @@ def claims_of(plan: Plan) -> Claims:
 
 
 def spending_cap(plan: Plan) -> Decimal | None:
-    """What this run may spend: its own cap, or what the day's cap has left if that is less."""
-    job = plan.job
-    if job.max_cost_per_day is None:
-        return job.max_cost
-    left = max(job.max_cost_per_day - spent_today(plan.output, plan.name), Decimal(0))
-    return left if job.max_cost is None else min(left, job.max_cost)
+    """What this run may spend: what its own cap or the day's has left, if that is less.
+
+    A cap is of the whole flow run: Retry or Resume in Prefect goes on under it. Runs of one job take turns, so that
+    what the tables say was spent is all that was.
+    """
+    job, output = plan.job, plan.output
+    left = []
+    if job.max_cost is not None:
+        before = spent_by_attempts(output, plan.name, plan.flow_run) if plan.flow_run else Decimal(0)
+        left.append(job.max_cost - before)
+    if job.max_cost_per_day is not None:
+        left.append(job.max_cost_per_day - spent_today(output, plan.name))
+    return max(min(left), Decimal(0)) if left else None

@@ -44,6 +44,8 @@ class Plan:
     simulated: bool
     model_known: bool
     notices: tuple[str, ...]
+    flow_run: str | None = None
+    """What the ids of all runs of one flow run end with: a retry in Prefect is a run of its own under the same cap."""
 
     @property
     def question(self) -> Question:
@@ -61,7 +63,9 @@ class Plan:
         return batch_prefix(self.steps, self.rules, self.schema)
 
 
-def make_plan(source: str, output: str, job: Job, progress: Progress | None = None) -> Plan:
+def make_plan(
+    source: str, output: str, job: Job, progress: Progress | None = None, *, flow_run: str | None = None
+) -> Plan:
     """Resolve and check everything; UsageError or a StopRun says what is wrong and what to do.
 
     `progress` is told how many images are listed so far.
@@ -75,7 +79,7 @@ def make_plan(source: str, output: str, job: Job, progress: Progress | None = No
     asked = asked.at(checked)
     listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     return Plan(
-        run_id=new_run_id(),
+        run_id=new_run_id(flow_run),
         name=job.name or job_name(source),
         job=job,
         listing=listing,
@@ -88,6 +92,7 @@ def make_plan(source: str, output: str, job: Job, progress: Progress | None = No
         simulated=checked.simulated,
         model_known=checked.model_known,
         notices=asked.notices,
+        flow_run=flow_run,
     )
 
 
@@ -168,9 +173,9 @@ def batch_prefix(steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchem
     return f"batches/{_digest(parts)[:32]}"
 
 
-def new_run_id() -> str:
+def new_run_id(ending: str | None = None) -> str:
     """A name that sorts by time and is unique."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{ending or secrets.token_hex(2)}"
 
 
 def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
