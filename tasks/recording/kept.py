@@ -16,7 +16,7 @@ _MOST_USD = Decimal(10**9)  # what decimal128(18, 9) holds
 
 
 def are_rows(value: Any) -> bool:
-    """Whether a later run can take all of it into its tables; 3 µs a row."""
+    """Whether a later run can take all of it into its tables."""
     return isinstance(value, list) and all(map(_is_row, value))
 
 

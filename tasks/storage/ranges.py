@@ -2,7 +2,7 @@
 
 They are open file description locks where the system has them, so two holders in one process exclude each other too,
 and the kernel frees them all when their holder ends. It looks through the locks of a file one by one: with 4,000 held,
-taking and freeing one took 0.7 ms in one file, and 0.03 ms (as with none) in 16.
+taking and freeing one took 0.7 ms in one file, and 0.05 ms in 16 (0.02 with none held).
 """
 
 import errno
