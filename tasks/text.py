@@ -27,13 +27,13 @@ def printable(text: str) -> str:
 def as_markdown(text: str) -> str:
     r"""The text for a page that renders Markdown, such as Prefect's artifacts: shown as it is, never acted upon.
 
-    A backslash before any ASCII punctuation makes it plain (CommonMark 2.4), so that no image is fetched, no link made,
-    no HTML read and no cell of a table ended.
+    A backslash before punctuation that means something makes it plain (CommonMark 2.4, and GitHub's links without
+    brackets), so that no image is fetched, no link made, no HTML read and no cell of a table ended.
     """
     return _PUNCTUATION.sub(r"\\\g<0>", printable(text))
 
 
-_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+_PUNCTUATION = re.compile(r"[\\`*_{}\[\]<>#!|~&@$^]|:(?=/)|(?<=www)\.", re.IGNORECASE)
 
 
 def _shown(character: str) -> str:

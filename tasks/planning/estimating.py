@@ -172,7 +172,7 @@ def duplicates(sources: Sequence[Source]) -> list[int]:
     """
     alike: dict[tuple[int, str], list[int]] = defaultdict(list)
     for position, source in enumerate(sources):
-        alike[source.size, source.etag or ""].append(position)
+        alike[source.size, (is_s3(source.uri) and source.etag) or ""].append(position)
     repeated: list[int] = []
     for (size, etag), positions in alike.items():
         if len(positions) < 2 or not size:

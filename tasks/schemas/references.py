@@ -47,9 +47,12 @@ def check_parts(source: dict[str, Any], validator_class: type[Validator]) -> Non
         schema = resource.contents
         if not isinstance(schema, dict) or id(schema) in parts.inner:
             continue
-        if schema is not source:
-            resolver = resolver.in_subresource(resource)
         at = places.get(id(schema), "$")
+        if schema is not source:
+            try:
+                resolver = resolver.in_subresource(resource)
+            except ValueError as error:
+                raise SchemaError(f"{at}.$id: {schema.get('$id')!r} is no address ({error}). Leave it out.") from None
         _check_words(schema, at, schema is source)
         below = [inner for inner in resource.subresources() if isinstance(inner.contents, dict)]
         todo += [(inner, resolver) for inner in below]
