@@ -1,4 +1,4 @@
-"""The steps as Prefect tasks: retries, caching, limits, names. Beside it only `store` and `artifacts` know Prefect.
+"""The steps as Prefect tasks: retries, limits, names. A finished batch is kept by `store`, not by a cache key.
 
 A task run holds a batch of images, one image in small runs. Batches are plain objects passed by reference: image bytes
 never enter Prefect.
