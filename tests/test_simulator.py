@@ -200,7 +200,7 @@ def test_two_hundred_calls_at_once_take_one_latency_and_add_up() -> None:
         ledger = busy.ledger()
     assert ledger.peak_in_flight == 200
     assert (ledger.requests, ledger.billed, ledger.in_flight) == (200, 200, 0)
-    assert all(1.0 <= entry.seconds < 1.5 for entry in ledger.entries)
+    assert all(1.0 <= entry.seconds < 10 for entry in ledger.entries), "one after another they would take 200 s"
     assert ledger.tokens["input"] == sum(message.usage.input_tokens for message in messages)
     assert ledger.tokens["output"] == sum(message.usage.output_tokens for message in messages)
     assert ledger.cost_usd == sum(entry.cost_usd for entry in ledger.entries)
