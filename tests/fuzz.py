@@ -23,8 +23,8 @@ from tasks.preparing import image_header, prepare_image, sniff_format
 from tasks.types import ImageRules
 from tests.golden import golden_files
 from tests.image_writers import icc_profile, png_chunk
+from tests.preparing.test_second_reader import RARE
 from tests.structure import PROLOGUES, get, put, structure_of, with_right_checksums
-from tests.test_second_reader import RARE
 
 RULES = ImageRules(max_edge=512, quality=75, model_edge=1568, model_tokens=1568, max_pixels=20_000_000, seconds=20)
 CODES = {

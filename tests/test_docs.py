@@ -164,7 +164,7 @@ class TestCommandLine:
         assert fields - destinations <= set(re.findall(r"^(\w+):", block, re.MULTILINE))
 
     def test_the_summary_has_these_keys(self, tmp_path: Path) -> None:
-        """Those of `report`, which are those of `run` (test_command_line.py)."""
+        """Those of `report`, which are those of `run` (tests/cli/test_command_line.py)."""
         made = make_run(rows=20)
         summary = summary_of(open_output(str(tmp_path)), made.run, made.costs)
         told = first_cells("Summary")
@@ -244,7 +244,9 @@ class TestExamples:
 
         names: dict[str, Any] = {}
         for block in blocks("python"):
-            if "BaseModel" not in block and "analyze_images" not in block:  # tests/test_calling.py runs that one
+            if (
+                "BaseModel" not in block and "analyze_images" not in block
+            ):  # tests/end_to_end/test_calling.py runs that one
                 exec(compile(block, "README.md", "exec"), names)
         assert names["failed"].values.tolist() == [["bad.jpg", "unreadable", "It is no image."]]
         assert names["total"] == TOTAL

@@ -14,6 +14,7 @@ from anthropic import Anthropic
 
 from tasks.errors import UsageError
 from tasks.simulator import Simulator
+from tests.runs import ROOT
 from tests.simulator_requests import (
     MODEL,
     body_of,
@@ -31,9 +32,8 @@ def simulator() -> Iterator[Simulator]:
 def test_a_process_of_its_own_says_where_it_listens_and_stops_when_told(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-m", "tasks.simulator", "--port", "0", "--no-ocr", "--ready-file", str(ready)]
-    root = Path(__file__).parents[1]
     with (
-        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
         contextlib.ExitStack() as stack,
     ):
         # However the test ends, the process does too: leaving the block waits for it.
@@ -45,7 +45,7 @@ def test_a_process_of_its_own_says_where_it_listens_and_stops_when_told(tmp_path
             assert client.messages.create(**body_of()).model == f"simulated/{MODEL}"
         port = str(urlsplit(url).port)
         second = subprocess.run(
-            [*command[:3], "--port", port], cwd=root, capture_output=True, text=True, check=False, timeout=20
+            [*command[:3], "--port", port], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0

@@ -5,7 +5,6 @@ import json
 import re
 from decimal import Decimal
 from io import BytesIO
-from pathlib import Path
 
 import pi_heif
 import pytest
@@ -14,9 +13,10 @@ from PIL import ExifTags, Image, ImageChops, ImageSequence, ImageStat
 from tasks.preparing import prepare_image
 from tasks.types import ImageRules
 from tests.draw_samples import drawn, encoded, expected
+from tests.runs import ROOT
 from tests.sample_documents import DOCUMENTS, INVOICE, RECEIPT
 
-SAMPLES = Path(__file__).parent.parent / "data" / "samples"
+SAMPLES = ROOT / "data" / "samples"
 LARGEST_TOTAL = 2_500_000
 EXPECTED = json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8"))
 

@@ -14,9 +14,9 @@ from tasks.recording.kept import are_rows
 from tasks.simulator import Simulator
 from tasks.storage.records import records_of
 from tests.asking import JsonStore, asking, pages
+from tests.orchestration.test_store import RECORD, row
 from tests.runs import draw, end, rows, start
 from tests.s3 import S3Server
-from tests.test_store import RECORD, row
 
 KEY = "answers/ab/cd"
 

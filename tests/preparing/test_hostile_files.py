@@ -118,7 +118,7 @@ def test_many_threads_share_as_many_decoders_as_there_are_cores() -> None:
 def test_no_decoder_outlives_a_parent_killed_without_warning() -> None:
     script = (
         "import sys; from dataclasses import replace\n"
-        "from tests.test_preparing_trust import *\n"
+        "from tests.preparing.test_hostile_files import *\n"
         "prepare_image(golden_files()['drawing.svg'].data, OCR)\n"
         "print(*children(), flush=True)\n"
         "prepare_image(use_bomb(), OCR)\n"

@@ -22,7 +22,7 @@ from tests.image_writers import exif_block
 
 SMALL = ImageRules(max_edge=270, quality=95, model_edge=2576, model_tokens=4784)
 SIZE = (1200, 800)  # where decoders that shrink by two need not round: the same pixels are compared
-ACROSS = (270, 180)  # by 4.4, which a JPEG decoder does not reach alone (tests/test_preparing_photos.py)
+ACROSS = (270, 180)  # by 4.4, which a JPEG decoder does not reach alone (tests/preparing/test_photos.py)
 
 
 @cache

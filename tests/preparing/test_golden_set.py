@@ -1,6 +1,6 @@
 """Every awkward file becomes a request within the API's limits, or one reason that a person understands.
 
-`python -m tests.test_golden_set` prints what becomes of each.
+`python -m tests.preparing.test_golden_set` prints what becomes of each.
 """
 
 import io

