@@ -97,6 +97,8 @@ def _simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=int, default=8765, help="port, 0 for any free one (default: %(default)s)")
     command.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before an answer")
     command.add_argument("--faults", default="", metavar="KIND=SHARE,...", help="such as 429=0.05,529=0.02,drop=0.01")
+    command.add_argument("--batch-latency", type=float, default=0.0, metavar="S", help="seconds a Message Batch takes")
+    command.add_argument("--batch-faults", default="", metavar="KIND=N,...", help="such as late=3,lost=1")
     command.add_argument("--seed", type=int, default=0, help="of the faults")
     command.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
 

@@ -79,6 +79,8 @@ def simulate(arguments: argparse.Namespace) -> int:
             port=arguments.port,
             latency=arguments.latency,
             faults=arguments.faults,
+            batch_latency=arguments.batch_latency,
+            batch_faults=arguments.batch_faults,
             seed=arguments.seed,
             ocr=not arguments.no_ocr and model_folder() is not None,
         )

@@ -18,6 +18,8 @@ def main() -> int:
         port=options.port,
         latency=options.latency,
         faults=options.faults,
+        batch_latency=options.batch_latency,
+        batch_faults=options.batch_faults,
         seed=options.seed,
         retry_after=options.retry_after,
         ocr=not options.no_ocr and model_folder() is not None,
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8765, help="0 for any free port")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
     parser.add_argument("--faults", default="", help="for example 429=0.05:2,529=0.02,drop=0.01")
+    parser.add_argument("--batch-latency", type=float, default=0.0, help="seconds from a batch to its end")
+    parser.add_argument("--batch-faults", default="", help="for example late=3,lost=1,slow_cancel=2")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other faults")
     parser.add_argument("--retry-after", type=float, default=1.0, help="seconds sent with 429")
     parser.add_argument("--no-ocr", action="store_true", help="never read text in images")

@@ -22,6 +22,8 @@ A fault string is a list of `NAME=PROBABILITY` or `NAME=PROBABILITY:SECONDS`, fo
   drip            a byte every SECONDS (default 1) without end; billed
   flood           300 MB of answer; billed              bomb          200 MB that are 200 kB on the wire; billed
   redirect        307 to the setting `elsewhere`
+  balance         400 "Your credit balance is too low", as for every row of a batch without money
+  expired         a row of a Message Batch whose time is over; an ordinary answer to any other request
   ok              an ordinary answer (for scripts)
   usage_negative, text_null and others: answers with one field that is nonsense, all in `lies`; billed
 
@@ -80,6 +82,8 @@ OTHER_NAMES = frozenset(
         "flood",
         "bomb",
         "redirect",
+        "balance",
+        "expired",
         "ok",
         *LIES,
         *RAW,
@@ -202,6 +206,9 @@ def fault_error(fault: Fault, retry_after: float) -> ApiError | None:
     if fault.name == "spend_own":
         message = f"You have reached your specified API usage limits ({note})"
         return ApiError(400, REQUEST_ERROR, message)
+    if fault.name == "balance":
+        message = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing"
+        return ApiError(400, REQUEST_ERROR, f"{message} ({note})")
     if fault.name == "ramp":
         details = {"error_code": "ramp_limit_exceeded"}
         wait = _wait_header(retry_after if fault.seconds is None else fault.seconds)

@@ -14,15 +14,16 @@ from typing import Any
 from tasks.simulator.models import Model
 from tasks.simulator.usage import Usage
 
+BATCHED = 10_000_000  # numbers of rows of Message Batches begin here
 TOKEN_CLASSES = tuple(name.name for name in fields(Usage) if name.name != "geography")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request to /v1/messages, as the server knows it.
+    """One request to /v1/messages, or one row of a Message Batch, as the server knows it.
 
     `outcome` is `ok`, the name of a fault, or `refused`; `http_status` is 0 where no answer was sent.
-    `delivered` is False where the connection was gone when the answer was ready.
+    `delivered` is False where the connection was gone when the answer was ready. A row's `index` counts rows alone.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Entry:
     delivered: bool
     usage: Usage
     cost_usd: Decimal
+    batch: str | None = None
 
     @property
     def image(self) -> str | None:
@@ -53,7 +55,8 @@ class Entry:
 class Ledger:
     """What the simulator was asked and billed since it started or was reset.
 
-    `requests` counts requests to /v1/messages, `counted` those to count_tokens, `billed` answers that cost something;
+    `requests` counts requests to /v1/messages, `counted` those to count_tokens, `batches` Message Batches and
+    `batch_requests` the requests in them (which `requests` does not), `billed` answers that cost something;
     `tokens` are the billed ones by class, `outcomes` counts finished requests. `entries` is empty where the settings
     switch them off; totals are exact anyway.
     """
@@ -61,6 +64,8 @@ class Ledger:
     requests: int = 0
     billed: int = 0
     counted: int = 0
+    batches: int = 0
+    batch_requests: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
     cost_usd: Decimal = Decimal(0)
@@ -77,8 +82,8 @@ class Ledger:
         return {**totals, "entries": [entry.body() for entry in self.entries]} if entries else totals
 
 
-def cost(model: Model, usage: Usage) -> Decimal:
-    """What a call costs in USD, unrounded."""
+def cost(model: Model, usage: Usage, *, batch: bool = False) -> Decimal:
+    """What a call costs in USD, unrounded; half of that in a Message Batch."""
     price = next(price for price in model.prices if price.holds(usage.prompt))
     total = (
         usage.input * price.input
@@ -87,7 +92,8 @@ def cost(model: Model, usage: Usage) -> Decimal:
         + usage.cache_write_1h * price.cache_write_1h
         + usage.cache_read * price.cache_read
     )
-    return total * price.us if usage.geography == "us" and price.us is not None else total
+    total = total * price.us if usage.geography == "us" and price.us is not None else total
+    return total / 2 if batch else total
 
 
 class Book:
@@ -100,7 +106,7 @@ class Book:
         self._entries: list[Entry] = []
         self._requests = 0
         self._in_flight = 0
-        self._peak = 0
+        self._peak = self._rows = 0
 
     @contextmanager
     def flight(self) -> Iterator[int]:
@@ -140,6 +146,20 @@ class Book:
             counted = self._totals.counted
             self._totals = replace(self._totals, counted=counted + 1)
             return counted
+
+    def batch(self, requests: int) -> int:
+        """Note a Message Batch of so many requests; gives how many batches there were before."""
+        with self._lock:
+            totals = self._totals
+            batches, rows = totals.batches + 1, totals.batch_requests + requests
+            self._totals = replace(totals, batches=batches, batch_requests=rows)
+            return totals.batches
+
+    def batched(self) -> int:
+        """A number for a row of a Message Batch; it begins where no request's number comes."""
+        with self._lock:
+            self._rows += 1
+            return BATCHED + self._rows
 
     def read(self, *, entries: bool = True) -> Ledger:
         """The ledger as it is now."""

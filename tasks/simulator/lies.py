@@ -12,6 +12,7 @@ text_missing array number null nothing deep digits error200
                 no text that could be used
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -85,3 +86,11 @@ RAW: dict[str, bytes] = {
     "deep": b'{"content":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "digits": b'{"content":[],"usage":{"input_tokens":' + b"9" * DIGITS + b"}}",
 }
+
+
+def written(message: Message, fault: str) -> bytes:
+    """The JSON of an answer, in the way of the fault."""
+    if fault in RAW:
+        return RAW[fault]
+    data = json.dumps(LIES[fault](message) if fault in LIES else message).encode()
+    return data[: len(data) // 2] if fault == "truncate" else data

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from tasks.errors import UsageError
 from tasks.simulator import misbehaving
+from tasks.simulator.batch_routes import BatchRoutes
 from tasks.simulator.errors import ApiError, bad_request
 from tasks.simulator.faults import parse_faults
-from tasks.simulator.lies import LIES, RAW
+from tasks.simulator.lies import written
 from tasks.simulator.models import find_model, known_models
 from tasks.simulator.rules import check_headers, read_question
 from tasks.simulator.service import Call, Service, settings_from
@@ -39,6 +40,7 @@ class Server:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
+        BatchRoutes(self.service, MARK).add_to(app.router)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{id}", self._model)
         app.router.add_get("/simulator/health", self._health)
@@ -92,7 +94,7 @@ class Server:
             service.finish(call, 200, call.fault.name, delivered=delivered)
             message = answer.message(call.message_id, call.question.asked_model if call.question else "")
             return self._json(
-                _written(message, call.fault.name), headers={"request-id": call.request_id, **service.limits.headers()}
+                written(message, call.fault.name), headers={"request-id": call.request_id, **service.limits.headers()}
             )
 
     async def _fail(self, request: web.Request, call: Call) -> web.StreamResponse:
@@ -210,14 +212,6 @@ class Server:
             content_type="application/json",
             headers={**MARK, **(headers or {})},
         )
-
-
-def _written(message: dict[str, Any], fault: str) -> str | bytes:
-    """The body of an answer, in the way of the fault."""
-    if fault in RAW:
-        return RAW[fault]
-    data = json.dumps(LIES[fault](message) if fault in LIES else message)
-    return data[: len(data) // 2] if fault == "truncate" else data
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.errors import UsageError
 from tasks.simulator.answers import Answer, answer, answer_text, cut_answer, garbage, refusal, wants_text
+from tasks.simulator.batches import Shelf
 from tasks.simulator.content import Block
 from tasks.simulator.faults import OK, SLOW_S, Fault, FaultPlan, fault_error
 from tasks.simulator.ledger import Book, Entry, cost, now
@@ -21,6 +22,7 @@ from tasks.simulator.usage import PromptCache, Usage
 
 REMEMBERED_REQUESTS = 1000
 SHOWN_CHARACTERS = 500
+NOTHING = Decimal(0)
 SERVER_FAILURES = frozenset({500, 502, 503, 504})
 
 
@@ -36,6 +38,7 @@ class Call:
     fault: Fault = OK
     usage: Usage = field(default_factory=Usage)
     billed: bool = False
+    batch: str | None = None  # the Message Batch it is a row of
 
     @property
     def message_id(self) -> str:
@@ -55,9 +58,11 @@ class Service:
         self.recent: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_REQUESTS)
         self.reader = _reader(settings)
         self._ids = secrets.token_hex(4)
+        self.shelf = Shelf(self)
 
     def reset(self) -> None:
         """As just started, with the present settings; what was read in images is still known."""
+        self.shelf.clear()
         self.book.clear()
         self.cache.clear()
         self.recent.clear()
@@ -114,6 +119,24 @@ class Service:
         self.limits.take_output(composed.usage.output)
         return None if fault.name in ("drop_paid", "drip", "flood", "bomb") else composed
 
+    async def answer_batched(self, call: Call, params: Any) -> Answer | None:
+        """The answer to one row of a Message Batch; an ApiError where it fails, None where its time is over.
+
+        Faults that only a connection can have are none here.
+        """
+        question = call.question = read_question(params)
+        plan = self.cache.plan(question)
+        fault = call.fault = self.faults.next([image.sha256 for image in question.images])
+        if (error := fault_error(fault, self.settings.retry_after)) is not None:
+            raise error
+        if fault.name == "expired":
+            return None
+        composed = await self._compose(question, fault, plan.usage)
+        call.usage = composed.usage
+        call.billed = fault.name != "refusal_empty"
+        self.cache.answer_begins(plan)
+        return composed
+
     async def _compose(self, question: Question, fault: Fault, prompt: Usage) -> Answer:
         if fault.name in ("refusal", "refusal_empty"):
             return refusal(question, prompt, empty=fault.name == "refusal_empty")
@@ -152,7 +175,8 @@ class Service:
             billed=call.billed,
             delivered=delivered,
             usage=call.usage,
-            cost_usd=cost(question.model, call.usage) if question and call.billed else Decimal(0),
+            cost_usd=cost(question.model, call.usage, batch=bool(call.batch)) if question and call.billed else NOTHING,
+            batch=call.batch,
         )
         self.book.write(entry)
         self.recent.append(_summary(entry, question))
@@ -192,7 +216,7 @@ def _reader(settings: Settings) -> Reader | None:
 
 def settings_from(body: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that POST /simulator/faults may change beside the faults; ValueError for any other name."""
-    numbers = {"latency": float, "retry_after": float, "seed": int, "requests_per_minute": int}
+    numbers = {"latency": float, "retry_after": float, "seed": int, "requests_per_minute": int, "batch_latency": float}
     changes: dict[str, Any] = {}
     for name, value in body.items():
         if name in ("faults", "script"):

@@ -15,7 +15,9 @@ class Settings:
     other. `ocr` answers questions about text with what a local engine reads; without it an answer is a pure function
     of the image's bytes and the question.
     A limit that is None does not exist, nor do its headers; `burst_s` is how many seconds' worth may come at once.
-    `elsewhere` is where the fault `redirect` sends clients. `keep_entries` False keeps the ledger's totals only.
+    `elsewhere` is where the fault `redirect` sends clients. `batch_latency` is the time from a Message Batch's creation
+    to its end, in seconds, and `batch_faults` are explained in `batches`; without `batches` that path is
+    unknown. `keep_entries` False keeps the ledger's totals only.
     """
 
     host: str = "127.0.0.1"
@@ -33,4 +35,7 @@ class Settings:
     output_tokens_per_minute: int | None = None
     burst_s: float = 60.0
     elsewhere: str = "http://redirected.invalid"
+    batches: bool = True
+    batch_latency: float = 0.0
+    batch_faults: str = ""
     keep_entries: bool = True
