@@ -187,3 +187,72 @@ def test_calls_in_flight_are_cut_off_when_their_time_is_over(simulator: Simulato
         assert 1.0 <= time.monotonic() - began < 15
         assert [outcome.status for outcome in outcomes] == ["unasked"] * 6
         assert [(call["paid"], call["error_type"]) for call in asked.calls] == [("maybe", "cut_off")] * 3
+
+
+@contextmanager
+def working(client: SyncPrefectClient, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A worker in a terminal of its own and another folder, for `ad-hoc` as prefect.yaml has it."""
+    environment = {**os.environ, "PREFECT_WORKER_QUERY_SECONDS": "1", "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # as in an active venv
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    deploy = ["deploy", "--name", "ad-hoc", "--prefect-file", "deployments/prefect.yaml"]
+    for command in (["work-pool", "create", "images", "--type", "process", "--overwrite"], deploy):
+        subprocess.run([*prefect, *command], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    with (tmp_path / "screen").open("w+") as log:
+        worker = subprocess.Popen(
+            [*prefect, "worker", "start", "--pool", "images"],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield worker
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_a_worker_that_is_stopped(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path, how: str) -> None:
+    with working(client, tmp_path) as worker:
+        flow_run = start_run(client, simulator, tmp_path)
+        if how == "Ctrl-C":
+            os.killpg(worker.pid, signal.SIGINT)
+        else:
+            worker.terminate()
+        worker.wait(60)
+        until(lambda: client.read_flow_run(flow_run.id).state.is_final())  # type: ignore[union-attr]
+    check_tables(simulator, tmp_path / "out", "Interrupted (SIGHUP).")
+    state = client.read_flow_run(flow_run.id).state
+    assert state is not None and state.type == "CANCELLED"
+
+
+@pytest.mark.all
+def test_a_worker_that_is_killed(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> None:
+    with working(client, tmp_path) as worker:
+        flow_run = start_run(client, simulator, tmp_path)
+        worker.kill()
+        worker.wait()
+        simulator.change(latency=0)
+        until(lambda: client.read_flow_run(flow_run.id).state.is_final())  # type: ignore[union-attr]
+    assert client.read_flow_run(flow_run.id).state_name == "Completed", "nobody told it to end"
+    assert run_table(tmp_path / "out")["ok"].tolist() == [IMAGES]
+    assert simulator.ledger().billed == IMAGES
+
+
+@pytest.mark.all
+def test_cancelled_through_a_worker(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path) -> None:
+    """Also where an answer takes longer than the 30 s after which the worker kills what it started."""
+    with working(client, tmp_path):
+        flow_run = start_run(client, simulator, tmp_path)
+        before = simulator.ledger(entries=False).billed
+        simulator.change(latency=40)
+        until(lambda: simulator.ledger(entries=False).requests >= before + 2 * IN_FLIGHT)
+        client.set_flow_run_state(flow_run.id, Cancelling())
+        until(lambda: client.read_flow_run(flow_run.id).state.type == "CANCELLED")  # type: ignore[union-attr]
+        until(lambda: (tmp_path / "out" / "reports").exists())
+    check_tables(simulator, tmp_path / "out", "Interrupted (SIGHUP).")
