@@ -36,15 +36,18 @@ def secrets_of(endpoint: Endpoint) -> Secrets:
     return Secrets(os.environ.get(endpoint.key_env, "").strip() if endpoint.key_env else "")
 
 
-def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float, max_tokens: int = 0) -> "AsyncAnthropic":
+def make_client(
+    endpoint: Endpoint, *, concurrency: int, timeout: float, max_tokens: int = 0, streams: bool = False
+) -> "AsyncAnthropic":
     """A client whose retries are off (the engine decides) and which sends the key as the endpoint reads it.
 
     `timeout` is for one answer in all, in seconds; `max_tokens`, the most that will be asked for, bounds its size.
+    With `streams`, whoever asks for a stream reads it, and bounds it.
     EndpointError, before anything is sent, for a key that is missing or would go over the network in plain text.
     """
     from anthropic import AsyncAnthropic, omit
 
-    from tasks.asking.http import EndpointClient, answer_bytes
+    from tasks.asking.http import EndpointClient, StreamingClient, answer_bytes
 
     _keep_images_out_of_logs()
     key = api_key(endpoint)
@@ -54,7 +57,7 @@ def make_client(endpoint: Endpoint, *, concurrency: int, timeout: float, max_tok
         headers["x-api-key"] = key
     if endpoint.auth == "x-api-key":
         headers["Authorization"] = omit
-    http_client = EndpointClient(
+    http_client = (StreamingClient if streams else EndpointClient)(
         endpoint.base_url, seconds=timeout, most_bytes=answer_bytes(max_tokens), connections=concurrency + 8
     )
     return AsyncAnthropic(

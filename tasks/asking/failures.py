@@ -1,7 +1,7 @@
 """What a failed call means: whether it was paid, whether asking again helps, whether it stops the whole run.
 
 Decided by class, status and `error_code`, never by the text of a message, with two exceptions that the API leaves no
-other way to tell: an organisation's own spend limit, and an image that it cannot read, come as a plain 400.
+other way to tell: an empty or own spending limit, and an image that it cannot read, come as a plain 400.
 """
 
 import re
@@ -23,6 +23,7 @@ from tasks.errors import AnswerError
 SPEND_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 STOPPING_400 = {"organization_on_hold"}
 OWN_LIMIT_TEXT = "You have reached your specified"
+NO_MONEY_TEXT = "Your credit balance is too low"  # a 400, the same for every image
 LONGEST_WAIT = 300.0
 IMAGE_CODES = {"image_dimensions_too_large"}
 # How the API begins when the image itself is wrong: `Could not process image`, or the path of its bytes, which stand in
@@ -142,7 +143,7 @@ def _status_failure(error: Any, secrets: Secrets) -> Failure:
     code = getattr(error, "error_code", None)
     error_type = secrets.out_of(code or getattr(error, "type", None) or f"http_{status}", LONGEST_WORD)
     message = secrets.out_of(getattr(error, "api_message", None) or f"HTTP {status}")
-    scope = _scope(status, code, message)
+    scope = scope_of(status, code, message)
     if scope in (Scope.MOMENT, Scope.REQUEST) and headers.get("x-should-retry") in ("true", "false"):
         scope = Scope.MOMENT if headers["x-should-retry"] == "true" else Scope.REQUEST
     refused = scope in (Scope.REQUEST, Scope.IMAGE)
@@ -176,10 +177,11 @@ def redirected(status: int, url: str, location: str, secrets: Secrets) -> str:
     )
 
 
-def _scope(status: int, code: str | None, message: str) -> Scope:
+def scope_of(status: int, code: str | None, message: str) -> Scope:
+    """What a refusal is about, by status, `error_code` and, where nothing else tells, its first words."""
     if code in SPEND_CODES or code in STOPPING_400 or (code or "").startswith("cmek_key_disabled"):
         return Scope.RUN
-    if status in (401, 402, 403, 404) or message.startswith(OWN_LIMIT_TEXT):
+    if status in (401, 402, 403, 404) or message.startswith((OWN_LIMIT_TEXT, NO_MONEY_TEXT)):
         return Scope.RUN
     if status in (429, 529):
         return Scope.THROTTLE

@@ -70,6 +70,16 @@ class EndpointClient(DefaultAioHttpClient):
         return b"".join(parts)
 
 
+class StreamingClient(EndpointClient):
+    """The same for answers too large to hold: the time is until one begins, and then for each read of it."""
+
+    async def send(self, request: Request, *, stream: bool = False, **options: Any) -> Response:
+        """A stream as it comes if one is wanted, an error's body read as ever."""
+        if not stream:
+            return await super().send(request, **options)
+        return await DefaultAioHttpClient.send(self, request, stream=True, **options)
+
+
 def answer_bytes(max_tokens: int) -> int:
     """How many bytes an answer of so many tokens may have: a megabyte and 256 a token, 32 MB at the most."""
     return min(LEAST_BYTES + max_tokens * BYTES_A_TOKEN, MOST_BYTES)

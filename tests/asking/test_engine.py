@@ -149,7 +149,7 @@ def test_a_429_is_no_failed_attempt(simulator: Simulator, tmp_path: Path) -> Non
     assert all(call["paid"] == "no" for call in asked.calls[:-1])
 
 
-@pytest.mark.parametrize("fault", ["401", "402", "403", "404", "spend", "spend_own"])
+@pytest.mark.parametrize("fault", ["401", "402", "403", "404", "spend", "spend_own", "balance"])
 def test_what_every_call_would_meet_stops_the_run_and_loses_nothing(
     simulator: Simulator, tmp_path: Path, fault: str
 ) -> None:

@@ -28,6 +28,7 @@ MEANINGS = {
     "404": (Scope.RUN, "failed", "no"),
     "spend": (Scope.RUN, "throttled", "no"),
     "spend_own": (Scope.RUN, "failed", "no"),
+    "balance": (Scope.RUN, "failed", "no"),
     "429": (Scope.THROTTLE, "throttled", "no"),
     "ramp": (Scope.THROTTLE, "throttled", "no"),
     "529": (Scope.THROTTLE, "overloaded", "no"),

@@ -48,6 +48,7 @@ FAULTS_SEEN: dict[str, tuple[type[Exception], bool]] = {
     "529": (anthropic.OverloadedError, False),
     "spend": (anthropic.EnforcedSpendLimitReachedError, False),
     "spend_own": (anthropic.BadRequestError, False),
+    "balance": (anthropic.BadRequestError, False),
     "ramp": (anthropic.RampLimitExceededError, False),
     "html": (anthropic.InternalServerError, False),
     "drop_unpaid": (anthropic.APIConnectionError, False),

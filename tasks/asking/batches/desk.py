@@ -1,0 +1,172 @@
+"""Submits batches, none twice, and brings back what became of them, whoever submitted them.
+
+The order is what makes it safe: the intent is durable, then `create` is called, once, then the batch's id is durable.
+Whatever happens between, there is an intent without an id, and `settled` finds out what became of it before anything
+is asked again: a batch of as many requests that was created since may be it. That shows in its results, which are
+readable once it has ended, so one that still runs is waited for. Where no such batch is listed for a minute there
+never was one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+from tasks.asking.batches.intents import Intent, IntentLog
+from tasks.asking.batches.requests import Asked, Body, new_word
+from tasks.asking.batches.results import names_our_word
+from tasks.asking.batches.wire import Batch, Wire
+from tasks.asking.body import Bodies
+from tasks.asking.failures import Failure, Scope, classify
+from tasks.asking.question import Step
+from tasks.asking.records import Page
+from tasks.asking.secrets import Secrets
+from tasks.errors import AnswerError, EndpointError, OutputError
+
+T = TypeVar("T")
+
+POLL_S, SLOWEST_POLL_S, SLOWER = 2.0, 60.0, 1.3
+# https://github.com/anthropics/anthropic-sdk-python/issues/1432: a new batch may not be found for minutes
+LATE_S = 900.0
+ABSENT_S = 60.0
+CLOCKS = timedelta(hours=1)  # by which ours and the endpoint's may differ
+UNDECIDED = (408, 409, 500, 502, 503, 504)  # after these a batch may have been made all the same
+
+
+class NotSubmitted(Exception):
+    """The endpoint did not take the batch, and there is none."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Gone(Exception):
+    """A batch's results are there no more: deleted, or older than 29 days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    poll: float = POLL_S
+    slowest_poll: float = SLOWEST_POLL_S
+    late: float = LATE_S
+    absent: float = ABSENT_S
+
+
+class Desk:
+    """One endpoint's batches for one job and output. Lives on one event loop; `sleep` may raise to end a wait."""
+
+    def __init__(
+        self, wire: Wire, log: IntentLog, secrets: Secrets, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self.patience = Patience()
+        self._wire = wire
+        self._log = log
+        self._secrets = secrets
+        self._sleep = sleep
+
+    async def submit(self, pages: list[Page], step: Step, bodies: Bodies) -> Intent:
+        """Submit one batch; what comes back may have no id yet, if the reply was lost: `settled` finds it.
+
+        Raises NotSubmitted where there is none for sure, OutputError where the intent cannot be written down.
+        """
+        word = new_word()
+        intent = await asyncio.to_thread(self._log.write, word, [Asked.of(page, step) for page in pages])
+        try:
+            batch = await self._wire.create(Body(word, pages, step.question, bodies))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must be known whether there is a batch
+            failure = classify(error, self._secrets)
+            if failure.paid == "maybe" or failure.status in UNDECIDED:
+                return intent
+            await asyncio.to_thread(self._log.done, intent)
+            raise NotSubmitted(failure) from None
+        return await asyncio.to_thread(self._log.named, intent, batch.id)
+
+    async def open(self) -> list[Intent]:
+        """What was, or may have been, submitted and is not collected yet. Raises OutputError."""
+        return await asyncio.to_thread(self._log.open)
+
+    async def settled(self, intent: Intent, folder: Path) -> Intent | None:
+        """The intent with its batch, or None where there never was one. Waits until that is known."""
+        if intent.batch_id is not None:
+            return intent
+        refused: set[str] = set()
+        deadline = monotonic() + self.patience.absent
+        while True:
+            named = {other.batch_id for other in await self.open()} | refused
+            since = await self._asked_again(lambda: self._wire.since(intent.written_at - CLOCKS))
+            candidates = [batch for batch in since if batch.requests == len(intent.asked) and batch.id not in named]
+            for batch in candidates:
+                if batch.ended:
+                    if await self._is_of(batch, intent, folder):
+                        return await asyncio.to_thread(self._log.named, intent, batch.id)
+                    refused.add(batch.id)
+            if not any(not batch.ended for batch in candidates) and monotonic() >= deadline:
+                await asyncio.to_thread(self._log.done, intent)
+                return None
+            await self._sleep(min(self.patience.poll, max(deadline - monotonic(), 0.05)))
+
+    async def ended(self, intent: Intent, seen: Callable[[Batch], object] = lambda _: None) -> Batch:
+        """Wait for the end of a batch; `seen` is told each time it was looked at. EndpointError if it is lost."""
+        assert intent.batch_id is not None
+        batch_id, wait = intent.batch_id, self.patience.poll
+        while True:
+            batch = await self._asked_again(lambda: self._wire.retrieve(batch_id), late=self._late(intent))
+            seen(batch)
+            if batch.ended:
+                return batch
+            await self._sleep(wait)
+            wait = min(wait * SLOWER, self.patience.slowest_poll)
+
+    async def collect(self, intent: Intent, batch: Batch, folder: Path) -> Path:
+        """The results in a private file below the folder. Gone where there are none any more."""
+        path = folder / f"{intent.word}.jsonl"
+        if batch.archived:
+            raise Gone
+        await self._asked_again(lambda: self._wire.results(batch.id, path), late=self._late(intent))
+        return path
+
+    async def done(self, intent: Intent) -> None:
+        """All of it is kept. Raises OutputError."""
+        await asyncio.to_thread(self._log.done, intent)
+
+    def _late(self, intent: Intent) -> float:
+        """For how many seconds from now a 404 may still pass."""
+        age = (datetime.now(UTC) - intent.written_at).total_seconds()
+        return self.patience.late - max(age, 0.0)
+
+    async def _is_of(self, batch: Batch, intent: Intent, folder: Path) -> bool:
+        """Whether an ended batch is the one that was meant: its ids begin with the intent's word."""
+        if batch.archived:
+            return False
+        path = folder / f"{intent.word}.{batch.id}.jsonl"
+        try:
+            await self._asked_again(lambda: self._wire.results(batch.id, path), late=self._late(intent))
+            return names_our_word(path, intent.word)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _asked_again(self, ask: Callable[[], Awaitable[T]], *, late: float = 0.0) -> T:
+        """What is free and changes nothing, asked until it is answered; EndpointError where it is refused for good."""
+        began, wait = monotonic(), self.patience.poll
+        while True:
+            try:
+                return await ask()
+            except OutputError:
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is either passing or told in one line
+                failure = classify(error, self._secrets)
+                passing = failure.scope in (Scope.MOMENT, Scope.THROTTLE) or isinstance(error, AnswerError)
+                patience = late if failure.status == 404 else self.patience.late if passing else 0.0
+                if monotonic() - began >= patience:
+                    raise EndpointError(
+                        f"The endpoint does not tell what became of a batch ({failure.message}). It may still run and "
+                        "be billed; the same command goes on where this one stopped."
+                    ) from None
+                await self._sleep(failure.retry_after or wait)
+                wait = min(wait * SLOWER, self.patience.slowest_poll)

@@ -1,0 +1,160 @@
+"""Intents: what was meant to be submitted, written down before it is, and which batch it became.
+
+Whoever dies between `create` and its reply leaves an intent without a batch: the next run must find out whether there
+is one before it asks again. The log lies with the answers: on this machine for a local output, in the output on S3, so
+that a run on another machine finds it too. An intent holds no image and no key.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from tasks.asking.batches.requests import Asked
+from tasks.errors import OutputError
+from tasks.storage.checksums import Damaged, sealed, unsealed
+from tasks.storage.conditional import now, read_found, write_always
+from tasks.storage.files import sync_files, sync_folder, write_private
+from tasks.storage.output import explained
+from tasks.storage.s3 import is_s3, s3_filesystem
+
+FIRST_RELEASE = ()  # it had no intents
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One batch that was, or was to be, submitted."""
+
+    word: str
+    written_at: datetime
+    asked: tuple[Asked, ...]
+    batch_id: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """As it is written down."""
+        record = {
+            "word": self.word,
+            "written_at": self.written_at.isoformat(),
+            "batch_id": self.batch_id,
+            "asked": [asked.to_record() for asked in self.asked],
+        }
+        return sealed(json.dumps(record).encode(), self.word)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, word: str) -> "Intent":
+        """As it was written down; Damaged where it was not so."""
+        try:
+            record: dict[str, Any] = json.loads(unsealed(data, word, first_release=FIRST_RELEASE))
+            asked = tuple(Asked(**one) for one in record["asked"])
+            return cls(word, datetime.fromisoformat(record["written_at"]), asked, record["batch_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise error if isinstance(error, Damaged) else Damaged("it is no intent") from None
+
+
+class Place(Protocol):
+    """Where intents lie: each write is durable when it returns. The storage's own errors."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write or replace one."""
+
+    def read(self) -> dict[str, bytes]:
+        """All, by name."""
+
+    def remove(self, name: str) -> None:
+        """Remove one; nothing where it is gone."""
+
+
+class LocalPlace:
+    """A private folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write or replace one."""
+        write_private(self.folder / name, data)
+        sync_files([self.folder / name])
+
+    def read(self) -> dict[str, bytes]:
+        """All, by name."""
+        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*.json"))}
+
+    def remove(self, name: str) -> None:
+        """Remove one; nothing where it is gone."""
+        if (self.folder / name).exists():
+            (self.folder / name).unlink(missing_ok=True)
+            sync_folder(self.folder)
+
+
+class S3Place:
+    """A prefix on S3, where a write that was acknowledged is durable."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write or replace one."""
+        now(write_always, f"{self.prefix}/{name}", data)
+
+    def read(self) -> dict[str, bytes]:
+        """All, by name."""
+        fs = s3_filesystem()
+        fs.invalidate_cache()
+        try:
+            names = [path.rpartition("/")[2] for path in fs.ls(self.prefix, detail=False)]
+        except FileNotFoundError:
+            return {}
+        found = {name: now(read_found, f"{self.prefix}/{name}") for name in names if name.endswith(".json")}
+        return {name: one.data for name, one in found.items() if one is not None}
+
+    def remove(self, name: str) -> None:
+        """Remove one; nothing where it is gone."""
+        fs = s3_filesystem()
+        if fs.exists(f"{self.prefix}/{name}"):
+            fs.rm_file(f"{self.prefix}/{name}")
+
+
+class IntentLog:
+    """The intents of one job and output. One run at a time uses it: that which has its turn."""
+
+    def __init__(self, uri: str) -> None:
+        """`uri` is a folder, or a prefix on S3."""
+        self.uri = uri
+        self._place: Place = S3Place(uri) if is_s3(uri) else LocalPlace(Path(uri))
+
+    def write(self, word: str, asked: list[Asked]) -> Intent:
+        """Note what is about to be submitted. Raises OutputError: then it must not be."""
+        intent = Intent(word, datetime.now(UTC), tuple(asked))
+        self._write(intent)
+        return intent
+
+    def named(self, intent: Intent, batch_id: str) -> Intent:
+        """Note which batch it became. Raises OutputError; the batch is found again all the same."""
+        intent = replace(intent, batch_id=batch_id)
+        self._write(intent)
+        return intent
+
+    def done(self, intent: Intent) -> None:
+        """It never became a batch, or all of that is kept. Raises OutputError."""
+        with explained(self.uri):
+            self._place.remove(f"{intent.word}.json")
+
+    def open(self) -> list[Intent]:
+        """What was not done, oldest first. OutputError if that cannot be told, since asking again could pay twice."""
+        with explained(self.uri, verb="read"):
+            found = self._place.read()
+        intents = []
+        for name, data in found.items():
+            try:
+                intents.append(Intent.from_bytes(data, name.removesuffix(".json")))
+            except Damaged as damage:
+                raise OutputError(
+                    f"{self.uri}/{name} says what was submitted, and is damaged ({damage}). Nothing is asked until "
+                    "that is known: cancel or wait for the batches of this key that still run, then remove the file."
+                ) from None
+        return sorted(intents, key=lambda intent: intent.written_at)
+
+    def _write(self, intent: Intent) -> None:
+        with explained(self.uri):
+            self._place.write(f"{intent.word}.json", intent.to_bytes())

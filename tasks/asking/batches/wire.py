@@ -1,0 +1,138 @@
+"""Message Batches over the wire. Nothing here is tried twice, and nothing is sent to another host.
+
+A batch says itself where its results are (`results_url`). Behind a gateway that may be another host, to which the key
+must not go; so results are asked of the endpoint, at the path where the API has them.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.asking.batches.requests import Body
+from tasks.errors import AnswerError
+from tasks.storage import files
+from tasks.storage.output import explained
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+PATH = "/v1/messages/batches"
+PAGE = 100
+NEW_OR_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+MOST_RESULT_BYTES = 8_000_000_000
+KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the endpoint describes it."""
+
+    id: str
+    ended: bool
+    requests: int
+    created_at: datetime
+    expires_at: datetime | None
+    archived: bool
+
+    @classmethod
+    def of(cls, body: Any) -> "Batch":
+        """From the API's JSON; AnswerError where it is none of the API's."""
+        try:
+            counts = [int(body["request_counts"][kind]) for kind in KINDS]
+            batch = cls(
+                str(body["id"]),
+                body["processing_status"] == "ended",
+                sum(counts),
+                _time(body["created_at"]),
+                _time(body["expires_at"]) if body.get("expires_at") else None,
+                bool(body.get("archived_at")),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise AnswerError(
+                "malformed_answer", "The endpoint describes a batch in a way that is not the API's."
+            ) from None
+        if not batch.id.replace("_", "").replace("-", "").isalnum():
+            raise AnswerError("malformed_answer", "The endpoint names a batch by what is no name.")
+        return batch
+
+
+class Wire:
+    """The calls about batches, each made once. Raises what the SDK raises, and AnswerError."""
+
+    def __init__(self, client: "AsyncAnthropic") -> None:
+        self._client = client
+
+    async def create(self, body: Body) -> Batch:
+        """Submit."""
+        headers = {"content-type": "application/json", "content-length": str(body.size)}
+        made = await self._client.post(
+            PATH, cast_to=object, content=body, options={"headers": headers, "max_retries": 0}
+        )
+        return Batch.of(made)
+
+    async def retrieve(self, batch_id: str) -> Batch:
+        """How it is now."""
+        return Batch.of(await self._client.get(f"{PATH}/{batch_id}", cast_to=object))
+
+    async def cancel(self, batch_id: str) -> Batch:
+        """Answer no more of it; what was answered is billed, and can be collected once it has ended."""
+        return Batch.of(await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=object))
+
+    async def since(self, earliest: datetime) -> list[Batch]:
+        """Batches created since then, the newest first."""
+        found: list[Batch] = []
+        after = ""
+        while True:
+            query = f"?limit={PAGE}" + (f"&after_id={after}" if after else "")
+            page: Any = await self._client.get(f"{PATH}{query}", cast_to=object)
+            if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+                raise AnswerError("malformed_answer", "The endpoint lists batches in a way that is not the API's.")
+            batches = [Batch.of(body) for body in page["data"]]
+            found += [batch for batch in batches if batch.created_at >= earliest]
+            if not page.get("has_more") or not batches or batches[-1].created_at < earliest:
+                return found
+            if after == batches[-1].id:  # or it would go on for ever
+                raise AnswerError("malformed_answer", "The endpoint lists the same batches again and again.")
+            after = batches[-1].id
+
+    async def results(self, batch_id: str, path: Path) -> None:
+        """Write the results into a private file, whole or not at all. OutputError if the disk does not take them."""
+        partial = path.with_name(f"{path.name}.part")
+        with explained(str(partial)):
+            handle = files.open_private(partial, NEW_OR_EMPTY)
+        try:
+            size = 0
+            async for piece in self._result_pieces(batch_id):
+                size += len(piece)
+                if size > MOST_RESULT_BYTES:
+                    raise AnswerError("too_large", f"The results have more than {MOST_RESULT_BYTES / 1e9:.0f} GB.")
+                with explained(str(partial)):
+                    files.write_all(handle, piece)
+        finally:
+            os.close(handle)
+        partial.replace(path)
+
+    async def _result_pieces(self, batch_id: str) -> AsyncIterator[bytes]:
+        from anthropic import APIConnectionError
+        from anthropic._constants import RAW_RESPONSE_HEADER  # the public way to a stream goes to `results_url`
+        from httpx2 import HTTPError, Request
+
+        options: Any = {"headers": {RAW_RESPONSE_HEADER: "stream"}}
+        response: Any = await self._client.get(f"{PATH}/{batch_id}/results", cast_to=object, options=options)
+        try:
+            async for piece in response.iter_bytes(1 << 16):
+                yield piece
+        except HTTPError as error:  # which the SDK wraps only where it reads the answer itself
+            raise APIConnectionError(request=Request("GET", f"{PATH}/{batch_id}/results")) from error
+        finally:
+            await response.close()
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
