@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from config.tables import known, load, typed
+from config.user_files import known, load, typed
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

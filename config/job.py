@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from config.textfiles import read_text
+from config.user_files import read_text
 
 DEFAULT_MODEL = "claude-haiku-5-5"
 TEXTS = ("prompt", "system", "fallback_prompt")  # fields that the command line and job files may take from `@FILE`

@@ -5,7 +5,7 @@ from datetime import date
 from functools import cache
 from typing import ClassVar, Literal
 
-from config.tables import load, typed
+from config.user_files import load, typed
 
 # (longest side in pixels, most visual tokens) after which the server itself shrinks an image.
 VISION_TIERS = {"standard": (1568, 1568), "high": (2576, 4784)}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from config.tables import known, load, typed
+from config.user_files import known, load, typed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from config.models import model_facts
-from config.tables import ConfigError, file_of, load, typed
+from config.user_files import ConfigError, file_of, load, typed
 
 
 @dataclass(frozen=True, slots=True)

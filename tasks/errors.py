@@ -12,6 +12,12 @@ VisionflowError
 │   └── PriceError    no price is known, so no bill could be exact
 ├── ImageError        one image cannot be sent; it becomes a row with this reason
 └── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
+Signal                tells the next function up what happened, and never leaves the rooms named here
+├── CallFailed, Claimed, Halted, CutOff, BudgetSpent   asking: no more calls for this page, or for this run
+├── ChildLostError, OutOfTimeError                     preparing: a decoder ended, or did not end in time
+├── TooMuch                                            schemas: checking an answer would take too long
+└── SourceUnavailable                                  storage: a moment's trouble; the task is tried again
+ConfigError           in config/, which knows no task: a TOML file cannot be used
 
 Every message is one line for a person: what happened, to what, and what to do.
 """
@@ -19,6 +25,10 @@ Every message is one line for a person: what happened, to what, and what to do.
 
 class VisionflowError(Exception):
     """Root of every error raised on purpose."""
+
+
+class Signal(Exception):
+    """Tells the next function up what happened; no person ever reads it."""
 
 
 class UsageError(VisionflowError):

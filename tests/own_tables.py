@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from config import models, prices, tables
+from config import models, prices, user_files
 
 OwnTables = Callable[..., Path]
 
@@ -30,5 +30,5 @@ def own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnT
 
 def forget() -> None:
     """Read the tables anew, as a new process would."""
-    for cached in (tables.load, models.model_facts, prices.price_table):
+    for cached in (user_files.load, models.model_facts, prices.price_table):
         cached.cache_clear()

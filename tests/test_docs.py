@@ -23,14 +23,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from config.checking import check_tables
 from config.endpoints import endpoint
 from config.job import Job
 from config.presets import preset, preset_names
 from config.prices import prices_of
 from flows.cli.arguments import parser
 from flows.cli.commands import EXIT_STATUS
-from flows.cli.jobs import load_job
+from flows.cli.jobs import check_tables, load_job
 from tasks.orchestration.summary import summary_of
 from tasks.recording.tables import STATUSES, TABLES
 from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file

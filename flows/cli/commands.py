@@ -70,9 +70,9 @@ def check(arguments: argparse.Namespace) -> int:
 
 def simulate(arguments: argparse.Namespace) -> int:
     """Serve the simulator until interrupted."""
+    from tasks.simulator.faults import Settings
     from tasks.simulator.ocr import model_folder
     from tasks.simulator.server import serve
-    from tasks.simulator.settings import Settings
 
     try:
         settings = Settings(

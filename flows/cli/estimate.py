@@ -14,7 +14,7 @@ from config.prices import price_table
 from flows.cli.columns import print_table
 from flows.cli.terminal import Terminal, counted
 from tasks.asking.client import Checked
-from tasks.asking.counting import counted_prompt
+from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.listing import Listing, OnDemand, list_images
 from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config.checking import check_tables
-from config.endpoints import endpoint
+from config.endpoints import endpoint, endpoint_names, endpoint_row
 from config.job import TEXTS, Job, text_or_file
-from config.presets import preset
-from config.tables import ConfigError
-from config.textfiles import read_text
+from config.models import listed_models, model_facts
+from config.presets import preset, preset_names
+from config.prices import price_table
+from config.user_files import ConfigError, read_text
 from flows.cli.arguments import did_you_mean
 from tasks.errors import EndpointError, UsageError
 
@@ -164,3 +164,17 @@ def _option(setting: str) -> str:
     """The setting's option, as a person types it."""
     spelt = {field: option for option, field in OPTIONS.items()}.get(setting, setting)
     return "SOURCE" if setting == "source" else f"--{spelt.replace('_', '-')}"
+
+
+def check_tables() -> None:
+    """Raise ConfigError for the first row of a TOML file, packaged or the user's own, that cannot be used.
+
+    Every row is checked at once, so that a mistake of the user's shows before a run begins.
+    """
+    for name in endpoint_names():
+        endpoint_row(name)
+    for name in listed_models():
+        model_facts(name)
+    for name in preset_names():
+        preset(name)
+    price_table()

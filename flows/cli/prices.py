@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 
 from config.prices import Price, price_table
-from config.tables import file_of
+from config.user_files import file_of
 from flows.cli.columns import print_table
 from flows.cli.jobs import check_configuration
 

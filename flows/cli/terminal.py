@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from tasks.billing.money import cny, usd
+from tasks.billing.pricing import cny, usd
 from tasks.orchestration.running import Run
 from tasks.text import printable
 

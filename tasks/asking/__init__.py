@@ -7,5 +7,6 @@ limits     what holds calls back: places, rates, headers, the cap
 question   what is asked            answer     what came back
 failures   what a failure means     halting    how a run ends early
 calls      the ledger               journal    its write-ahead copy on disk
-client     the SDK's client         counting   prompts counted for free
+pages      what is asked about, and how it ended   probe  asking about one sound image
+client     the SDK's client
 """

@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 
 from config.prices import Price, prices_of
 from tasks.asking.answer import Answer, utc_now
-from tasks.asking.body import PATH, Bodies
 from tasks.asking.calls import CallLedger, OpenCall
 from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, classify, explained
-from tasks.asking.halting import Halt, Halted, Halting
+from tasks.asking.halting import FailureStreak, Halt, Halted, Halting
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import BudgetSpent, Reservation, worst_case
 from tasks.asking.limits.pacing import Load
-from tasks.asking.question import Question, Step
-from tasks.asking.records import EngineSettings, Page
+from tasks.asking.pages import EngineSettings, Page
+from tasks.asking.question import PATH, Bodies, Question, Step
 from tasks.asking.reply import Received, read_reply
-from tasks.asking.streaks import FailureStreak
 from tasks.billing.pricing import cost_usd
-from tasks.billing.tokens import image_tokens
-from tasks.billing.usage import Usage
-from tasks.errors import EndpointError, OutputError, PriceError
+from tasks.billing.usage import Usage, image_tokens
+from tasks.errors import EndpointError, OutputError, PriceError, Signal
 from tasks.types import PreparedImage
 
 if TYPE_CHECKING:
@@ -37,7 +34,7 @@ OUTAGE_CALLS, OUTAGE_S = 20, 120.0  # so many failed calls in a row, for so long
 BYTES_A_TOKEN = 3  # of text, to pace the run; the endpoint's own count corrects it
 
 
-class CallFailed(Exception):
+class CallFailed(Signal):
     """A page's call failed for good: refused, or out of attempts."""
 
     def __init__(self, status: str, failure: Failure) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Protocol
 
+from tasks.errors import Signal
 from tasks.storage.conditional import ConditionsUnsupported, Found, read_found, write_if
 from tasks.storage.lease import Watch
 from tasks.storage.ranges import RangeLocks
@@ -21,7 +22,7 @@ LOOK_S = (0.05, 0.1, 0.2, 0.5)  # between looks at what another process asks abo
 LOOK_S3_S = 2.0
 
 
-class Claimed(Exception):
+class Claimed(Signal):
     """Another run asks about this picture, and did not end in time."""
 
 

@@ -1,9 +1,13 @@
 """The SDK's client for an endpoint, and the free questions asked of it before the first paid call."""
 
+import asyncio
 import logging
 import os
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from config.endpoints import Endpoint
@@ -160,3 +164,33 @@ def _unknown_model(endpoint: Endpoint, model: str) -> str:
         f"{endpoint.base_url} does not know the model {model!r} (404). "
         "Check --model; `visionflow prices` lists those with a price."
     )
+
+
+T = TypeVar("T")
+
+
+def completed(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result. In a notebook or an async flow, whose loop is running, it gets a thread and a loop."""
+    if not _is_loop_running():
+        return asyncio.run(_interruptible(coroutine))
+    with ThreadPoolExecutor(1, thread_name_prefix="visionflow-completed") as thread:
+        return thread.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _interruptible(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Ctrl-C cancels what the loop waits for; a callback that comes a moment later finds it done, which is no error."""
+    asyncio.get_running_loop().set_exception_handler(_unless_cancelled)
+    return await coroutine
+
+
+def _unless_cancelled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)

@@ -14,13 +14,13 @@ from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
 from tasks.asking.claims import Claims
 from tasks.asking.client import make_client
-from tasks.asking.doubts import Doubts
 from tasks.asking.fallbacks import FallbackChain
 from tasks.asking.halting import ENDED_EARLY, Halt, Halted, Halting, at_once
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
-from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
+from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
+from tasks.asking.probe import Doubts
 from tasks.errors import SchemaError
 
 T = TypeVar("T")

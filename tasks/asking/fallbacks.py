@@ -11,8 +11,8 @@ from tasks.asking.caller import Answered, Caller, CallFailed
 from tasks.asking.claims import LOOK_S3_S, Claimed, Claims
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
+from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, unasked
 from tasks.asking.question import Question, Step, answer_key
-from tasks.asking.records import AnswerStore, EngineSettings, Outcome, Page, unasked
 from tasks.errors import OutputError
 
 T = TypeVar("T")

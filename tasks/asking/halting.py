@@ -1,11 +1,15 @@
-"""Ending a run early: the first reason given stands, and everybody who waits hears of it at once."""
+"""Ending a run early: the first reason given stands, everybody who waits hears of it at once, and failures in a row.
+
+A streak of failures says something about the endpoint or the question, and may be the reason.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import monotonic
 
-from tasks.errors import StopRun
+from tasks.errors import Signal, StopRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,11 @@ def at_once(error: type[BaseException] | None) -> bool:
     return error is not None and issubclass(error, KeyboardInterrupt | SystemExit)
 
 
-class Halted(Exception):
+class Halted(Signal):
     """No more calls are made."""
 
 
-class CutOff(Exception):
+class CutOff(Signal):
     """A call that was in flight when the run had to end."""
 
 
@@ -88,3 +92,40 @@ class Halting:
         except TimeoutError:
             return
         raise Halted
+
+
+ALIKE_FAILURES = 10  # so many first ones, all failed the same way: the question, or the endpoint, is wrong
+
+
+@dataclass(slots=True)
+class FailureStreak:
+    """Failed and throttled calls since the last answer."""
+
+    calls: int = 0
+    since: float = 0.0
+    alike: int = 0  # the last so many failed in the same way
+    _kind: str = ""
+    _answered: bool = False
+
+    def add(self, kind: str) -> None:
+        """One more, of this kind."""
+        if not self.calls:
+            self.since = monotonic()
+        self.calls += 1
+        self.alike = self.alike + 1 if kind == self._kind else 1
+        self._kind = kind
+
+    def end(self) -> None:
+        """There was an answer."""
+        self.calls = self.alike = 0
+        self._answered = True
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return monotonic() - self.since if self.calls else 0.0
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether there never was an answer, and the last calls all failed in the same way."""
+        return not self._answered and self.alike >= ALIKE_FAILURES

@@ -7,7 +7,7 @@ journal lives on the disk of the machine that made the calls, whatever the outpu
 **Durable before acknowledged.** An answer is received once; so its line is on the disk (fsync) before anybody is told
 that it is kept. One thread makes all lines durable that were written since it did so last, so that calls that end
 together share an fsync (group commit). The answer's own record is then written without waiting for the disk, made
-durable a thousand at a time (tasks/storage/checkpoint.py), and at the latest before the journal is let go of: after a
+durable a thousand at a time (tasks/storage/records.py), and at the latest before the journal is let go of: after a
 power loss the journal has whatever records are missing. An fsync of each record as well would be two for one answer,
 and one of its folder.
 
@@ -36,8 +36,8 @@ from config.settings import home
 from tasks.asking.commits import Commits
 from tasks.errors import OutputError
 from tasks.storage import files
-from tasks.storage.checksums import sealed
 from tasks.storage.output import explained
+from tasks.storage.records import sealed
 from tasks.storage.s3 import is_s3
 
 RESERVE_BYTES = 4 * 2**20  # the answers of some hundred calls in flight

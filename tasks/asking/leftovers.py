@@ -12,8 +12,7 @@ from typing import Any
 
 from config.settings import home
 from tasks.asking.journal import is_there, journal_folder, refuge_folder
-from tasks.storage.checksums import unsealed
-from tasks.storage.records import DAMAGED, move_to_damaged
+from tasks.storage.records import DAMAGED, move_to_damaged, unsealed
 from tasks.storage.s3 import is_s3
 
 FIRST_RELEASE = (b'{"sent":', b'{"ended":')

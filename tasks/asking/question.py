@@ -131,3 +131,30 @@ def request(question: Question, image: PreparedImage, *, caching: bool = False) 
     if output_config:
         params["output_config"] = output_config
     return params
+
+
+PLACE = "the image's base64 text goes here"
+PATH = "/v1/messages"
+
+
+class Bodies:
+    """Bodies of requests; what surrounds the image is written once for each question and media type."""
+
+    def __init__(self, *, caching: bool) -> None:
+        self._caching = caching
+        self._around: dict[tuple[str, int, str], tuple[bytes, bytes]] = {}
+
+    def body(self, question: Question, image: PreparedImage) -> bytes:
+        """The body of one request, as UTF-8 JSON."""
+        key = (question.digest, question.max_tokens, image.media_type)
+        around = self._around.get(key)
+        if around is None:
+            around = self._around[key] = self._written(question, image)
+        before, after = around
+        return b"".join((before, base64.b64encode(image.data), after))
+
+    def _written(self, question: Question, image: PreparedImage) -> tuple[bytes, bytes]:
+        params = request(question, replace(image, data=b""), caching=self._caching)
+        params["messages"][0]["content"][0]["source"]["data"] = PLACE
+        before, _, after = json.dumps(params, ensure_ascii=False).encode().partition(PLACE.encode())
+        return before, after

@@ -10,8 +10,7 @@ from typing import Any
 from config.prices import prices_of
 from tasks.billing.pricing import uncached_cost
 from tasks.billing.usage import Usage
-from tasks.storage.output import Output
-from tasks.storage.parts import sound_parts
+from tasks.storage.output import Output, sound_parts
 
 Key = tuple[str, str, str, str]  # model, endpoint, preset, tier
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")

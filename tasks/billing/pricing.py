@@ -53,3 +53,26 @@ def highest_cost(prompt: int, output: int, prices: Iterable[Price]) -> Decimal:
     dearest = max(price.input, price.cache_write_5m)
     total = (prompt * dearest + output * price.output) / MILLION * max(price.us_factor or Decimal(1), Decimal(1))
     return total.quantize(NANO_USD, rounding=ROUND_CEILING)
+
+
+Amount = Decimal | float
+
+
+def usd(amount: Amount, places: int = 2) -> str:
+    """Dollars to the last digit, with at least so many decimals."""
+    return _written(_decimal(amount), "$", places)
+
+
+def cny(amount: Amount, places: int = 2) -> str:
+    """Yuan, rounded to a hundredth of a fen."""
+    return _written(round(_decimal(amount), 4), "¥", places)
+
+
+def _decimal(amount: Amount) -> Decimal:
+    """The amount; of a float the shortest number that it stands for."""
+    return Decimal(str(amount))
+
+
+def _written(amount: Decimal, sign: str, places: int) -> str:
+    whole, _, part = f"{abs(amount):,f}".partition(".")
+    return f"{'-' if amount < 0 else ''}{sign}{whole}.{part.rstrip('0').ljust(places, '0')}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import ceil
 from typing import Any
 
 # Of one class in one call. A context window of today holds a million; what says more is no count of tokens.
@@ -151,3 +152,34 @@ def _word(usage: Mapping[str, Any], name: str) -> str | None:
     if value is None or (isinstance(value, str) and len(value) <= LONGEST_WORD and value.isprintable()):
         return value
     raise Malformed(f"usage.{name} is {kind_of(value)}")
+
+
+PATCH = 28
+
+
+def image_tokens(width: int, height: int) -> int:
+    """Tokens of an image that the model sees at this size."""
+    return ceil(width / PATCH) * ceil(height / PATCH)
+
+
+def seen_size(width: int, height: int, *, max_edge: int, max_tokens: int) -> tuple[int, int]:
+    """The size in pixels at which a model of this tier sees an image; never larger than the image."""
+
+    def fits(w: int, h: int) -> bool:
+        padded_edge = max(ceil(w / PATCH), ceil(h / PATCH)) * PATCH
+        return padded_edge <= max_edge and image_tokens(w, h) <= max_tokens
+
+    if fits(width, height):
+        return width, height
+    if height > width:
+        seen_height, seen_width = seen_size(height, width, max_edge=max_edge, max_tokens=max_tokens)
+        return seen_width, seen_height
+    ratio = width / height
+    low, high = 1, width
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if fits(middle, max(round(middle / ratio), 1)):
+            low = middle
+        else:
+            high = middle
+    return low, max(round(low / ratio), 1)

@@ -5,8 +5,7 @@ without any extension whose first bytes are an image's, or cannot be read. Files
 and empty folders are passed over and counted; what is excluded is not looked into. A file named by itself or in a
 manifest is always listed, whatever its name: if it cannot be decoded it becomes a row that says so.
 
-files      a folder and below, or a glob     objects    S3, page by page     manifests  what a table or text names
-links      which of them are followed
+folders    a folder and below, or a glob     objects    S3, page by page     manifests  what a table or text names
 kinds      what counts as an image           images     what is known of a million of them, in columns
 """
 
@@ -19,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.listing.files import absolute, folder_root, from_folder, from_glob, glob_root, local_source
+from tasks.listing.folders import absolute, folder_root, from_folder, from_glob, glob_root, local_source
 from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, collect, collect_sorted
 from tasks.listing.kinds import Wanted, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest

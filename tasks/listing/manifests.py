@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import SourceError
-from tasks.listing.files import absolute, local_source, relative_name
+from tasks.listing.folders import absolute, local_source, relative_name
 from tasks.listing.kinds import Wanted
 from tasks.listing.objects import describe, s3_source
 from tasks.preparing import is_image_name

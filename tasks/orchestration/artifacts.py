@@ -19,7 +19,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks.billing.money import cny, usd
+from tasks.billing.pricing import cny, usd
 from tasks.orchestration.running import Run
 from tasks.text import as_markdown
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from tasks.asking.records import Outcome, Page
+from tasks.asking.pages import Outcome, Page
 from tasks.listing.images import ENCODING, Images, OnDemand
 from tasks.recording.rows import Row, is_open, renewed
 from tasks.text import printable

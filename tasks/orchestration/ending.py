@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, StateType
 
-from tasks.billing.money import usd
+from tasks.billing.pricing import usd
 from tasks.orchestration.running import Run
 from tasks.text import printable
 

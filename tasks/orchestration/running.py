@@ -16,7 +16,7 @@ from tasks.asking.claims import Claims, S3Claims
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
-from tasks.asking.records import EngineSettings
+from tasks.asking.pages import EngineSettings
 from tasks.billing.bill import Bill, spent_by_attempts, spent_today
 from tasks.orchestration.summary import about, run_row, summary_of
 from tasks.orchestration.turn import lease_uri
@@ -24,7 +24,7 @@ from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
 from tasks.recording.memory import give_back
 from tasks.recording.recovery import recover
-from tasks.recording.rows import Row, Transform, typed, unavailable_row
+from tasks.recording.rows import Row, RowTransform, typed, unavailable_row
 from tasks.recording.writer import TableFile, TableWriter, write_table_file
 from tasks.storage.output import explain_storage
 from tasks.storage.ranges import RangeLocks
@@ -162,7 +162,7 @@ class Run:
         schema = self.plan.schema
         assert schema is not None
         value = schema.fit(row["answer"]).value
-        return schema.map_boxes(value, Transform.of(row)) if value is not None and schema.boxes else value
+        return schema.map_boxes(value, RowTransform.of(row)) if value is not None and schema.boxes else value
 
     def _record_calls(self) -> None:
         calls = self.ledger.drain()

@@ -17,7 +17,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from config.settings import home
 from tasks.asking.halting import Halt
-from tasks.asking.records import Outcome, Page
+from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch

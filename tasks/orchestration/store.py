@@ -20,12 +20,10 @@ from prefect.serializers import JSONSerializer
 
 from config.settings import home
 from tasks.recording.kept import are_rows
-from tasks.storage.checkpoint import Checkpoint
-from tasks.storage.checksums import Damaged, sealed, unsealed
 from tasks.storage.files import write_private
 from tasks.storage.output import explained
-from tasks.storage.prefetch import ahead
-from tasks.storage.records import LocalRecords, Records, parse_record
+from tasks.storage.reading import ahead
+from tasks.storage.records import Checkpoint, Damaged, LocalRecords, Records, parse_record, sealed, unsealed
 from tasks.storage.s3 import read_object, s3_filesystem
 
 READERS = 16  # of finished batches: on S3 each is a request

@@ -18,8 +18,7 @@ from config.models import VISION_TIERS, model_facts
 from config.presets import Preset
 from config.prices import Price, prices_of
 from tasks.billing.pricing import cost_usd, price_for
-from tasks.billing.tokens import image_tokens
-from tasks.billing.usage import Usage
+from tasks.billing.usage import Usage, image_tokens
 from tasks.errors import ImageError
 from tasks.listing import any_on_s3
 from tasks.planning.plan import Asked, Plan, image_rules

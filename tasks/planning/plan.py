@@ -16,7 +16,7 @@ from config.job import Job, job_name
 from config.models import ModelFacts, model_facts
 from config.presets import Preset, preset
 from config.prices import prices_of
-from tasks.asking.client import Checked, check_endpoint, make_client
+from tasks.asking.client import Checked, check_endpoint, completed, make_client
 from tasks.asking.question import Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
@@ -24,7 +24,6 @@ from tasks.preparing import PREPARATION_VERSION
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.storage.output import Output, open_output
 from tasks.types import ImageRules
-from tasks.waiting import completed
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,15 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from tasks.errors import ImageError
 from tasks.preparing.colours import is_opaque, on_white, resizable, to_srgb
 from tasks.preparing.containers.container import Container, damaged
-from tasks.preparing.containers.tiff import Page, tiff_pages
-from tasks.preparing.drawing import draw_svg
+from tasks.preparing.containers.tiff import Directory, tiff_pages
 from tasks.preparing.encoding import Raster, encode
 from tasks.preparing.headers import CONTAINERS, image_header, oriented, read_container
 from tasks.preparing.pool import MEMORY_BYTES
 from tasks.preparing.prepare import as_it_is, check_pixels, is_ready, left_out
 from tasks.preparing.second_reader import read_again
-from tasks.preparing.shrinking import decodes_cleanly, is_plain, shrunk
 from tasks.preparing.sizes import decoded_by, jpeg_shrink, planned_size
 from tasks.preparing.soundness import check_holes
+from tasks.preparing.vips import decodes_cleanly, draw_svg, is_plain, shrunk
 from tasks.types import ImageRules, PreparedImage
 
 Image.MAX_IMAGE_PIXELS = None  # ours is checked first, and is the user's to set
@@ -134,7 +133,7 @@ def _tiff_pages(data: bytes, rules: ImageRules) -> Iterator[PreparedImage]:
         yield encode(raster, rules, page=number)
 
 
-def _tiff_page(data: bytes, page: Page, rules: ImageRules) -> Raster:
+def _tiff_page(data: bytes, page: Directory, rules: ImageRules) -> Raster:
     try:
         image = _open(data, "TIFF")
         image.seek(page.index)

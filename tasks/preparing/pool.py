@@ -4,17 +4,21 @@ import atexit
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
+import sys
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 from queue import LifoQueue
 from time import monotonic
 from typing import Any
 
-from tasks.errors import ImageError, StopRun
-from tasks.preparing.children import start_module
+import tasks
+from tasks.errors import ImageError, Signal, StopRun
 from tasks.preparing.containers.container import foreign_bytes
 from tasks.types import ImageRules, PreparedImage
 
@@ -30,7 +34,7 @@ START_SECONDS = 60.0  # for a child to start on a busy machine; not part of an i
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_CACHE_HOME")
 
 
-class ChildLostError(Exception):
+class ChildLostError(Signal):
     """The child ended before it answered; `status` as Popen has it: the negative number of a signal."""
 
     def __init__(self, status: int | None = None) -> None:
@@ -38,7 +42,7 @@ class ChildLostError(Exception):
         self.status = status
 
 
-class OutOfTimeError(Exception):
+class OutOfTimeError(Signal):
     """The child did not answer in time, of which it had a processor for `worked` seconds."""
 
     def __init__(self, worked: float) -> None:
@@ -47,7 +51,7 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Decoded:
     """What a child says of a file: pages and their bytes, or an error; and whether it can take another file."""
 
     head: dict[str, Any]
@@ -77,7 +81,7 @@ class Child:
                 "Check the installation with `python -m tasks.preparing.worker`"
             ) from error
 
-    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Answer:
+    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Decoded:
         """The child's answer; TimeoutError when it takes too long, ChildLostError when it ended.
 
         After either the child is of no use any more.
@@ -94,7 +98,7 @@ class Child:
                 raise ChildLostError
             answer = json.loads(self._receive(text_length, deadline))
             self._worked = float(answer["worked"])
-            return Answer(answer, self._receive(data_length, deadline))
+            return Decoded(answer, self._receive(data_length, deadline))
         except TimeoutError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:  # it is gone, or speaks otherwise than ours do
@@ -141,7 +145,7 @@ class Pool:
         for _ in range(size):
             self._slots.put(None)
 
-    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Answer:
+    def request(self, head: dict[str, Any], data: bytes, seconds: float) -> Decoded:
         """An answer from any child. A file that lost its child gets a second one: it may not be the file's fault."""
         child, fit = self._slots.get(), None
         try:
@@ -161,7 +165,7 @@ class Pool:
                 child.end()
 
 
-def _ask(child: Child, head: dict[str, Any], data: bytes, seconds: float) -> tuple[Answer, Child | None]:
+def _ask(child: Child, head: dict[str, Any], data: bytes, seconds: float) -> tuple[Decoded, Child | None]:
     """The child's answer, and the child if it can take another file."""
     try:
         answer = child.request(head, data, seconds)
@@ -204,7 +208,7 @@ def decode_in_child(data: bytes, source_format: str, rules: ImageRules) -> list[
         return _pages(answer)
 
 
-def _pages(answer: Answer) -> list[PreparedImage]:
+def _pages(answer: Decoded) -> list[PreparedImage]:
     pages, at, body = [], 0, memoryview(answer.body)
     for page in answer.head["pages"]:
         sent = bytes(body[at : at + page.pop("size")])
@@ -235,3 +239,26 @@ _pool = Pool(cores())
 atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset)
+
+
+def start_module(
+    module: str, environment: Mapping[str, str], *, errors: int | None = None, pass_fds: Collection[int] = ()
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The process, whose standard input is a socket, and our end of it; `errors` is Popen's `stderr`.
+
+    It is in a process group of its own: Ctrl-C is for the parent, which says what becomes of work under way.
+    """
+    ours, theirs = socket.socketpair()
+    root = Path(next(iter(tasks.__path__))).resolve().parent
+    with theirs:
+        process = subprocess.Popen(
+            # -P: a folder named `tasks` where the user happens to stand must not be imported
+            [sys.executable, "-P", "-m", module],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**environment, "PYTHONPATH": str(root)},
+            pass_fds=pass_fds,
+            process_group=0,
+        )
+    return process, ours

@@ -8,8 +8,7 @@ from threading import Lock
 
 from tasks.preparing import prepare_image
 from tasks.preparing.pool import cores
-from tasks.storage.prefetch import ahead
-from tasks.storage.reading import read_whole
+from tasks.storage.reading import ahead, read_whole
 from tasks.types import ImageRules, PreparedImage, Source
 
 # Files read and prepared at the same time: as many as keep the cores busy, or on S3 the network. Decoding itself is

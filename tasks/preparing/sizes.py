@@ -1,6 +1,6 @@
 """How large an image is sent."""
 
-from tasks.billing.tokens import seen_size
+from tasks.billing.usage import seen_size
 from tasks.types import ImageRules
 
 _JPEG_SHRINKS = (2, 4, 8)  # by which a JPEG decoder makes an image smaller out of the coefficients it is stored as

@@ -12,16 +12,15 @@ from typing import Any
 from config.settings import home
 from tasks.asking.answer import Answer
 from tasks.asking.leftovers import leftovers, leftovers_in
-from tasks.asking.records import AnswerStore
+from tasks.asking.pages import AnswerStore
 from tasks.errors import OutputError
 from tasks.recording.kept import are_rows
 from tasks.recording.lost import write_last_rows
 from tasks.recording.recovery import NO_ANSWER, complete
 from tasks.recording.tables import TABLES
 from tasks.recording.writer import TableFile, write_table_file
-from tasks.storage.output import Output, explained
-from tasks.storage.parts import sound_parts
-from tasks.storage.prefetch import ahead
+from tasks.storage.output import Output, explained, sound_parts
+from tasks.storage.reading import ahead
 from tasks.storage.records import Records
 
 READERS = 16

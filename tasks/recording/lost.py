@@ -10,8 +10,7 @@ from tasks.asking.leftovers import Leftover
 from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, run_folder, write_table_file
-from tasks.storage.output import Output
-from tasks.storage.parts import sound_parts
+from tasks.storage.output import Output, sound_parts
 
 MESSAGE = "Ended without notice, killed or without power; its calls and its bill were completed later."
 

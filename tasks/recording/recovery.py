@@ -11,12 +11,11 @@ import pyarrow as pa
 from tasks.asking.answer import Answer
 from tasks.asking.journal import Journal
 from tasks.asking.leftovers import Leftover, leftovers
-from tasks.asking.records import AnswerStore
+from tasks.asking.pages import AnswerStore
 from tasks.recording.lost import write_last_rows
 from tasks.recording.tables import CALLS
 from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
-from tasks.storage.output import Output, explained
-from tasks.storage.parts import sound_parts
+from tasks.storage.output import Output, explained, sound_parts
 
 AT_ONCE = 500  # answers that are kept again together
 NO_ANSWER = (KeyError, TypeError, ValueError, ArithmeticError)

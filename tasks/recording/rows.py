@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from tasks.asking.pages import Outcome, Page
 from tasks.asking.question import Question
-from tasks.asking.records import Outcome, Page
 from tasks.errors import ImageError
 from tasks.text import as_utf8
 from tasks.types import PreparedImage, Source
@@ -41,7 +41,7 @@ def is_open(row: Row) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Transform:
+class RowTransform:
     """From the original image to the one that was sent: sent = original * scale + offset."""
 
     scale_x: float
@@ -52,7 +52,7 @@ class Transform:
     source_height: int
 
     @classmethod
-    def of(cls, row: Row) -> "Transform":
+    def of(cls, row: Row) -> "RowTransform":
         """As a row recorded it."""
         return cls(
             scale_x=row["sent_scale_x"],

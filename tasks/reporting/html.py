@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.billing import money
+from tasks.billing import pricing
 from tasks.recording.writer import run_folder
 from tasks.reporting import charts, figures
 
@@ -102,11 +102,11 @@ def number(value: int | None) -> str:
 
 
 def usd(value: Decimal | int | None, places: int = 2) -> str:
-    return NO_VALUE if value is None else money.usd(value, places)
+    return NO_VALUE if value is None else pricing.usd(value, places)
 
 
 def cny(value: Decimal | int | None, places: int = 2) -> str:
-    return NO_VALUE if value is None else money.cny(value, places)
+    return NO_VALUE if value is None else pricing.cny(value, places)
 
 
 def places(values: Iterable[Decimal | int | None]) -> int:

@@ -14,7 +14,7 @@ from pydantic import ValidationError as ModelError
 
 from tasks.schemas.arrow import arrow_type, holds_json, json_text, plain, scalar
 from tasks.schemas.boxes import Transform, map_boxes
-from tasks.schemas.effort import LONGEST_ANSWER, TooMuch, bounded, spend
+from tasks.schemas.patterns import LONGEST_ANSWER, TooMuch, bounded, spend
 from tasks.schemas.translation import Plan
 from tasks.schemas.tree import Node
 
@@ -63,12 +63,6 @@ class AnswerSchema:
     validator: Validator = field(repr=False)
     model: type[BaseModel] | None = None
     wrapped: bool = False  # the user's schema is no object, and lies in the field `value` of one
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        """For another process: what was derived from the schema is derived again."""
-        from tasks.schemas.loading import rebuilt
-
-        return rebuilt, (self.name, self.source, self.model)
 
     def fit(self, text: str) -> Fitted:
         """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""

@@ -1,5 +1,6 @@
 """From what a user names to an AnswerSchema: a JSON Schema file, a Pydantic model, or a ready schema."""
 
+import copyreg
 import importlib
 import json
 import re
@@ -20,7 +21,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from config.textfiles import read_text
+from config.user_files import read_text
 from tasks.errors import SchemaError
 from tasks.schemas.answers import AnswerSchema
 from tasks.schemas.arrow import arrow_type
@@ -119,6 +120,14 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
 def rebuilt(name: str, source: Any, model: type[BaseModel] | None) -> AnswerSchema:
     """A schema that was built before."""
     return build_schema(name, source, label=name, model=model)
+
+
+def _reduced(schema: AnswerSchema) -> tuple[Any, tuple[Any, ...]]:
+    """For another process: what was derived from the schema is derived again."""
+    return rebuilt, (schema.name, schema.source, schema.model)
+
+
+copyreg.pickle(AnswerSchema, _reduced)  # here and not as its method: a schema need not know how it is built
 
 
 def _read(path: Path, label: str) -> Any:

@@ -2,9 +2,9 @@
 
 server    the HTTP endpoints            rules      what the API refuses: headers, parameters, models
 content   messages and images           schema_rules  what the API refuses in an output schema
-answers   what is answered, and how     fill       a value that fits any schema, from the facts read
+messages  what is answered, and how     fill       a value that fits any schema, from the facts read
 fields    facts found in read text      ocr        reading text in images
-usage     tokens, prompt cache          limits     requests and tokens a minute
+metering  tokens, prompt cache          limits     requests and tokens a minute
 faults    failures on purpose           ledger     every request and its cost
 lies      fields that are nonsense      misbehaving  without end, too large, elsewhere
 batches   Message Batches        batch_routes  their endpoints
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.simulator.embedded import Simulator
-    from tasks.simulator.settings import Settings
+    from tasks.simulator.faults import Settings
 
 __all__ = ["Settings", "Simulator"]
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
 
         return Simulator
     if name == "Settings":
-        from tasks.simulator.settings import Settings
+        from tasks.simulator.faults import Settings
 
         return Settings
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from tasks.errors import VisionflowError
+from tasks.simulator.faults import Settings
 from tasks.simulator.ocr import model_folder
 from tasks.simulator.server import serve
-from tasks.simulator.settings import Settings
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from tasks.simulator.api_errors import ApiError, bad_request
 from tasks.simulator.batches import MessageBatch
-from tasks.simulator.errors import ApiError, bad_request
 from tasks.simulator.rules import check_headers
 
 if TYPE_CHECKING:

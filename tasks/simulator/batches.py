@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tasks.simulator.errors import ApiError, bad_request
+from tasks.simulator.api_errors import ApiError, bad_request
 from tasks.simulator.lies import written
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.billing.tokens import seen_size
-from tasks.simulator.errors import ApiError, bad_request
+from tasks.billing.usage import seen_size
+from tasks.simulator.api_errors import ApiError, bad_request
+from tasks.simulator.catalogue import Model
 from tasks.simulator.image_headers import media_type_of, size_of
-from tasks.simulator.models import Model
 
 MAX_BASE64_BYTES = 10_000_000
 MAX_EDGE = 8000

@@ -8,9 +8,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tasks.simulator.faults import Script, Settings
 from tasks.simulator.ledger import Ledger
-from tasks.simulator.server import Server
-from tasks.simulator.settings import Script, Settings
+from tasks.simulator.server import HttpServer
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Simulator:
         self.url = ""
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: Server | None = None
+        self._server: HttpServer | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -73,7 +73,7 @@ class Simulator:
         """Empty the ledger and the prompt cache, and begin the faults again."""
         self._in_loop(self._running().service.reset)
 
-    def _running(self) -> Server:
+    def _running(self) -> HttpServer:
         if self._server is None:
             raise RuntimeError("the simulator is not running; use it in a `with` block")
         return self._server
@@ -113,5 +113,5 @@ class Simulator:
             loop.close()
 
 
-async def _create(settings: Settings) -> Server:
-    return Server(settings)
+async def _create(settings: Settings) -> HttpServer:
+    return HttpServer(settings)

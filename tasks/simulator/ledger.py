@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
-from tasks.simulator.models import Model
-from tasks.simulator.usage import Usage
+from tasks.simulator.catalogue import Model
+from tasks.simulator.metering import ApiUsage
 
 BATCHED = 10_000_000  # numbers of rows of Message Batches begin here
-TOKEN_CLASSES = tuple(name.name for name in fields(Usage) if name.name != "geography")
+TOKEN_CLASSES = tuple(name.name for name in fields(ApiUsage) if name.name != "geography")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Entry:
     http_status: int
     billed: bool
     delivered: bool
-    usage: Usage
+    usage: ApiUsage
     cost_usd: Decimal
     batch: str | None = None
 
@@ -82,7 +82,7 @@ class Ledger:
         return {**totals, "entries": [entry.body() for entry in self.entries]} if entries else totals
 
 
-def cost(model: Model, usage: Usage, *, batch: bool = False) -> Decimal:
+def cost(model: Model, usage: ApiUsage, *, batch: bool = False) -> Decimal:
     """What a call costs in USD, unrounded; half of that in a Message Batch."""
     price = next(price for price in model.prices if price.holds(usage.prompt))
     total = (

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import ceil
 
-from tasks.simulator.errors import ApiError
-from tasks.simulator.settings import Settings
+from tasks.simulator.api_errors import ApiError
+from tasks.simulator.faults import Settings
 
 
-class Bucket:
+class TokenBucket:
     """So many units a minute, of which `burst_s` seconds' worth may be taken at once."""
 
     def __init__(self, per_minute: int, burst_s: float, clock: Callable[[], float]) -> None:
@@ -49,7 +49,7 @@ class RateLimits:
             "input-tokens": settings.input_tokens_per_minute,
             "output-tokens": settings.output_tokens_per_minute,
         }
-        self._buckets = {name: Bucket(n, settings.burst_s, clock) for name, n in limits.items() if n is not None}
+        self._buckets = {name: TokenBucket(n, settings.burst_s, clock) for name, n in limits.items() if n is not None}
 
     def take_request(self) -> None:
         """Count a request, refused ones too; a 429 when there were too many in the last minute."""

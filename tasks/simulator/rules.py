@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.simulator.api_errors import ApiError, bad_request
+from tasks.simulator.catalogue import NO_FORCED_TOOLS, THINKING_CANNOT_BE_DISABLED, Model, find_model
 from tasks.simulator.content import Block, Image, read_blocks
-from tasks.simulator.errors import ApiError, bad_request
-from tasks.simulator.models import NO_FORCED_TOOLS, THINKING_CANNOT_BE_DISABLED, Model, find_model
 from tasks.simulator.schema_rules import check_schema
 
 VERSIONS = ("2026-10-21", "2023-06-01")
@@ -36,7 +36,7 @@ CREATE_KEYS = COUNT_KEYS | frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MessagesRequest:
     """A request the API would take."""
 
     model: Model
@@ -75,7 +75,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         raise bad_request(f'anthropic-version: "{version}" is not a valid version')
 
 
-def read_question(body: Any, *, counting: bool = False) -> Question:
+def read_question(body: Any, *, counting: bool = False) -> MessagesRequest:
     """The question of a request's JSON body; an ApiError when the API would not take it.
 
     `counting` is for count_tokens, which takes fewer parameters and needs no max_tokens.
@@ -92,7 +92,7 @@ def read_question(body: Any, *, counting: bool = False) -> Question:
     thinks = _thinks(body.get("thinking"), model, max_tokens)
     _check_tools(body, model)
     fixed, asked = read_blocks(body, model)
-    return Question(
+    return MessagesRequest(
         model=model,
         asked_model=asked_model,
         max_tokens=max_tokens,

@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from tasks.simulator.errors import bad_request
+from tasks.simulator.api_errors import bad_request
 
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16

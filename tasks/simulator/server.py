@@ -11,15 +11,14 @@ from aiohttp import web
 
 from tasks.errors import UsageError
 from tasks.simulator import misbehaving
+from tasks.simulator.api_errors import ApiError, bad_request
 from tasks.simulator.batch_routes import BatchRoutes
-from tasks.simulator.errors import ApiError, bad_request
-from tasks.simulator.faults import parse_faults
+from tasks.simulator.catalogue import find_model, known_models
+from tasks.simulator.faults import Settings, parse_faults
 from tasks.simulator.lies import written
-from tasks.simulator.models import find_model, known_models
+from tasks.simulator.metering import prompt_tokens
 from tasks.simulator.rules import check_headers, read_question
 from tasks.simulator.service import Call, Service, settings_from
-from tasks.simulator.settings import Settings
-from tasks.simulator.usage import prompt_tokens
 
 MAX_BODY = 32 * 1024 * 1024
 MARK = {"visionflow-simulated": "true", "anthropic-organization-id": "simulated"}
@@ -30,7 +29,7 @@ STOP_S = 0.2
 BACKLOG = 1024
 
 
-class Server:
+class HttpServer:
     """The simulator on a socket; lives in the event loop that starts it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -248,7 +247,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    server = Server(settings)
+    server = HttpServer(settings)
     stop = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):

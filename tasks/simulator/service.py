@@ -9,16 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.errors import UsageError
-from tasks.simulator.answers import Answer, answer, answer_text, cut_answer, garbage, refusal, wants_text
 from tasks.simulator.batches import Shelf
 from tasks.simulator.content import Block
-from tasks.simulator.faults import OK, SLOW_S, Fault, FaultPlan, fault_error
+from tasks.simulator.faults import OK, SLOW_S, Fault, FaultPlan, Script, Settings, fault_error
 from tasks.simulator.ledger import Book, Entry, cost, now
 from tasks.simulator.limits import RateLimits
+from tasks.simulator.messages import Message, answer, answer_text, cut_answer, garbage, refusal, wants_text
+from tasks.simulator.metering import ApiUsage, PromptCache
 from tasks.simulator.ocr import Reader, model_folder
-from tasks.simulator.rules import Question, read_question
-from tasks.simulator.settings import Script, Settings
-from tasks.simulator.usage import PromptCache, Usage
+from tasks.simulator.rules import MessagesRequest, read_question
 
 REMEMBERED_REQUESTS = 1000
 SHOWN_CHARACTERS = 500
@@ -34,9 +33,9 @@ class Call:
     request_id: str
     time: float
     started: float
-    question: Question | None = None
+    question: MessagesRequest | None = None
     fault: Fault = OK
-    usage: Usage = field(default_factory=Usage)
+    usage: ApiUsage = field(default_factory=ApiUsage)
     billed: bool = False
     batch: str | None = None  # the Message Batch it is a row of
 
@@ -91,7 +90,7 @@ class Service:
         """A request that has just arrived."""
         return Call(index, self.request_id(index), now(), asyncio.get_running_loop().time())
 
-    async def answer(self, call: Call, body: Any) -> Answer | None:
+    async def answer(self, call: Call, body: Any) -> Message | None:
         """The answer to a request's body; an ApiError where it is refused or fails by status.
 
         None where the fault gives no proper answer: the caller then fails in the way of `call.fault`. What is billed
@@ -119,7 +118,7 @@ class Service:
         self.limits.take_output(composed.usage.output)
         return None if fault.name in ("drop_paid", "drip", "flood", "bomb") else composed
 
-    async def answer_batched(self, call: Call, params: Any) -> Answer | None:
+    async def answer_batched(self, call: Call, params: Any) -> Message | None:
         """The answer to one row of a Message Batch; an ApiError where it fails, None where its time is over.
 
         Faults that only a connection can have are none here.
@@ -137,7 +136,7 @@ class Service:
         self.cache.answer_begins(plan)
         return composed
 
-    async def _compose(self, question: Question, fault: Fault, prompt: Usage) -> Answer:
+    async def _compose(self, question: MessagesRequest, fault: Fault, prompt: ApiUsage) -> Message:
         if fault.name in ("refusal", "refusal_empty"):
             return refusal(question, prompt, empty=fault.name == "refusal_empty")
         if fault.name == "garbage":
@@ -145,7 +144,7 @@ class Service:
         text = answer_text(question, await self._read(question))
         return cut_answer(question, text, prompt) if fault.name == "max_tokens" else answer(question, text, prompt)
 
-    async def _read(self, question: Question) -> str | None:
+    async def _read(self, question: MessagesRequest) -> str | None:
         if self.reader is None or not wants_text(question):
             return None
         texts = [await self.reader.read(image.sha256, image.data) for image in question.images]
@@ -182,7 +181,7 @@ class Service:
         self.recent.append(_summary(entry, question))
 
 
-def _summary(entry: Entry, question: Question | None) -> dict[str, Any]:
+def _summary(entry: Entry, question: MessagesRequest | None) -> dict[str, Any]:
     """What a person wants to see of a request; never an image's bytes or a key."""
     summary: dict[str, Any] = {name: getattr(entry, name) for name in ("index", "time", "request_id", "outcome")}
     summary |= {"http_status": entry.http_status, "model": entry.model, "max_tokens": entry.max_tokens}

@@ -5,22 +5,24 @@ import hashlib
 import os
 import stat
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from struct import pack
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from tasks.errors import ImageError
+from tasks.errors import ImageError, Signal
 from tasks.storage.s3 import explain_s3, is_s3, read_described, read_object_now, s3_filesystem
 from tasks.types import Source
 
 LOOKS = 3  # at a file that changes while it is read
 
 
-class SourceUnavailable(Exception):
+class SourceUnavailable(Signal):
     """The storage failed for a moment; reading again may help."""
 
 
@@ -144,3 +146,25 @@ def _explained(source: Source) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  # s3fs lets botocore's and aiohttp's many transport errors through
         reason = explain_s3(error, source.uri) if is_s3(source.uri) else f"Cannot read {source.uri}: {error}."
         raise SourceUnavailable(reason) from None
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[tuple[T, Future[R]]]:
+    """Each item, in order, and what becomes of `work` on it; the pool has the next `depth` items meanwhile.
+
+    What nobody has asked for yet is as much at most. When the caller leaves early, work that has not begun is dropped.
+    """
+    under_way: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            under_way.append((item, pool.submit(work, item)))
+            if len(under_way) > depth:
+                yield under_way.popleft()
+        while under_way:
+            yield under_way.popleft()
+    finally:
+        for _, dropped in under_way:
+            dropped.cancel()

@@ -4,19 +4,54 @@ A record is Prefect's envelope around JSON, with a checksum over all of it and i
 `damaged/` beside the records, with one warning, and counts as missing: it is asked for again, and nothing waits for it.
 """
 
+import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from config.settings import home
-from tasks.storage.checksums import Damaged, unsealed
 from tasks.storage.files import close_to_others, make_private_folder, sync_files
 from tasks.storage.s3 import is_s3, read_object_now, s3_filesystem
+
+_START = b'{"blake2b":"'
+_BYTES = 8
+_BODY = len(_START) + 2 * _BYTES + len(b'",')
+
+
+class Damaged(ValueError):
+    """What was kept is not what had been written."""
+
+
+def sealed(body: bytes, place: str = "") -> bytes:
+    """The JSON object with its checksum in front; `place` is the name under which alone it is right."""
+    return b'%s%s",%s' % (_START, _checksum(body, place), body[1:])
+
+
+def unsealed(data: bytes, place: str = "", *, first_release: tuple[bytes, ...]) -> bytes:
+    """The JSON object as it was written. Raises Damaged.
+
+    Those of the first release have no checksum: they begin as `first_release` says, and are returned as they are.
+    """
+    if data.startswith(first_release):
+        return data
+    body = b"{" + data[_BODY:]
+    if data[:_BODY] != b'%s%s",' % (_START, _checksum(body, place)):
+        raise Damaged("its checksum does not fit" if data else "it is empty")
+    return body
+
+
+def _checksum(body: bytes, place: str) -> bytes:
+    digest = hashlib.blake2b(place.encode(), digest_size=_BYTES)
+    digest.update(b"\0")
+    digest.update(body)
+    return digest.hexdigest().encode()
+
 
 FOLDER = ".visionflow"  # of an output on S3
 DAMAGED = "damaged"
@@ -156,3 +191,39 @@ def records_of(output: str) -> Records:
 def opened(uri: str) -> Records:
     """The place of records at this folder or S3 prefix."""
     return ObjectRecords(uri) if is_s3(uri) else LocalRecords(Path(uri))
+
+
+EVERY = 1_000  # records; also what is remembered of them at most, times two
+
+
+class Checkpoint:
+    """Syncs records, a thousand at a time, on a thread of its own. Records are named on one thread."""
+
+    def __init__(self, sync: Callable[[list[str]], None]) -> None:
+        self._sync = sync
+        self._new: list[str] = []
+        self._under_way: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "visionflow-checkpoint")
+        self._error: BaseException | None = None
+
+    def written(self, key: str) -> None:
+        """A record was written, and is not durable yet."""
+        self._new.append(key)
+        if len(self._new) >= EVERY and (self._under_way is None or self._under_way.done()):
+            self._start()
+
+    def complete(self) -> None:
+        """Make durable what is left. Raises OSError if any of it, or what was written before, may not be."""
+        self._start()
+        self._look()
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> None:
+        self._look()
+        keys, self._new = self._new, []
+        self._under_way = self._thread.submit(self._sync, keys)
+
+    def _look(self) -> None:
+        if self._under_way is not None and (error := self._under_way.exception()) is not None:
+            self._error = self._error or error

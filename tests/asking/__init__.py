@@ -16,8 +16,8 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal
+from tasks.asking.pages import EngineSettings, Page
 from tasks.asking.question import Question, Step
-from tasks.asking.records import EngineSettings, Page
 from tasks.types import PreparedImage
 from tests.simulator_requests import picture
 

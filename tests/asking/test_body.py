@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.asking.body import PLACE, Bodies
-from tasks.asking.question import Question, request
+from tasks.asking.question import PLACE, Bodies, Question, request
 from tasks.schemas import load_schema
 from tests.asking import prepared, question
 

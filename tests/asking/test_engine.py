@@ -12,7 +12,7 @@ import pytest
 
 from tasks.asking import fallbacks
 from tasks.asking.halting import Halt
-from tasks.asking.records import Outcome
+from tasks.asking.pages import Outcome
 from tasks.errors import EndpointError, OutputError, SchemaError
 from tasks.schemas import classification_schema
 from tasks.simulator import Simulator

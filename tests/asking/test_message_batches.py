@@ -14,9 +14,9 @@ from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.requests import Asked, Body, custom_id, new_word, packed, place_of
 from tasks.asking.batches.results import Result, results_in
 from tasks.asking.batches.wire import Wire
-from tasks.asking.body import Bodies
 from tasks.asking.client import make_client
 from tasks.asking.failures import Failure, Scope
+from tasks.asking.question import Bodies
 from tasks.asking.reply import Received
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError, OutputError

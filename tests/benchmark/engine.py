@@ -17,8 +17,8 @@ from time import monotonic, process_time
 from anthropic import AsyncAnthropic
 from PIL import Image
 
+from tasks.asking.pages import Page
 from tasks.asking.question import request
-from tasks.asking.records import Page
 from tasks.types import PreparedImage
 from tests.asking import JsonStore, asking, question
 from tests.benchmark.storm import simulator

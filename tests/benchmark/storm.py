@@ -21,8 +21,8 @@ from time import monotonic, process_time
 
 from anthropic import APIError, AsyncAnthropic
 
+from tasks.asking.pages import Page
 from tasks.asking.question import request
-from tasks.asking.records import Page
 from tasks.simulator.faults import FaultPlan
 from tests.asking import asking, page, question
 

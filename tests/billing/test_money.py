@@ -1,6 +1,6 @@
 from decimal import Decimal
 
-from tasks.billing.money import cny, usd
+from tasks.billing.pricing import cny, usd
 
 
 def test_dollars_keep_every_digit() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from config.checking import check_tables
 from config.endpoints import endpoint
 from config.models import model_facts
 from config.presets import preset, preset_names
 from config.prices import prices_of
-from config.tables import ConfigError
+from config.user_files import ConfigError
 from flows.__main__ import main
+from flows.cli.jobs import check_tables
 from tasks.simulator import Simulator
 from tests.own_tables import OwnTables, own_tables
 from tests.runs import draw

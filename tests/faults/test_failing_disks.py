@@ -20,9 +20,8 @@ from tasks.orchestration.store import PrefectStore
 from tasks.recording.recovery import recover
 from tasks.simulator import Simulator
 from tasks.storage import files
-from tasks.storage.checkpoint import Checkpoint
 from tasks.storage.output import open_output
-from tasks.storage.records import records_of
+from tasks.storage.records import Checkpoint, records_of
 from tests.asking import asking, pages
 from tests.failing_disks import BROKEN, FULL, FailingDisk, power_loss
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from config.job import text_or_file
-from config.textfiles import MOST_BYTES
+from config.user_files import MOST_BYTES
 from tasks.errors import ImageError, SchemaError, SourceError
 from tasks.listing import Listing, list_images
 from tasks.schemas.loading import load_schema

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, StateType
 
 from config.job import Job
 from tasks.asking.halting import Halt
-from tasks.asking.records import Page
+from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
 from tasks.orchestration.batches import Batch, batches

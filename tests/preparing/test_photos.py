@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from tasks.billing.tokens import image_tokens
+from tasks.billing.usage import image_tokens
 from tasks.planning.estimating import Measured, sent_image_tokens
 from tasks.preparing import planned_size, prepare_image
 from tasks.preparing.colours import to_srgb

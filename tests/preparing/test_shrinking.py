@@ -15,7 +15,7 @@ from tasks.preparing import planned_size, prepare_image
 from tasks.preparing.containers.container import Container
 from tasks.preparing.headers import CONTAINERS
 from tasks.preparing.pool import Child
-from tasks.preparing.shrinking import is_plain, shrunk
+from tasks.preparing.vips import is_plain, shrunk
 from tasks.types import ImageRules
 from tests.golden import DISPLAY_P3, saved
 from tests.image_writers import exif_block

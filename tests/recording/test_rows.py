@@ -9,11 +9,20 @@ import pyarrow as pa
 
 from config.models import model_facts
 from tasks.asking.answer import Answer
+from tasks.asking.pages import Outcome, Page
 from tasks.asking.question import Question, Step
-from tasks.asking.records import Outcome, Page
 from tasks.billing.usage import Usage
 from tasks.errors import ImageError
-from tasks.recording.rows import Row, Transform, answered_row, is_open, renewed, typed, unavailable_row, unprepared_row
+from tasks.recording.rows import (
+    Row,
+    RowTransform,
+    answered_row,
+    is_open,
+    renewed,
+    typed,
+    unavailable_row,
+    unprepared_row,
+)
 from tasks.recording.tables import RESULTS
 from tasks.types import PreparedImage, Source
 
@@ -141,4 +150,4 @@ def test_a_result_is_typed_only_where_the_answer_is_good() -> None:
 
 
 def test_a_row_remembers_how_its_image_was_turned_into_what_was_sent() -> None:
-    assert Transform.of(asked()) == Transform(0.5, 0.5, 3.0, 0.0, 1000, 500)
+    assert RowTransform.of(asked()) == RowTransform(0.5, 0.5, 3.0, 0.0, 1000, 500)

@@ -17,9 +17,8 @@ from config.job import Job
 from flows.analyze_images import analyze_images
 from tasks.errors import SchemaError
 from tasks.schemas import AnswerSchema, load_schema
-from tasks.schemas.effort import LONGEST_ANSWER
 from tasks.schemas.loading import build_schema
-from tasks.schemas.patterns import compiled
+from tasks.schemas.patterns import LONGEST_ANSWER, compiled
 from tasks.simulator import Simulator
 from tests.runs import draw
 
@@ -362,7 +361,7 @@ def test_a_run_and_its_rerun_end_where_they_hung(
     (tmp_path / "slow.json").write_text(
         json.dumps({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}, "required": ["a"]})
     )
-    monkeypatch.setattr("tasks.simulator.answers.fill", lambda *_: {"a": "a" * 35 + "!"})
+    monkeypatch.setattr("tasks.simulator.messages.fill", lambda *_: {"a": "a" * 35 + "!"})
     images = draw(tmp_path / "images", 1)
     job = Job(endpoint=simulator.url, answer_schema=str(tmp_path / "slow.json"))
     for _ in range(2):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.simulator import Simulator
-from tasks.simulator.errors import ApiError
+from tasks.simulator.api_errors import ApiError
 from tasks.simulator.image_headers import media_type_of, size_of
 from tasks.simulator.rules import read_question
 from tests.simulator_requests import (

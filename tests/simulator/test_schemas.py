@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
 from tasks.simulator import Simulator
-from tasks.simulator.errors import ApiError
+from tasks.simulator.api_errors import ApiError
 from tasks.simulator.fields import Facts, find_facts
 from tasks.simulator.fill import fill
 from tasks.simulator.schema_rules import check_schema

@@ -17,10 +17,10 @@ from anthropic import AsyncAnthropic
 from PIL import Image
 
 from tasks.simulator import Settings, Simulator
-from tasks.simulator.errors import ApiError
+from tasks.simulator.api_errors import ApiError
 from tasks.simulator.limits import RateLimits
+from tasks.simulator.metering import PromptCache
 from tasks.simulator.rules import read_question
-from tasks.simulator.usage import PromptCache
 from tests.simulator_requests import (
     MODEL,
     body_of,

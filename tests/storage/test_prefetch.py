@@ -7,7 +7,7 @@ from time import sleep
 
 import pytest
 
-from tasks.storage.prefetch import ahead
+from tasks.storage.reading import ahead
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from tasks.asking.batches.intents import Intent, IntentLog
 from tasks.asking.batches.requests import Asked, Body, new_word
 from tasks.asking.batches.results import names_our_word
 from tasks.asking.batches.wire import Batch, Wire
-from tasks.asking.body import Bodies
 from tasks.asking.failures import Failure, Scope, classify
-from tasks.asking.question import Step
-from tasks.asking.records import Page
+from tasks.asking.pages import Page
+from tasks.asking.question import Bodies, Step
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError, EndpointError, OutputError
 

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.asking.body import Bodies
-from tasks.asking.question import Question, Step, answer_key
-from tasks.asking.records import Page
+from tasks.asking.pages import Page
+from tasks.asking.question import Bodies, Question, Step, answer_key
 
 MOST_REQUESTS = 100_000
 # The API takes 256 MB. A quarter of it holds hundreds of images all the same, and waiting for one large batch or for

@@ -10,7 +10,8 @@ from enum import Enum, auto
 from config.prices import Price
 from tasks.asking.question import Question
 from tasks.billing.pricing import highest_cost
-from tasks.billing.tokens import image_tokens
+from tasks.billing.usage import image_tokens
+from tasks.errors import Signal
 from tasks.types import PreparedImage
 
 # Tokens the API adds around a request of ours (roles, schema instructions); generous, since this is a worst case.
@@ -18,7 +19,7 @@ OVERHEAD_TOKENS = 1000
 WARNING_SHARE = Decimal("0.8")
 
 
-class BudgetSpent(Exception):
+class BudgetSpent(Signal):
     """The next call could pass the cap."""
 
 

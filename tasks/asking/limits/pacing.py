@@ -37,7 +37,7 @@ class Load:
         }[name]
 
 
-class Bucket:
+class HeaderBucket:
     """One limit as last heard of, refilled since."""
 
     def __init__(self, clock: Callable[[], float], *, rounding: float, believed: float) -> None:
@@ -84,7 +84,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, HeaderBucket] = {}
         self._output_due = 0.0  # output tokens of calls in flight, which the endpoint counts when they have ended
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -98,9 +98,9 @@ class Pace:
                 due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
                 self._buckets[name].observe(limit, left, due)
 
-    def _bucket(self, name: str) -> Bucket:
+    def _bucket(self, name: str) -> HeaderBucket:
         rounding = 0.0 if name == "requests" else ROUNDING
-        return Bucket(self._clock, rounding=rounding, believed=1.0 if name in COUNTED_WHEN_ENDED else BELIEVED)
+        return HeaderBucket(self._clock, rounding=rounding, believed=1.0 if name in COUNTED_WHEN_ENDED else BELIEVED)
 
     def wait(self, load: Load) -> float:
         """Seconds until a call of this load fits under every limit."""

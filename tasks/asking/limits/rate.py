@@ -21,7 +21,7 @@ PATIENCE, LONGEST_PATIENCE = 16, 64  # windows between two tries that did not he
 
 
 @dataclass(slots=True)
-class Window:
+class RateWindow:
     """Calls and answers since `start`."""
 
     start: float
@@ -38,7 +38,7 @@ class LearnedRate:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.per_second: float | None = None
         self._clock = clock
-        self._window = Window(clock())
+        self._window = RateWindow(clock())
         self._begun = False  # the first window starts with no call in flight, so it counts too few answers
         self._free = 0.0  # calls a second before the first brake
         self._tried: tuple[float | None, float] | None = None  # the rate before the try, and good answers a second then
@@ -76,9 +76,9 @@ class LearnedRate:
             self._decide(window, elapsed)
         self._begun = True
         # A change of rate shows only when the calls in flight have ended.
-        self._window = Window(now + (latency if self.per_second != before else 0.0))
+        self._window = RateWindow(now + (latency if self.per_second != before else 0.0))
 
-    def _decide(self, window: Window, elapsed: float) -> None:
+    def _decide(self, window: RateWindow, elapsed: float) -> None:
         sent, good = window.sent / elapsed, window.good / elapsed
         if window.throttled <= TOLERABLE * (window.good + window.throttled) or not window.waited:
             self._speed_up()

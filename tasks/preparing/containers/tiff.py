@@ -17,7 +17,7 @@ _MAX_TAGS = 400_000  # of all directories, which may lie over one another: 0.3 s
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Directory:
     """One directory of a TIFF file: size as stored, EXIF orientation, and whether it is a picture of its own."""
 
     width: int
@@ -27,7 +27,7 @@ class Page:
     index: int  # of the directory, which is what readers call a page
 
 
-def tiff_pages(data: bytes) -> list[Page]:
+def tiff_pages(data: bytes) -> list[Directory]:
     """The pages of a TIFF file; thumbnails and masks count only in a file that holds nothing else."""
     pages = [_page(tags, index) for index, tags in enumerate(_directories(data))]
     pages = [page for page in pages if page.own] or pages
@@ -54,11 +54,11 @@ def image_count(index: bytes) -> int:
         return 1
 
 
-def _page(tags: dict[int, int], index: int) -> Page:
+def _page(tags: dict[int, int], index: int) -> Directory:
     width, height = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
     if not width or not height:
         raise damaged("TIFF", "a page has no size")
-    return Page(width, height, _orientation(tags), not tags.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK, index)
+    return Directory(width, height, _orientation(tags), not tags.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK, index)
 
 
 def _orientation(tags: dict[int, int]) -> int:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tasks.simulator.errors import ApiError
+from tasks.simulator.api_errors import ApiError
 
 MILLION = Decimal(1_000_000)
 
@@ -31,7 +31,7 @@ VISION = {"high": Vision(2576, 4784, 130), "standard": Vision(1568, 1568, 100)}
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class ListPrice:
     """USD per token, for prompts of at most `up_to` or more than `over` tokens."""
 
     input: Decimal
@@ -59,7 +59,7 @@ class Model:
     takes_effort: bool
     cache_min: int | None
     retired: date | None
-    prices: tuple[Price, ...]
+    prices: tuple[ListPrice, ...]
 
     @property
     def takes_geography(self) -> bool:
@@ -146,11 +146,11 @@ def known_models() -> Mapping[str, Model]:
     return models
 
 
-def _price(row: Mapping[str, Any]) -> Price:
+def _price(row: Mapping[str, Any]) -> ListPrice:
     classes = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
     rates = {name: Decimal(row[name]) / MILLION for name in classes}
     us = Decimal(row["us_factor"]) if "us_factor" in row else None
-    return Price(**rates, us=us, up_to=row.get("up_to"), over=row.get("over"))
+    return ListPrice(**rates, us=us, up_to=row.get("up_to"), over=row.get("over"))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from tasks.simulator.content import Image
 from tasks.simulator.fields import Facts, asks_for_facts, find_facts
 from tasks.simulator.fill import fill
-from tasks.simulator.rules import Question
-from tasks.simulator.usage import Usage, text_tokens, text_within
+from tasks.simulator.metering import ApiUsage, text_tokens, text_within
+from tasks.simulator.rules import MessagesRequest
 
 ABOUT_TEXT = re.compile(
     r"\b(text|read|transcri\w+|ocr|written|words?|receipts?|invoices?|documents?|letters?|forms?|bills?|labels? on)\b",
@@ -22,12 +22,12 @@ FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF", "image/
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Message:
     """The end of a message: its blocks, why it stopped, and what it used."""
 
     content: list[dict[str, Any]]
     stop_reason: str
-    usage: Usage
+    usage: ApiUsage
     stop_details: dict[str, Any] | None = None
 
     def message(self, message_id: str, model: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Answer:
         }
 
 
-def wants_text(question: Question) -> bool:
+def wants_text(question: MessagesRequest) -> bool:
     """Whether reading the image's text can help to answer."""
     if not question.images:
         return False
@@ -54,7 +54,7 @@ def wants_text(question: Question) -> bool:
     return question.schema is None and ABOUT_TEXT.search(question.text) is not None
 
 
-def answer_text(question: Question, read: str | None) -> str:
+def answer_text(question: MessagesRequest, read: str | None) -> str:
     """The answer's text: JSON where there is a schema; `read` is the image's text, None if nobody read it."""
     if question.schema is not None:
         facts = find_facts(read) if read is not None else Facts(remark=_plain_truth(question))
@@ -62,7 +62,7 @@ def answer_text(question: Question, read: str | None) -> str:
     return _plain_truth(question) if read is None else read
 
 
-def answer(question: Question, text: str, prompt: Usage) -> Answer:
+def answer(question: MessagesRequest, text: str, prompt: ApiUsage) -> Message:
     """Wrap the text as the model would: thinking first, and no more tokens than `max_tokens`."""
     model = question.model
     thinking = min(_thinking_tokens(question), question.max_tokens)
@@ -78,19 +78,19 @@ def answer(question: Question, text: str, prompt: Usage) -> Answer:
         content.append({"type": "text", "text": text})
     output = question.max_tokens if cut else thinking + used
     usage = replace(prompt, output=output, thinking=thinking)
-    return Answer(content, "max_tokens" if cut or not question.max_tokens else "end_turn", usage)
+    return Message(content, "max_tokens" if cut or not question.max_tokens else "end_turn", usage)
 
 
-def refusal(question: Question, prompt: Usage, *, empty: bool) -> Answer:
+def refusal(question: MessagesRequest, prompt: ApiUsage, *, empty: bool) -> Message:
     """A refusal before any word, or after a few."""
     text = "" if empty else "I can't help with this image. (simulated refusal)"
     used = text_tokens(text, question.model)
     content = [] if empty else [{"type": "text", "text": text}]
     details = {"type": "refusal", "category": None, "explanation": None}
-    return Answer(content, "refusal", replace(prompt, output=used), details)
+    return Message(content, "refusal", replace(prompt, output=used), details)
 
 
-def cut_answer(question: Question, text: str, prompt: Usage) -> Answer:
+def cut_answer(question: MessagesRequest, text: str, prompt: ApiUsage) -> Message:
     """An answer that used up `max_tokens` half-way: what the text leaves over was spent on thinking."""
     whole = answer(question, text[: len(text) // 2], prompt)
     left_over = question.max_tokens - whole.usage.output if question.thinks else 0
@@ -99,7 +99,7 @@ def cut_answer(question: Question, text: str, prompt: Usage) -> Answer:
     return replace(whole, stop_reason="max_tokens", usage=usage)
 
 
-def _plain_truth(question: Question) -> str:
+def _plain_truth(question: MessagesRequest) -> str:
     """One sentence that is different for each image and each question, and always the same for the same ones."""
     asked = hashlib.sha256(question.text.encode()).hexdigest()[:6]
     if not question.images:
@@ -113,7 +113,7 @@ def _describe(image: Image) -> str:
     return f"the {name} image of {image.width}x{image.height} pixels with SHA-256 {image.sha256[:12]}"
 
 
-def _thinking_tokens(question: Question) -> int:
+def _thinking_tokens(question: MessagesRequest) -> int:
     if not question.thinks:
         return 0
     base = THINKING_TOKENS[question.effort]
@@ -122,7 +122,7 @@ def _thinking_tokens(question: Question) -> int:
     return base // 2 + spread
 
 
-def _signature(question: Question) -> str:
+def _signature(question: MessagesRequest) -> str:
     identity = "".join(image.sha256 for image in question.images) + question.text
     return "simulated_" + hashlib.sha256(identity.encode()).hexdigest()
 

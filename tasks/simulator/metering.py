@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.billing.tokens import image_tokens, seen_size
+from tasks.billing.usage import image_tokens, seen_size
+from tasks.simulator.catalogue import Model
 from tasks.simulator.content import Block
-from tasks.simulator.models import Model
-from tasks.simulator.rules import Question
+from tasks.simulator.rules import MessagesRequest
 
 REQUEST_TOKENS = 8
 SCHEMA_TOKENS = 60  # of the system text that the API injects with a schema
@@ -23,7 +23,7 @@ LOOKBACK_BLOCKS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ApiUsage:
     """Tokens of one call by class, as they are billed; `output` includes `thinking`."""
 
     input: int = 0
@@ -67,7 +67,7 @@ def text_within(text: str, tokens: int, model: Model) -> str:
     return text[: max(tokens, 0) * CHARACTERS * 100 // model.vision.text_percent]
 
 
-def prompt_tokens(question: Question) -> int:
+def prompt_tokens(question: MessagesRequest) -> int:
     """Tokens of the whole prompt, cached or not: what count_tokens answers."""
     blocks = [*question.fixed, *question.asked]
     return _overhead(question) + sum(block_tokens(block, question.model) for block in blocks)
@@ -83,7 +83,7 @@ def block_tokens(block: Block, model: Model) -> int:
     )
 
 
-def _overhead(question: Question) -> int:
+def _overhead(question: MessagesRequest) -> int:
     if question.schema is None:
         return REQUEST_TOKENS
     return REQUEST_TOKENS + SCHEMA_TOKENS + text_tokens(json.dumps(question.schema), question.model)
@@ -93,7 +93,7 @@ def _overhead(question: Question) -> int:
 class CachePlan:
     """What one request reads from the prompt cache, and what it leaves there once its answer begins."""
 
-    usage: Usage
+    usage: ApiUsage
     entries: tuple[tuple[bytes, float], ...]
 
 
@@ -107,7 +107,7 @@ class PromptCache:
         self._clock = clock
         self._expires: dict[bytes, float] = {}
 
-    def plan(self, question: Question) -> CachePlan:
+    def plan(self, question: MessagesRequest) -> CachePlan:
         """Split the prompt's tokens into read, written and plain ones; a lookup keeps the entry alive."""
         now = self._clock()
         total = prompt_tokens(question)
@@ -126,7 +126,7 @@ class PromptCache:
                 written[seconds] += tokens - start
                 start = tokens
         plain = total - read - sum(written.values())
-        usage = Usage(plain, written[300], written[3600], read, geography=question.geography)
+        usage = ApiUsage(plain, written[300], written[3600], read, geography=question.geography)
         return CachePlan(usage, tuple(entries))
 
     def answer_begins(self, plan: CachePlan) -> None:
@@ -139,7 +139,7 @@ class PromptCache:
         self._expires.clear()
 
     @staticmethod
-    def _breakpoints(question: Question) -> list[tuple[list[tuple[bytes, int]], int, int]]:
+    def _breakpoints(question: MessagesRequest) -> list[tuple[list[tuple[bytes, int]], int, int]]:
         """For each breakpoint long enough to be cached: the prefixes up to it, its tokens, its time to live."""
         minimum = question.model.cache_min
         blocks = [*question.fixed, *question.asked]

@@ -8,9 +8,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
-from tasks.listing.links import LEADS_OUT, Inside, leads_back
 from tasks.storage.reading import NotAFile, file_source, open_file
 from tasks.types import Source
+
+LEADS_OUT = "links that lead out of it"  # what they are counted as
+
+
+class Inside:
+    """Whether a path leads to a place below the root, wherever the root itself leads."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.realpath(root)
+        self._below = f"{self._root.rstrip('/')}/"
+        self._folders: dict[str, bool] = {}
+
+    def link(self, path: str) -> bool:
+        """Of one link."""
+        real = os.path.realpath(path)
+        return real == self._root or real.startswith(self._below)
+
+    def match(self, path: Path) -> bool:
+        """Of a path found by a pattern, any part of which may be a link."""
+        folder = str(path.parent)
+        if folder not in self._folders:
+            self._folders[folder] = self.link(folder)
+        return self._folders[folder] and not (path.is_symlink() and not self.link(str(path)))
+
+
+def leads_back(link: Path) -> bool:
+    """Whether it leads to a folder that it lies in, which would be listed for ever."""
+    return any(link.samefile(above) for above in link.parents)
 
 
 def local_source(uri: str, name: str) -> Source:
