@@ -7,12 +7,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
 from tasks.orchestration.asker import refused
-from tasks.orchestration.batches import batches
 from tasks.orchestration.ending import last_state
-from tasks.orchestration.opening import list_images, open_run, run_name
+from tasks.orchestration.opening import list_images, open_run, run_name, watched
 from tasks.orchestration.steps import ask_for, prepare, report
 from tasks.orchestration.stopping import stoppable
-from tasks.orchestration.window import Window
+from tasks.orchestration.window import in_window
 
 # Threads that only wait: the calls run on one event loop and decoding in child processes, each with limits of its own.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)
@@ -35,13 +34,10 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
     if refusal is not None:
         return refusal
     with stoppable() as stop:
-        with open_run(source, output, job) as run:
-            stop.of(run)
-            images = list_images(run)
-            window = Window(run, batches(run, images))
-            ask = ask_for(run)
-            for turn in window.turns():
-                window.preparing(turn.admitted, prepare.map(turn.admitted))
-                window.asking(turn.prepared, ask.map(turn.prepared))
+        with open_run(source, output, job, stop) as run:
+            todo = list_images(run)
+            with watched(run, todo):
+                for rows in in_window(run, todo, prepare.map, ask_for(run).map):
+                    run.recorder.record(rows)
         summary: dict[str, Any] = last_state(run, report(run))  # a state too
     return summary

@@ -38,11 +38,12 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
 
 async def _beside(run: Callable[[], Summary]) -> Summary:
     """The flow in a thread of its own, so that the loop goes on; in an async flow it is a subflow, by the context."""
-    from tasks.orchestration.stopping import Stop, stop_of_caller
+    from tasks.orchestration.caller import Caller, called_by
+    from tasks.orchestration.stopping import Stop
 
     stop = Stop()
-    context = copy_context()
-    context.run(stop_of_caller.set, stop)
+    with called_by(Caller(stop=stop)):
+        context = copy_context()
     thread = ThreadPoolExecutor(1, thread_name_prefix="visionflow-run")
     running = asyncio.get_running_loop().run_in_executor(thread, context.run, run)
     try:

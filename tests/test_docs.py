@@ -28,8 +28,8 @@ from config.job import Job
 from config.presets import preset, preset_names
 from config.prices import prices_of
 from flows.cli.arguments import parser
-from flows.cli.commands import EXIT_STATUS
 from flows.cli.jobs import check_tables, load_job
+from tasks.orchestration.ending import ENDS
 from tasks.orchestration.summary import summary_of
 from tasks.recording.tables import STATUSES, TABLES
 from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
@@ -148,7 +148,7 @@ class TestCommandLine:
 
     def test_exit_statuses(self) -> None:
         told = {int(row[0]) for row in table_rows(section("Exit status")) if row[0].isdecimal()}
-        assert told == {*EXIT_STATUS.values(), 2}
+        assert told == {*(end.exit_status for end in ENDS.values()), 2}
 
     def test_the_job_file_loads_and_names_every_setting_without_an_option(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,8 +8,6 @@ from typing import Any
 
 from tasks.errors import UsageError
 
-EXIT_STATUS = {"completed": 0, "completed_with_failures": 3, "paused": 4, "stopped": 1, "interrupted": 130}
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask about every image of the source."""
@@ -119,6 +117,8 @@ def _simulator_ready(url: str) -> None:
 
 
 def _end(summary: dict[str, Any], *, as_json: bool) -> int:
+    from tasks.orchestration.ending import ENDS
+
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
-    return EXIT_STATUS[summary["status"]]
+    return ENDS[summary["status"]].exit_status

@@ -1,6 +1,7 @@
 """Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
 
 import gc
+from contextlib import AbstractContextManager
 from typing import Any
 
 from config.job import Job
@@ -9,6 +10,8 @@ from flows.cli.server import Server
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, counted, shortened
 from tasks.errors import StopRun
+from tasks.orchestration.caller import Caller, Ended, Observer, Todo, called_by
+from tasks.orchestration.context import RunContext
 from tasks.planning.plan import Plan, make_plan
 from tasks.recording.memory import leave_pandas_out
 
@@ -30,39 +33,52 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     from prefect.exceptions import CancelledRun
 
     from flows.analyze_images import analyze_images
-    from tasks.orchestration import opening
 
-    opening.plans[opening.plan_key(source, output, job)] = plan
-    opening.watchers.append(terminal.watch)
-    opening.listeners.append(terminal.note)
     gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
     gc.enable()
-    unreported: Exception | None = None
+    follower, unreported = _Follower(terminal), None
     try:
-        with not_waiting_for(server.url, busy=lambda: terminal.run is not None and not terminal.run.written.is_set()):
+        with called_by(Caller(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
             analyze_images(source, output, job)
     except (StopRun, CancelledRun) as error:
-        if terminal.run is None or terminal.run.summary is None:
+        if follower.end is None:
             raise  # before the first row
-        unreported = None if terminal.run.engine.halt else error  # why it was halted, the summary says
+        unreported = None if follower.end.halt else error  # why it was halted, the summary says
     except (HTTPError, ServerGone) as error:  # of Prefect's client, before the run or at its end
-        if terminal.run is None:
+        if not follower.began:
             raise StopRun(
                 f"Prefect's server at {server.url} stopped answering. Start it again, or unset PREFECT_API_URL."
             ) from None
-        if terminal.run.summary is None or (isinstance(error, HTTPError) and healthy(server.url)):
+        if follower.end is None or (isinstance(error, HTTPError) and healthy(server.url)):
             raise
         terminal.note("Prefect's server is gone: its UI lacks the end of this run. Results and bill are complete.")
-    finally:
-        opening.watchers.remove(terminal.watch)
-        opening.listeners.remove(terminal.note)
-    assert terminal.run is not None
-    assert terminal.run.summary is not None
-    terminal.failures(terminal.run.failures)
-    terminal.summary(terminal.run.summary)
+    assert follower.end is not None
+    terminal.failures(follower.end.failures)
+    terminal.summary(follower.end.summary)
     if unreported is not None:
         raise unreported
-    return terminal.run.summary
+    return follower.end.summary
+
+
+class _Follower(Observer):
+    """Shows the run in the terminal, and knows how far it is."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self.began = self.busy = False
+        self.end: Ended | None = None
+
+    def note(self, text: str) -> None:
+        self._terminal.note(text)
+
+    def opened(self) -> None:
+        self.began = self.busy = True
+
+    def watch(self, run: RunContext, todo: Todo) -> AbstractContextManager[object]:
+        return self._terminal.watch(run, todo)
+
+    def ended(self, ended: Ended) -> None:
+        self.busy, self.end = False, ended
 
 
 def announce(plan: Plan, terminal: Terminal) -> None:

@@ -4,7 +4,7 @@ import logging
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +17,8 @@ from rich.table import Column
 from rich.text import Text
 
 from tasks.billing.pricing import cny, usd
-from tasks.orchestration.running import Run
+from tasks.orchestration.caller import Todo
+from tasks.orchestration.context import RunContext
 from tasks.text import printable
 
 LABEL = 9
@@ -35,7 +36,6 @@ class Terminal:
         self._folded = width is None
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
         self._bars = bars and self._console.is_terminal
-        self.run: Run | None = None
         self._warned = self._told_of_wait = False
         logger = logging.getLogger("visionflow")
         logger.handlers = [_Notes(self)]
@@ -76,39 +76,38 @@ class Terminal:
             status.stop()
 
     @contextmanager
-    def watch(self, run: Run) -> Iterator[None]:
+    def watch(self, run: RunContext, todo: Todo) -> Iterator[None]:
         """Say what is to be done, and show how it goes."""
-        self.run = run
-        thread = threading.Thread(target=self._follow, args=(run,), name="visionflow-terminal", daemon=True)
+        self.say("Kept", kept_line(todo))
+        self.say("To ask", to_ask_line(run, todo))
+        finished = threading.Event()
+        thread = threading.Thread(
+            target=self._follow, args=(run, len(todo.images), finished), name="visionflow-terminal", daemon=True
+        )
         thread.start()
         try:
             yield
         finally:
-            run.finished.set()
+            finished.set()
             thread.join()
 
-    def _follow(self, run: Run) -> None:
-        while not run.listed.wait(EVERY_S):
-            if run.finished.is_set():
-                return
-        self.say("Kept", kept_line(run))
-        self.say("To ask", to_ask_line(run))
-        if not self._bars or not run.to_ask:
-            while not run.finished.wait(EVERY_S):
+    def _follow(self, run: RunContext, to_ask: int, finished: threading.Event) -> None:
+        if not self._bars or not to_ask:
+            while not finished.wait(EVERY_S):
                 self._warn(run)
             return
         bar = BarColumn(20 if self._console.width >= WIDE else 12)
         with Progress(
             TextColumn(f"[bold]{{task.description:<{LABEL}}}"), bar, _Facts(), console=self._console
         ) as progress:
-            preparing = progress.add_task("Preparing", total=run.to_ask, facts="")
-            asking = progress.add_task("Asking", total=run.to_ask, facts="")
-            while not run.finished.wait(EVERY_S):
+            preparing = progress.add_task("Preparing", total=to_ask, facts="")
+            asking = progress.add_task("Asking", total=to_ask, facts="")
+            while not finished.wait(EVERY_S):
                 _update(progress, preparing, asking, run)
                 self._warn(run)
             _update(progress, preparing, asking, run)
 
-    def _warn(self, run: Run) -> None:
+    def _warn(self, run: RunContext) -> None:
         """Say once that the budget is nearly spent, and that the endpoint holds calls back for long."""
         if (wait := run.engine.waits) > LONG_S and not self._told_of_wait:
             self._told_of_wait = True
@@ -130,7 +129,7 @@ class Terminal:
         self.say("Results", shortened(summary["results"]))
         self.say("Report", shortened(summary["report"]))
 
-    def failures(self, failures: list[dict[str, Any]], most: int = 5) -> None:
+    def failures(self, failures: Sequence[dict[str, Any]], most: int = 5) -> None:
         """The first failed images, each with its reason; what a halted run did not ask about has all the same one."""
         failures = [row for row in failures if row["status"] != "unasked"]
         for row in failures[:most]:
@@ -170,19 +169,19 @@ def _folded(text: str, width: int) -> list[str]:
     return [lead + line for line in lines] or [text]
 
 
-def kept_line(run: Run) -> str:
+def kept_line(todo: Todo) -> str:
     """How many images were answered before."""
-    return f"{counted(run.images, 'image')} done before" if run.images else "nothing from earlier runs"
+    return f"{counted(todo.done_before, 'image')} done before" if todo.done_before else "nothing from earlier runs"
 
 
-def to_ask_line(run: Run) -> str:
+def to_ask_line(run: RunContext, todo: Todo) -> str:
     """How many are left, of whom to ask, and the cap."""
     plan = run.plan
-    if not run.to_ask:
+    if not todo.images:
         return "nothing"
-    about = f", about {dollars(run.estimate)}" if run.estimate is not None else ""
+    about = f", about {dollars(todo.estimate)}" if todo.estimate is not None else ""
     cap = f" (cap ${plan.job.max_cost:,})" if plan.job.max_cost is not None else ""
-    return f"{counted(run.to_ask, 'image')} with {plan.job.model}{about}{cap}"
+    return f"{counted(len(todo.images), 'image')} with {plan.job.model}{about}{cap}"
 
 
 def done_line(summary: dict[str, Any]) -> str:
@@ -224,11 +223,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
-def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: Run) -> None:
-    asked = run.engine.progress.done - run.engine.progress.statuses["unasked"] + run.preparation.failed
-    rate = asked / run.seconds if run.seconds else 0.0
-    left = f"  {duration(round((run.to_ask - asked) / rate))} left" if rate and asked < run.to_ask else ""
-    spent = f"  ${run.ledger.total_usd:.4f}"
+def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: RunContext) -> None:
+    counts, recorder, to_ask = run.engine.progress, run.recorder, int(progress.tasks[asking].total or 0)
+    asked = counts.done - counts.statuses["unasked"] + run.preparation.failed
+    rate = asked / recorder.seconds if recorder.seconds else 0.0
+    left = f"  {duration(round((to_ask - asked) / rate))} left" if rate and asked < to_ask else ""
+    spent = f"  ${recorder.ledger.total_usd:.4f}"
     facts = f"  {run.engine.in_flight} in flight  {rate:.1f}/s{spent}{left}"
-    progress.update(preparing, completed=min(run.preparation.done, run.to_ask))
-    progress.update(asking, completed=min(asked, run.to_ask), facts=facts)
+    progress.update(preparing, completed=min(run.preparation.done, to_ask))
+    progress.update(asking, completed=min(asked, to_ask), facts=facts)

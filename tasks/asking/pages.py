@@ -61,6 +61,7 @@ class Page:
     spent: Decimal = Decimal(0)
     useless_answers: int = 0
     given_up: Failure | None = None  # why it is not asked about again in this run, though nothing was decided
+    outcome: "Outcome | None" = None  # so far
 
     def drop_bytes(self) -> None:
         """Free the image's bytes once they are not needed any more."""

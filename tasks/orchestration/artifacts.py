@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from tasks.billing.pricing import cny, usd
-from tasks.orchestration.running import Run
+from tasks.orchestration.context import RunContext
 from tasks.text import as_markdown
 
 EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
@@ -28,8 +28,9 @@ MOST_FAILURES = 1000  # rows a table in the UI bears; the Parquet has all
 
 
 @contextmanager
-def progress_artifact(run: Run) -> Iterator[None]:
+def progress_artifact(run: RunContext) -> Iterator[None]:
     """Keep a progress bar in the UI up to date."""
+    finished = threading.Event()
 
     def update() -> None:
         with suppress(Exception):
@@ -37,7 +38,7 @@ def progress_artifact(run: Run) -> Iterator[None]:
                 0.0, key="progress", description=f"Images of {as_markdown(run.plan.name)} finished"
             )
             assert isinstance(artifact, UUID)
-            while not run.finished.wait(EVERY_S):
+            while not finished.wait(EVERY_S):
                 update_progress_artifact(artifact, progress=_percent(run))
             update_progress_artifact(artifact, progress=_percent(run))
 
@@ -46,24 +47,24 @@ def progress_artifact(run: Run) -> Iterator[None]:
     try:
         yield
     finally:
-        run.finished.set()
+        finished.set()
         thread.join(EVERY_S)  # Prefect's client may wait long for a server that is gone
 
 
-def summary_artifacts(run: Run, summary: dict[str, Any]) -> None:
+def summary_artifacts(run: RunContext, summary: dict[str, Any]) -> None:
     """The bill as a page, the costs and the first failures as tables."""
-    costs = run.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
+    costs = run.recorder.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
     with suppress(Exception):
         create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
         create_table_artifact(_cells(costs), key="costs")
-        if run.failures:
+        if run.recorder.failures:
             create_table_artifact(
-                _cells(run.failures[:MOST_FAILURES]), key="failures", description="First failed images"
+                _cells(run.recorder.failures[:MOST_FAILURES]), key="failures", description="First failed images"
             )
 
 
-def _percent(run: Run) -> float:
-    return min(100.0, 100 * run.images / max(1, len(run.plan.listing.images)))
+def _percent(run: RunContext) -> float:
+    return min(100.0, 100 * run.recorder.images / max(1, len(run.plan.listing.images)))
 
 
 def _markdown(summary: dict[str, Any]) -> str:

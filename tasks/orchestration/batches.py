@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from tasks.asking.pages import Outcome, Page
+from tasks.asking.pages import Page
 from tasks.listing.images import ENCODING, Images, OnDemand
 from tasks.recording.rows import Row, is_open, renewed
 from tasks.text import printable
 from tasks.types import Source
 
 if TYPE_CHECKING:
-    from tasks.orchestration.running import Run
+    from tasks.orchestration.context import RunContext
 
 # Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
 IMAGE_BY_IMAGE = 200
@@ -22,22 +22,12 @@ KEPT_AS = "2"  # what a finished batch is: 1 could hold files that had failed to
 
 
 class Batch:
-    """Images of one task run. A plain object, so that Prefect passes it by reference."""
+    """Images of one task run. No dataclass, so that Prefect passes it by reference."""
 
-    def __init__(self, run: "Run", number: int, sources: list[Source]) -> None:
+    def __init__(self, run: "RunContext", number: int, sources: list[Source]) -> None:
         self.run = run
         self.number = number
         self.sources = sources
-        self.asking = False
-        self.pages: list[tuple[Source, Page]] = []
-        self.outcomes: dict[int, Outcome] = {}  # by the page's id
-        self.unprepared: list[Row] = []
-        self.rows: list[Row] | None = None
-
-    def release(self) -> None:
-        """Let go of everything once it is recorded: Prefect remembers every task's result as long as the flow lives."""
-        for held in (self.sources, self.pages, self.outcomes, self.unprepared, self.rows or []):
-            held.clear()
 
     @property
     def label(self) -> str:
@@ -50,6 +40,31 @@ class Batch:
         """Under which the finished batch is kept: the questions and the unchanged files."""
         names = "\n".join([KEPT_AS, *map(identity, self.sources)])
         return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
+
+
+class Prepared:
+    """A batch whose images can be sent. No dataclass either."""
+
+    def __init__(
+        self, batch: Batch, pages: list[tuple[Source, Page]], unprepared: list[Row], unseen: list[Source]
+    ) -> None:
+        self.batch = batch
+        self.pages = pages
+        """Each page of each file, with the file as it was when it was read."""
+        self.unprepared = unprepared
+        """Rows of files that cannot be sent."""
+        self.unseen = unseen
+        """Files that were not opened, because the run ended before."""
+
+    @property
+    def bytes_held(self) -> int:
+        """Of images that have no answer yet."""
+        return sum(len(page.image.data) for _, page in self.pages)
+
+    def release(self) -> None:
+        """Let go of everything once it is recorded: Prefect remembers every task's result as long as the flow lives."""
+        for held in (self.batch.sources, self.pages, self.unprepared, self.unseen):
+            held.clear()
 
 
 def identity(source: Source) -> str:

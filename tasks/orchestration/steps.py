@@ -1,10 +1,10 @@
 """The steps as Prefect tasks: retries, limits, names. A finished batch is kept by `store`, not by a cache key.
 
-A task run holds a batch of images, one image in small runs. Batches are plain objects passed by reference: image bytes
-never enter Prefect.
+A task run holds a batch of images, one image in small runs. Batches are passed by reference: image bytes never enter
+Prefect.
 """
 
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
+from prefect.states import Failed
 from prefect.tasks import Task, exponential_backoff
 
 from config.settings import home
@@ -20,24 +21,21 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
-from tasks.orchestration.batches import Batch
-from tasks.orchestration.running import Run
-from tasks.preparing.preparers import Prepared
+from tasks.orchestration.batches import Batch, Prepared
+from tasks.orchestration.caller import Ended, caller
+from tasks.orchestration.context import RunContext
+from tasks.preparing.preparers import Prepared as PreparedFile
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
 from tasks.storage.output import explain_storage
 from tasks.storage.reading import SourceUnavailable
-from tasks.types import PreparedImage, Source
+from tasks.types import Source
 
 RETRIES = 2
 
 
 class Unanswered(Exception):
     """Some images of the batch have no answer yet, and asking again may help."""
-
-
-class Unfinished(Exception):
-    """Some images of the batch will have no answer in this run; their rows say why."""
 
 
 @task(
@@ -48,38 +46,44 @@ class Unfinished(Exception):
     retry_delay_seconds=exponential_backoff(1),
     retry_jitter_factor=1,
 )
-def prepare(batch: Batch) -> Batch:
+def prepare(batch: Batch) -> Prepared:
     """Read and prepare every image of the batch; what cannot be sent becomes a row that says why.
 
-    Where nothing can be prepared at all, the run is stopped, and what was not prepared is not asked about.
+    Storage that fails for a moment fails the attempt. Where nothing can be prepared at all, the run is stopped, and
+    what was not prepared is not asked about.
     """
-    run = batch.run
+    run, pages, unprepared = batch.run, list[tuple[Source, Page]](), list[Row]()
+    seen = 0
     try:
-        for source, pages in run.preparers.prepare(_unseen(batch), run.rules):
-            if run.engine.halt is not None:
+        for source, reading in run.preparers.prepare(batch.sources, run.plan.rules):
+            if run.halt is not None:
                 break
-            _take(batch, source, pages, last=_is_last_attempt())
+            found = _pages_or_row(run, source, reading.result, last=_is_last_attempt())
+            if isinstance(found, dict):
+                unprepared.append(found)
+            else:
+                pages += found
+            run.preparation.add(source.size, [] if isinstance(found, dict) else [page.image for _, page in found])
+            seen += 1
     except StopRun as error:
         run.stop(Halt("stopped", str(error), error))
-    return batch
+    return Prepared(batch, pages, unprepared, batch.sources[seen:])
 
 
-def _take(batch: Batch, source: Source, prepared: "Future[Prepared]", *, last: bool) -> None:
-    run = batch.run
+def _pages_or_row(
+    run: RunContext, listed: Source, read: Callable[[], PreparedFile], *, last: bool
+) -> list[tuple[Source, Page]] | Row:
+    """The pages of a file as it was when it was read, or its row."""
     question, preset = run.plan.question, run.plan.preset.name
-    pages: list[PreparedImage] = []
     try:
-        read, pages = prepared.result()
-        if read is not source:  # replaced since it was listed: the row is of what was read
-            batch.sources[batch.sources.index(source)] = source = read
+        source, images = read()
     except ImageError as error:
-        batch.unprepared.append(unprepared_row(source, question, preset, error))
+        return unprepared_row(listed, question, preset, error)
     except SourceUnavailable as error:
         if not last:
             raise
-        batch.unprepared.append(unavailable_row(source, question, preset, str(error)))
-    batch.pages += [(source, Page(source.uri, page)) for page in pages]
-    run.preparation.add(source.size, pages)
+        return unavailable_row(listed, question, preset, str(error))
+    return [(source, Page(source.uri, image)) for image in images]
 
 
 def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -89,7 +93,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 
 @task(
     name="ask",
-    task_run_name="ask {batch.label}",
+    task_run_name="ask {prepared.batch.label}",
     cache_policy=NO_CACHE,
     cache_result_in_memory=False,
     retries=RETRIES,
@@ -97,52 +101,55 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_help,
 )
-def ask(batch: Batch) -> list[Row]:
-    """Ask about every page of the batch; the finished rows are kept, and no later run makes a task run of them.
+def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
+    """Ask about every page of the batch; its rows are kept, and no later run makes a task run of the finished ones.
 
     Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A batch
-    that is not finished raises; its rows are recorded all the same.
+    that is not finished ends as Failed, with its rows.
     """
-    run = batch.run
+    run = prepared.batch.run
     with _global_limit(run):
-        _ask_missing(batch)
-    outcomes = [(source, page, batch.outcomes[id(page)]) for source, page in batch.pages]
-    missing = sum(outcome.may_be_asked_again for *_, outcome in outcomes)
-    if missing and not _is_last_attempt() and run.engine.halt is None:
-        raise Unanswered(f"{missing} of {len(outcomes)} images have no answer yet")
+        asked = _asked(prepared)
+    missing = sum(outcome.may_be_asked_again for *_, outcome in asked)
+    if missing and not _is_last_attempt() and run.halt is None:
+        raise Unanswered(f"{missing} of {len(asked)} images have no answer yet")
     preset = run.plan.preset.name
-    rows = batch.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in outcomes]
-    rows += [run.unasked_row(source) for source in _unseen(batch)]
-    batch.rows = rows
+    rows = prepared.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in asked]
+    rows += [run.unasked_row(source) for source in prepared.unseen]
     open_ends = [row for row in rows if is_open(row)]
-    _keep_finished(batch, rows, open_ends)
+    _keep_finished(prepared.batch, rows, open_ends)
     if open_ends:
-        raise Unfinished(f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}")
+        why = f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}"
+        return Failed(message=why, data=rows)
     return rows
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
-def report(run: Run) -> dict[str, Any]:
+def report(run: RunContext) -> dict[str, Any]:
     """Write the bill, the report for people and the artifacts of Prefect's UI; the run's summary."""
     summary = run.finish()
-    write_report(run.plan.output, run.plan.name, run.plan.run_id)
-    run.written.set()
+    try:
+        write_report(run.plan.output, run.plan.name, run.plan.run_id)
+    finally:
+        caller().observer.ended(Ended(summary, run.recorder.failures, run.halt))
     summary_artifacts(run, summary)
     return summary
 
 
-def ask_for(run: Run) -> Task[[Batch], list[Row]]:
+def ask_for(run: RunContext) -> Task[[Prepared], Any]:
     """The task `ask` with this run's number of attempts."""
     return ask.with_options(retries=min(RETRIES, run.plan.job.attempts - 1))
 
 
-def _ask_missing(batch: Batch) -> None:
-    """Ask about pages without an outcome; the job's attempts are shared out over the task's own retries."""
-    job = batch.run.plan.job
-    first_pass = max(1, job.attempts - RETRIES)
-    pages = [page for _, page in batch.pages if _is_unanswered(batch.outcomes.get(id(page)))]
-    outcomes = batch.run.engine.ask(pages, attempts=first_pass if not batch.outcomes else 1)
-    batch.outcomes.update({id(page): outcome for page, outcome in zip(pages, outcomes, strict=True)})
+def _asked(prepared: Prepared) -> list[tuple[Source, Page, Outcome]]:
+    """Every page with its outcome; the job's attempts are shared out over the task's own retries."""
+    run = prepared.batch.run
+    pages = [page for _, page in prepared.pages if page.outcome is None or page.outcome.may_be_asked_again]
+    is_first = all(page.outcome is None for page in pages)
+    attempts = max(1, run.plan.job.attempts - RETRIES) if is_first else 1
+    for page, outcome in zip(pages, run.engine.ask(pages, attempts=attempts), strict=True):
+        page.outcome = outcome
+    return [(source, page, page.outcome) for source, page in prepared.pages if page.outcome is not None]
 
 
 def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
@@ -163,17 +170,7 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
             run.stop(Halt("stopped", str(trouble), trouble))
 
 
-def _is_unanswered(outcome: Outcome | None) -> bool:
-    return outcome is None or outcome.may_be_asked_again
-
-
-def _unseen(batch: Batch) -> list[Source]:
-    """Files that were not opened because the run ended before."""
-    seen = {source.uri for source, _ in batch.pages} | {row["image"] for row in batch.unprepared}
-    return [source for source in batch.sources if source.uri not in seen]
-
-
-def _global_limit(run: Run) -> AbstractContextManager[Any]:
+def _global_limit(run: RunContext) -> AbstractContextManager[Any]:
     """A slot of the job's Prefect limit, shared with other runs: once a batch, for each use costs some 70 ms."""
     name = run.plan.job.global_limit
     return concurrency(name, strict=True) if name else nullcontext()

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,9 +20,10 @@ from prefect.runtime import deployment
 
 from config.settings import grace
 from tasks.asking.halting import Halt
+from tasks.orchestration.caller import caller
 
 if TYPE_CHECKING:
-    from tasks.orchestration.running import Run
+    from tasks.orchestration.context import RunContext
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.25
@@ -31,19 +32,16 @@ PREFECT_GRACE_S = 30.0
 WRITING_S = 8.0  # of the grace, for the tables, the report and the flow's last state
 SAME_COMMAND = "The same command goes on where this run stopped."
 
-# What whoever calls the flow in another thread stops it by; set around the call.
-stop_of_caller: ContextVar["Stop | None"] = ContextVar("stop_of_caller", default=None)
-
 
 class Stop:
     """A request to end, by whoever may make it. What is asked for before there is a run waits for it."""
 
     def __init__(self) -> None:
-        self.run: Run | None = None
+        self.run: RunContext | None = None
         self._asked: Halt | None = None
         self._context = copy_context()
 
-    def of(self, run: "Run") -> None:
+    def of(self, run: "RunContext") -> None:
         """The run that is under way from now on."""
         self.run = run
         self._context = copy_context()  # the flow's, for its log: whoever asks may be elsewhere
@@ -65,7 +63,7 @@ class Stop:
         if self.run is not None:
             self.run.engine.hurry()
 
-    def _say(self, run: "Run") -> None:
+    def _say(self, run: "RunContext") -> None:
         """What a person waits for. Not said in a signal's handler, which may not print."""
         threading.Thread(target=self._context.run, args=(_say_what_is_finished, run), daemon=True).start()
 
@@ -73,7 +71,7 @@ class Stop:
 @contextmanager
 def stoppable() -> Iterator[Stop]:
     """Within, whatever asks the flow to end stops its run in good order, and Prefect interrupts nothing halfway."""
-    stop = stop_of_caller.get() or Stop()
+    stop = caller().stop or Stop()
     with _by_signal(stop), _by_suspension(stop):
         yield stop
 
@@ -142,7 +140,7 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
         ended.set()
 
 
-def _say_what_is_finished(run: "Run") -> None:
+def _say_what_is_finished(run: "RunContext") -> None:
     """One line for the flow run's log, and for the screen of `visionflow serve`."""
     halt, in_flight, began = run.engine.halt, run.engine.in_flight, monotonic()
     while halt is None and monotonic() - began < 1:
@@ -155,7 +153,7 @@ def _say_what_is_finished(run: "Run") -> None:
         sys.stderr.flush()
 
 
-def finishing_line(run: "Run", in_flight: int) -> str:
+def finishing_line(run: "RunContext", in_flight: int) -> str:
     """`Finishing 5 calls in flight of run ..., at most 60 s; the same again ends at once.`"""
     halt = run.engine.halt
     patience = halt.patience if halt and halt.patience is not None else run.plan.job.timeout

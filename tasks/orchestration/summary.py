@@ -13,7 +13,8 @@ from tasks.recording.writer import run_folder
 from tasks.storage.output import Output
 
 if TYPE_CHECKING:
-    from tasks.orchestration.running import Run
+    from tasks.asking.halting import Halt
+    from tasks.orchestration.recorder import Recorder
     from tasks.planning.plan import Plan
 
 PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
@@ -32,25 +33,24 @@ def about(plan: "Plan", started_at: datetime) -> dict[str, Any]:
     }
 
 
-def run_row(run: "Run") -> dict[str, Any]:
+def run_row(plan: "Plan", counted: "Recorder", status: str, halt: "Halt | None") -> dict[str, Any]:
     """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
-    plan, bill, halt = run.plan, run.bill, run.engine.halt
-    described = about(plan, run.started_at)
+    bill, described = counted.bill, about(plan, counted.started_at)
     return {
         "run_id": plan.run_id,
         "job": plan.name,
-        "status": run.status,
-        "message": halt.message if halt and run.status == halt.kind else None,
+        "status": status,
+        "message": halt.message if halt and status == halt.kind else None,
         **{name: described[name] for name in ("source", "settings", "simulated", "versions")},
         "output": plan.output.uri,
-        "started_at": run.started_at,
+        "started_at": counted.started_at,
         "finished_at": datetime.now(UTC),
-        "seconds": round(run.seconds, 3),
-        "images": run.images,
-        "rows": run.rows,
-        **{status: run.statuses[status] for status in STATUSES},
-        "cached": run.cached,
-        "duplicates": run.duplicates,
+        "seconds": round(counted.seconds, 3),
+        "images": counted.images,
+        "rows": counted.rows,
+        **{status: counted.statuses[status] for status in STATUSES},
+        "cached": counted.cached,
+        "duplicates": counted.duplicates,
         **{name: bill.total(name) for name in ("calls", *TOKENS)},
         "cost_usd": bill.cost_usd,
         "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),

@@ -1,148 +1,156 @@
 """A sliding window over the batches of a run, so that memory does not grow with the number of images.
 
 Only so many images are under way at once: enough that calls never wait for preparation, few enough that prepared
-images fit in memory. As batches finish their rows are recorded, and the next ones are let in.
+images fit in memory. As batches finish their rows come out to be recorded, and the next ones are let in.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun
-from tasks.orchestration.batches import Batch, batch_size
-from tasks.orchestration.running import Run
+from tasks.orchestration.batches import Batch, Prepared, batch_size, batches
+from tasks.orchestration.caller import Todo
+from tasks.orchestration.context import RunContext
 from tasks.recording.rows import Row
+
+# A task's `map`: what each of many values comes to, later.
+Mapped = Callable[[list[Any]], Iterable[Any]]
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
-WAVE = 4  # batches let in before the flow looks what is prepared: Prefect takes some 10 ms to start each
+WAVE = 4  # batches let in before the window looks what is prepared: Prefect takes some 10 ms to start each
 TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other
-# How long the flow waits before it looks whether the run was halted.
+# How long the window waits before it looks whether the run was halted.
 LOOK_S = 0.5
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What the flow may do next: batches to prepare, and prepared ones (their done futures) to ask about."""
+def in_window(run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> Iterator[list[Row]]:
+    """Prepare and ask about all that is to do, a few batches at a time; the rows of each as it ends.
 
-    admitted: list[Batch]
-    prepared: list[Any]
-
-
-class Window:
-    """Lets batches in, hands them on as they are prepared, and records them as they finish."""
-
-    def __init__(self, run: Run, batches: Iterable[Batch]) -> None:
-        self._run = run
-        self._batches = iter(batches)
-        self._next: Batch | None = next(self._batches, None)
-        self._under_way: dict[Any, Batch] = {}
-        self._wave: list[Batch] = []
-        self._prepared: list[Any] = []
-        self._done: SimpleQueue[Any] = SimpleQueue()
-        self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(run.to_ask))
-
-    def turns(self) -> Iterator[Turn]:
-        """A turn whenever there is something to do, until all is done."""
-        while True:
-            self._take_done()
-            admitted, prepared, self._prepared = self._admitted(), self._prepared, []
-            if admitted or prepared:
-                yield Turn(admitted, prepared)
-            elif self._under_way:
-                self._wait()
-            else:
+    The rows are let go of once the next ones are asked for.
+    """
+    window = _Window(run, todo, prepare, ask)
+    while True:
+        yield from _lent(window.done())
+        if not window.move_on():
+            if not window.under_way:
                 break
-        self._record_unasked()
+            yield from _lent(window.wait())
+    for batch in window.left():
+        yield [run.unasked_row(source) for source in batch.sources]
 
-    def preparing(self, admitted: list[Batch], futures: Iterable[Any]) -> None:
-        """Hand each batch on once it is prepared."""
-        self._wave = []
-        self._watch(zip(admitted, futures, strict=True))
 
-    def asking(self, prepared: list[Any], futures: Iterable[Any]) -> None:
-        """Record each batch once it has been asked about."""
-        self._watch(zip([self._under_way.pop(future) for future in prepared], futures, strict=True))
+def _lent(ended: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Prefect remembers every task's result as long as the flow lives: it keeps an empty list of each."""
+    for rows in ended:
+        yield rows
+        rows.clear()
 
-    def _watch(self, pairs: Iterable[tuple[Batch, Any]]) -> None:
-        for batch, future in pairs:
-            self._under_way[future] = batch
-            future.add_done_callback(self._done.put)
+
+class _Window:
+    def __init__(self, run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> None:
+        self._run, self._prepare, self._ask = run, prepare, ask
+        self._batches = batches(run, todo.images)
+        self._next: Batch | None = next(self._batches, None)
+        self._preparing: dict[Any, Batch] = {}
+        self._prepared: list[Prepared] = []
+        self._asking: dict[Any, Prepared] = {}
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(len(todo.images)))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything has still to end."""
+        return bool(self._preparing or self._prepared or self._asking)
+
+    def move_on(self) -> bool:
+        """Ask about what is prepared and let batches in; whether there was anything to do."""
+        prepared, self._prepared = self._prepared, []
+        self._watch(self._asking, prepared, self._ask)
+        admitted = self._admitted()
+        self._watch(self._preparing, admitted, self._prepare)
+        return bool(admitted or prepared)
+
+    def done(self) -> Iterator[list[Row]]:
+        """The rows of batches that have ended by now."""
+        with suppress(Empty):
+            while True:
+                yield from self._take(self._ended.get_nowait())
+
+    def wait(self) -> Iterator[list[Row]]:
+        """Until something ends, or for a little while."""
+        with suppress(Empty):
+            yield from self._take(self._ended.get(timeout=LOOK_S))
+
+    def left(self) -> Iterator[Batch]:
+        """Batches that were not let in, because the run was halted."""
+        if self._next is not None:
+            yield self._next
+        yield from self._batches
+
+    def _watch(self, here: dict[Any, Any], values: list[Any], mapped: Mapped) -> None:
+        if not values:
+            return
+        for value, future in zip(values, mapped(values), strict=True):
+            here[future] = value
+            future.add_done_callback(self._ended.put)
+
+    def _take(self, future: Any) -> Iterator[list[Row]]:
+        future.wait()  # it has ended; only now does Prefect's future know its state without asking the server
+        completed, result = future.state.is_completed(), future.result(raise_on_failure=False)
+        if future in self._preparing:
+            batch = self._preparing.pop(future)
+            if completed:
+                self._prepared.append(result)
+            else:
+                yield self._broken(batch, result)
+            return
+        prepared = self._asking.pop(future)
+        if isinstance(result, list):
+            yield result
+        else:  # asking failed, perhaps after it was paid for: nothing more may be
+            _stop(self._run, result)
+            yield self._broken(prepared.batch, result)
+        prepared.release()
+
+    def _broken(self, batch: Batch, error: object) -> list[Row]:
+        return [self._run.broken_row(source, error) for source in batch.sources]
 
     def _admitted(self) -> list[Batch]:
         wave: list[Batch] = []
-        self._wave = wave
-        images = sum(len(batch.sources) for batch in self._under_way.values())
-        while self._next is not None and self._run.engine.halt is None and self._has_turn() and self._fits(images):
+        while self._next is not None and self._run.halt is None and self._has_turn(wave) and self._fits(wave):
             wave.append(self._next)
-            images += len(self._next.sources)
             self._next = next(self._batches, None)
         return wave
 
-    def _has_turn(self) -> bool:
+    def _has_turn(self, wave: list[Batch]) -> bool:
         """Whether one more batch may be prepared now: until all threads have an image, and two batches in any case."""
-        preparing = [len(batch.sources) for batch in self._under_way.values() if not batch.asking]
-        preparing += [len(batch.sources) for batch in self._wave]
-        return len(self._wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
+        preparing = [len(batch.sources) for batch in (*self._preparing.values(), *wave)]
+        return len(wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
 
-    def _fits(self, images: int) -> bool:
+    def _fits(self, wave: list[Batch]) -> bool:
         assert self._next is not None
+        asking = [prepared.batch for prepared in self._asking.values()]
+        images = sum(len(batch.sources) for batch in (*self._preparing.values(), *asking, *wave))
         if not images:
             return True
-        return images + len(self._next.sources) <= self._most_images and self._bytes() < PREPARED_BYTES
+        return images + len(self._next.sources) <= self._most_images and self._bytes(wave) < PREPARED_BYTES
 
-    def _bytes(self) -> int:
+    def _bytes(self, wave: list[Batch]) -> int:
         """What prepared images hold, and what those that will be prepared next may."""
-        return sum(self._bytes_of(batch) for batch in (*self._under_way.values(), *self._wave))
+        held = sum(prepared.bytes_held for prepared in self._asking.values())
+        return held + sum(self._bytes_to_come(batch) for batch in (*self._preparing.values(), *wave))
 
-    def _bytes_of(self, batch: Batch) -> int:
-        if batch.pages:
-            return sum(len(page.image.data) for _, page in list(batch.pages))
-        most = self._run.rules.max_base64_bytes * 3 // 4
+    def _bytes_to_come(self, batch: Batch) -> int:
+        most = self._run.plan.rules.max_base64_bytes * 3 // 4
         return round(sum(min(source.size, most) for source in batch.sources) * self._run.preparation.sent_share)
 
-    def _wait(self) -> None:
-        """Until something is done, or for a little while."""
-        with suppress(Empty):
-            self._take(self._done.get(timeout=LOOK_S))
 
-    def _take_done(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._take(self._done.get_nowait())
-
-    def _take(self, future: Any) -> None:
-        batch = self._under_way[future]
-        future.wait()  # it is done; only now does Prefect's future know its state without asking the server
-        if batch.asking or not future.state.is_completed():
-            del self._under_way[future]
-            self._run.record(_rows(batch, future))
-            batch.release()
-        else:
-            batch.asking = True
-            self._prepared.append(future)
-
-    def _record_unasked(self) -> None:
-        """The run was halted: whatever was not let in gets its row all the same."""
-        left = [self._next] if self._next is not None else []
-        for batch in (*left, *self._batches):
-            self._run.record([self._run.unasked_row(source) for source in batch.sources])
-
-
-def _rows(batch: Batch, future: Any) -> list[Row]:
-    if batch.rows is not None:
-        return batch.rows
-    result = future.result(raise_on_failure=False)
-    if batch.pages:  # asking failed, perhaps after it was paid for: nothing more may be
-        _stop(batch.run, result)
-    return [batch.run.broken_row(source, result) for source in batch.sources]
-
-
-def _stop(run: Run, failure: object) -> None:
+def _stop(run: RunContext, failure: object) -> None:
     reason = f"Asking failed in a way that nobody foresaw ({type(failure).__name__}: {str(failure)[:200]})."
     error = failure if isinstance(failure, StopRun) else StopRun(f"{reason} What was answered is kept.")
     run.stop(Halt("stopped", str(error), error))

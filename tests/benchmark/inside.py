@@ -46,9 +46,9 @@ STEPS = (
     ("tasks.orchestration.store:PrefectStore.put", "keep answers (Prefect's result store)"),
     ("tasks.orchestration.store:PrefectStore.get", "keep answers (Prefect's result store)"),
     ("tasks.orchestration.steps:answered_row", "record"),
-    ("tasks.orchestration.running:Run.record", "record"),
+    ("tasks.orchestration.recorder:Recorder.record", "record"),
     ("tasks.recording.writer:TableWriter.close", "record"),
-    ("tasks.orchestration.running:Run.finish", "report"),
+    ("tasks.orchestration.recorder:Recorder.finish", "report"),
     ("tasks.orchestration.steps:write_report", "report"),
 )
 

@@ -9,7 +9,7 @@ import pytest
 from config.job import Job
 from tasks.asking.halting import Halt
 from tasks.billing.bill import spent_today
-from tasks.orchestration.running import Run, spending_cap
+from tasks.orchestration.context import RunContext, make_context, spending_cap
 from tasks.planning.plan import make_plan
 from tasks.recording.rows import answered_row
 from tasks.simulator import Simulator
@@ -17,24 +17,24 @@ from tests.asking import JsonStore, page
 from tests.runs import draw
 
 
-def opened(tmp_path: Path, **job: Any) -> Run:
+def opened(tmp_path: Path, **job: Any) -> RunContext:
     """A run of three images at the simulator, not started yet."""
     images = draw(tmp_path / "images", 3) if not (tmp_path / "images").exists() else tmp_path / "images"
-    return Run(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonStore(tmp_path / "kept"))
+    return make_context(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonStore(tmp_path / "kept"))
 
 
-def ask_one(run: Run) -> None:
+def ask_one(run: RunContext) -> None:
     """Pay for one answer and record its row, as a batch would."""
     source, asked = run.plan.listing.images[0], page(0)
     (outcome,) = run.engine.ask([asked], attempts=1)
-    run.record([answered_row(source, asked, outcome, run.plan.preset.name)])
+    run.recorder.record([answered_row(source, asked, outcome, run.plan.preset.name)])
 
 
 @pytest.mark.usefixtures("home")
 def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simulator) -> None:
     first = opened(tmp_path, max_cost_per_day="1")
     assert spending_cap(first.plan) == 1
-    with first.open():
+    with first.at_work():
         ask_one(first)
     first.finish()
     paid = Decimal(simulator.ledger().cost_usd)
@@ -45,9 +45,9 @@ def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simu
     assert spending_cap(second.plan) == 1 - paid
     assert spending_cap(opened(tmp_path, max_cost_per_day="1", max_cost="0.01").plan) == Decimal("0.01")
     used_up = opened(tmp_path, max_cost_per_day=str(paid), refresh=True)
-    with used_up.open():
+    with used_up.at_work():
         ask_one(used_up)
-    assert (used_up.status, used_up.statuses["unasked"]) == ("paused", 1)
+    assert (used_up.recorder.status(used_up.halt), used_up.recorder.statuses["unasked"]) == ("paused", 1)
     assert used_up.engine.halt and "max_cost_per_day" in used_up.engine.halt.message
     assert simulator.ledger().billed == 1
 
@@ -55,13 +55,13 @@ def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simu
 @pytest.mark.usefixtures("home", "simulator")
 def test_an_interruption_that_came_too_late_to_matter_is_none(tmp_path: Path) -> None:
     run = opened(tmp_path)
-    with run.open():
+    with run.at_work():
         ask_one(run)
         run.stop(Halt("interrupted", "Interrupted (SIGINT)."))
-    assert run.status == "completed"
+    assert run.recorder.status(run.halt) == "completed"
     assert run.finish()["message"] is None
     early = opened(tmp_path)
-    with early.open():
-        early.record([early.unasked_row(early.plan.listing.images[0])])
+    with early.at_work():
+        early.recorder.record([early.unasked_row(early.plan.listing.images[0])])
         early.stop(Halt("interrupted", "Interrupted (SIGINT)."))
-    assert early.status == "interrupted"
+    assert early.recorder.status(early.halt) == "interrupted"

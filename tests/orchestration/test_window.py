@@ -1,7 +1,7 @@
 """The sliding window: how many images are under way, how much memory they hold, and what a halt leaves."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +15,15 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
-from tasks.orchestration.batches import Batch, batches
-from tasks.orchestration.running import Run
-from tasks.orchestration.window import AHEAD, TAKING_TURNS, Window
+from tasks.orchestration.batches import Batch, Prepared
+from tasks.orchestration.caller import Todo
+from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.window import AHEAD, TAKING_TURNS, in_window
 from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image
+from tasks.recording.rows import Row
 from tests.asking import JsonStore
 from tests.runs import draw
-
-Work = Callable[[Batch], Any]
 
 
 class Result(Future[Any]):
@@ -48,39 +48,56 @@ class Result(Future[Any]):
 
 
 @contextmanager
-def opened(tmp_path: Path, images: int, **job: Any) -> Iterator[Run]:
+def opened(tmp_path: Path, images: int, **job: Any) -> Iterator[RunContext]:
     """A run of so many images at the simulator."""
     plan = make_plan(str(draw(tmp_path / "images", images)), str(tmp_path / "out"), Job(**job))
-    with Run(plan, JsonStore(tmp_path / "kept")).open() as run:
+    with make_context(plan, JsonStore(tmp_path / "kept")).at_work() as run:
         yield run
 
 
-def answered(batch: Batch) -> None:
-    """Stands for the tasks `prepare` and `ask`."""
-    batch.rows = [{**batch.run.unasked_row(source), "status": "ok"} for source in batch.sources]
+def todo(run: RunContext) -> Todo:
+    """All images of the run."""
+    return Todo(run.plan.listing.images, 0, None)
 
 
-def drive(run: Run, work: Work, watch: Callable[[list[Batch]], None] = lambda _: None) -> None:
-    """Let every batch through the window, as the flow does."""
-    todo = Window(run, batches(run, run.plan.listing.images))
+def at_once(batch: Batch) -> Prepared:
+    """Stands for the task `prepare` where no bytes matter."""
+    return Prepared(batch, [], [], [])
+
+
+def answered(prepared: Prepared) -> list[Row]:
+    """Stands for the task `ask`."""
+    batch = prepared.batch
+    return [{**batch.run.unasked_row(source), "status": "ok"} for source in batch.sources]
+
+
+def drive(
+    run: RunContext,
+    ask: Callable[[Prepared], list[Row]],
+    prepare: Callable[[Batch], Prepared] = at_once,
+    watch: Callable[[list[Batch]], None] = lambda _: None,
+) -> None:
+    """Let every batch through the window and record its rows, as the flow does."""
     with ThreadPoolExecutor(16) as pool:
 
-        def submitted(batch: Batch) -> Result:
+        def submitted(work: Callable[[Any], Any], value: Any) -> Result:
             future = Result()
 
             def finish() -> None:
                 try:
-                    future.set_result(work(batch))
+                    future.set_result(work(value))
                 except Exception as error:  # noqa: BLE001  # it is the future's
                     future.set_exception(error)
 
             pool.submit(finish)
             return future
 
-        for turn in todo.turns():
-            watch(turn.admitted)
-            todo.preparing(turn.admitted, [Result.of(batch) for batch in turn.admitted])
-            todo.asking(turn.prepared, [submitted(ready.result()) for ready in turn.prepared])
+        def map_prepare(batches: list[Batch]) -> Iterable[Result]:
+            watch(batches)
+            return [submitted(prepare, batch) for batch in batches]
+
+        for rows in in_window(run, todo(run), map_prepare, lambda values: [submitted(ask, one) for one in values]):
+            run.recorder.record(rows)
 
 
 @pytest.mark.usefixtures("simulator")
@@ -93,128 +110,151 @@ def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: P
             under_way += sum(len(batch.sources) for batch in wave)
             most = max(most, under_way)
 
-    def work(batch: Batch) -> None:
+    def ask(prepared: Prepared) -> list[Row]:
         nonlocal under_way
-        answered(batch)
         with lock:
-            under_way -= len(batch.sources)
+            under_way -= len(prepared.batch.sources)
+        return answered(prepared)
 
     with opened(tmp_path, 60, concurrency=3) as run:
-        drive(run, work, admitted)
+        drive(run, ask, watch=admitted)
     assert most <= AHEAD * 3
-    assert (run.rows, run.images, run.statuses) == (60, 60, {"ok": 60})
+    recorder = run.recorder
+    assert (recorder.rows, recorder.images, recorder.statuses) == (60, 60, {"ok": 60})
+
+
+class Held:
+    """Stands for `prepare.map` and `ask.map`: each future ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.preparing: dict[Result, Batch] = {}
+        self.admitted: list[int] = []
+        self.most = 0
+
+    def prepare(self, batches: list[Batch]) -> list[Result]:
+        futures = [Result() for _ in batches]
+        self.preparing |= dict(zip(futures, batches, strict=True))
+        self.admitted += [len(batch.sources) for batch in batches]
+        self.most = max(self.most, len(self.preparing))
+        return futures
+
+    def ask(self, prepared: list[Prepared]) -> list[Result]:
+        return [Result.of(answered(one)) for one in prepared]
+
+    def end_one(self) -> None:
+        first, batch = next(iter(self.preparing.items()))
+        del self.preparing[first]
+        first.set_result(at_once(batch))
 
 
 @pytest.mark.usefixtures("simulator")
-def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(tmp_path: Path) -> None:
-    with opened(tmp_path, 60, concurrency=50) as run:
-        todo, preparing = Window(run, batches(run, run.plan.listing.images)), dict[Result, Batch]()
-        turns = todo.turns()
-        count = run.preparers.count
-        while len(preparing) < count:
-            admitted = next(turns).admitted
-            futures = [Result() for _ in admitted]
-            preparing |= dict(zip(futures, admitted, strict=True))
-            todo.preparing(admitted, futures)
-        assert len(preparing) == count
-        first, batch = next(iter(preparing.items()))
-        first.set_result(batch)
-        turn = next(turns)
-        assert (len(turn.admitted), turn.prepared) == (1, [first]), "one is ready to be asked about, one more comes in"
+@pytest.mark.parametrize(("images", "concurrency"), [(60, 50), (300, 200)], ids=["small batches", "large batches"])
+def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(
+    images: int, concurrency: int, tmp_path: Path
+) -> None:
+    """And of large ones two, so that one is prepared while the other is handed on."""
+    with opened(tmp_path, images, concurrency=concurrency) as run:
+        held, count, recorded = Held(), run.preparers.count, 0
+        waiting = threading.Event()
+
+        def end_them() -> None:
+            while recorded < images:
+                if held.preparing and waiting.wait(0.01) is False:
+                    sizes = [len(batch.sources) for batch in held.preparing.values()]
+                    assert len(sizes) <= TAKING_TURNS or sum(sizes[:-1]) < count
+                    held.end_one()
+
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(end_them)
+            for rows in in_window(run, todo(run), held.prepare, held.ask):
+                recorded += len(rows)
+            ending.result()
+    assert recorded == images and sum(held.admitted) == images
+    if images == 60:
+        assert held.most == count
+    else:
+        assert max(held.admitted) > count
 
 
-@pytest.mark.usefixtures("simulator")
-def test_large_batches_are_prepared_two_at_a_time(tmp_path: Path) -> None:
-    with opened(tmp_path, 300, concurrency=200) as run:
-        todo, preparing, sizes = Window(run, batches(run, run.plan.listing.images)), dict[Result, Batch](), list[int]()
-        for turn in todo.turns():
-            futures = [Result() for _ in turn.admitted]
-            preparing |= dict(zip(futures, turn.admitted, strict=True))
-            todo.preparing(turn.admitted, futures)
-            sizes += [len(batch.sources) for batch in turn.admitted]
-            assert len(preparing) <= TAKING_TURNS or sum(sizes[-len(preparing) : -1]) < run.preparers.count
-            todo.asking(turn.prepared, [Result() for _ in turn.prepared])
-            if sum(sizes) >= 200:
-                break
-            first, batch = next(iter(preparing.items()))
-            del preparing[first]
-            first.set_result(batch)
-        assert len(preparing) == TAKING_TURNS
-
-
-def prepared(batch: Batch) -> None:
+def prepared(batch: Batch) -> Prepared:
     """Stands for the task `prepare`."""
-    for source in batch.sources:
-        pages = prepare_image(Path(source.uri).read_bytes(), batch.run.rules)
-        batch.pages += [(source, Page(source.uri, page)) for page in pages]
+    pages = [
+        (source, Page(source.uri, page))
+        for source in batch.sources
+        for page in prepare_image(Path(source.uri).read_bytes(), batch.run.plan.rules)
+    ]
+    return Prepared(batch, pages, [], [])
 
 
 @pytest.mark.usefixtures("simulator")
 def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, held, most = threading.Lock(), 0, 0
 
-    def work(batch: Batch) -> None:
+    def prepare(batch: Batch) -> Prepared:
         nonlocal held, most
-        prepared(batch)
-        sizes = [len(page.image.data) for _, page in batch.pages]
+        one = prepared(batch)
         with lock:
-            held += sum(sizes)
+            held += one.bytes_held
             most = max(most, held)
+        return one
+
+    def ask(one: Prepared) -> list[Row]:
+        nonlocal held
         threading.Event().wait(0.02)  # while they are asked about
         with lock:
-            held -= sum(sizes)
-        for _, page in batch.pages:
+            held -= one.bytes_held
+        for _, page in one.pages:
             page.drop_bytes()
-        answered(batch)
+        return answered(one)
 
     with opened(tmp_path, 24, concurrency=50) as run:
         largest = max(source.size for source in run.plan.listing.images)
         monkeypatch.setattr(window, "PREPARED_BYTES", 3 * largest)
-        drive(run, work)
-    assert run.statuses == {"ok": 24}
+        drive(run, ask, prepare)
+    assert run.recorder.statuses == {"ok": 24}
     assert largest < most <= 4 * largest
 
 
 @pytest.mark.usefixtures("simulator")
 def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
-    def work(batch: Batch) -> None:
-        answered(batch)
-        if batch.number == 5:
-            batch.run.stop(Halt("paused", "Enough."))
+    def ask(one: Prepared) -> list[Row]:
+        if one.batch.number == 5:
+            one.batch.run.stop(Halt("paused", "Enough."))
+        return answered(one)
 
     with opened(tmp_path, 50, concurrency=1) as run:
-        drive(run, work)
-    assert (run.rows, run.images, run.status) == (50, 50, "paused")
-    assert run.statuses["unasked"] + run.statuses["ok"] == 50
-    assert run.statuses["unasked"] > 30
-    assert {failure["error"] for failure in run.failures} == {"Enough."}
+        drive(run, ask)
+    recorder = run.recorder
+    assert (recorder.rows, recorder.images, recorder.status(run.halt)) == (50, 50, "paused")
+    assert recorder.statuses["unasked"] + recorder.statuses["ok"] == 50
+    assert recorder.statuses["unasked"] > 30
+    assert {failure["error"] for failure in recorder.failures} == {"Enough."}
 
 
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize("error", [OutputError("No room."), KeyError("a bug")])
 def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Exception) -> None:
-    def work(batch: Batch) -> None:
-        prepared(batch)
-        if batch.number == 3:
+    def ask(one: Prepared) -> list[Row]:
+        if one.batch.number == 3:
             raise error
-        answered(batch)
+        return answered(one)
 
     with opened(tmp_path, 50, concurrency=1) as run:
-        drive(run, work)
-    assert (run.rows, run.status) == (50, "stopped")
-    assert run.engine.halt is not None and run.engine.halt.error is not None
-    assert str(error) in run.engine.halt.message
-    assert run.statuses["unavailable"] == 1
+        drive(run, ask, prepared)
+    assert (run.recorder.rows, run.recorder.status(run.halt)) == (50, "stopped")
+    assert run.halt is not None and run.halt.error is not None
+    assert str(error) in run.halt.message
+    assert run.recorder.statuses["unavailable"] == 1
 
 
 @pytest.mark.usefixtures("simulator")
 def test_a_file_that_breaks_its_preparation_does_not_stop_the_others(tmp_path: Path) -> None:
-    def work(batch: Batch) -> None:
+    def prepare(batch: Batch) -> Prepared:
         if batch.number == 3:
             raise RuntimeError("a decoder nobody foresaw")
-        answered(batch)
+        return at_once(batch)
 
     with opened(tmp_path, 20, concurrency=1) as run:
-        drive(run, work)
-    assert run.statuses == {"ok": 19, "unavailable": 1}
-    assert "a decoder nobody foresaw" in run.failures[0]["error"]
+        drive(run, answered, prepare)
+    assert run.recorder.statuses == {"ok": 19, "unavailable": 1}
+    assert "a decoder nobody foresaw" in run.recorder.failures[0]["error"]

@@ -1,0 +1,151 @@
+"""The run context: what every step of a run works with. What changes while a run goes on has a part of its own.
+
+Knows nothing of Prefect.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from config.settings import home
+from tasks.asking.calls import CallLedger
+from tasks.asking.claims import Claims, S3Claims
+from tasks.asking.engine import Engine
+from tasks.asking.halting import Halt
+from tasks.asking.journal import Journal
+from tasks.asking.pages import EngineSettings
+from tasks.billing.bill import spent_by_attempts, spent_today
+from tasks.orchestration.recorder import Recorder
+from tasks.orchestration.summary import about
+from tasks.orchestration.turn import lease_uri
+from tasks.planning.plan import Plan
+from tasks.preparing.preparers import Preparation, Preparers
+from tasks.recording.recovery import recover
+from tasks.recording.rows import Row, unavailable_row
+from tasks.storage.ranges import RangeLocks
+from tasks.storage.records import FOLDER
+from tasks.storage.s3 import is_s3
+from tasks.types import Source
+
+
+@dataclass(frozen=True, eq=False)
+class RunContext:
+    """One run: its plan, and what it prepares, asks and records with."""
+
+    plan: Plan
+    store: Any
+    engine: Engine
+    preparers: Preparers
+    preparation: Preparation
+    recorder: Recorder
+
+    @property
+    def halt(self) -> Halt | None:
+        """Why no more calls are made, if so."""
+        return self.engine.halt
+
+    def stop(self, halt: Halt) -> None:
+        """Make no more calls."""
+        self.engine.stop(halt)
+
+    @contextmanager
+    def at_work(self) -> Iterator["RunContext"]:
+        """Start the engine; whatever happens, keep what was received and write down what was paid."""
+        with handing_on(self.recorder.journal):
+            with self.engine, self.preparers:
+                yield self
+            self.recorder.close()
+
+    def finish(self) -> dict[str, Any]:
+        """Write the bill and the run's own row; the summary that `--json` prints."""
+        with handing_on(self.recorder.journal):
+            summary = self.recorder.finish(self.halt)
+        self.recorder.let_go(self.store)
+        self.engine.recorded()
+        return summary
+
+    def unasked_row(self, source: Source) -> Row:
+        """The row of a file that the run ended before asking about."""
+        halt = self.halt
+        row = unavailable_row(source, self.plan.question, self.plan.preset.name, halt.message if halt else "")
+        return {**row, "status": "unasked", "error_code": halt.kind if halt else None}
+
+    def broken_row(self, source: Source, error: object) -> Row:
+        """The row of a file whose task failed in a way that nobody foresaw; a later run tries again."""
+        reason = f"The task failed ({type(error).__name__}: {str(error)[:200]})."
+        return {**unavailable_row(source, self.plan.question, self.plan.preset.name, reason), "error_code": "internal"}
+
+
+def make_context(plan: Plan, store: Any) -> RunContext:
+    """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError."""
+    started_at = datetime.now(UTC)
+    journal = Journal(plan.output.uri, plan.name, plan.run_id, about(plan, started_at))
+    ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
+    recorder = Recorder(plan, ledger, started_at)
+    with handing_on(journal):
+        recorder.record_calls(recover(plan.output, plan.name, journal, store))
+        # Only now: its cap for the day counts what dead runs paid.
+        engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
+    preparers = Preparers(on_s3=plan.listing.images.on_s3)
+    return RunContext(plan, store, engine, preparers, Preparation(), recorder)
+
+
+@contextmanager
+def handing_on(journal: Journal) -> Iterator[None]:
+    """Whatever goes wrong within, leave the journal to a later run, also of this process."""
+    try:
+        yield
+    except BaseException:
+        journal.close()
+        raise
+
+
+def engine_settings(plan: Plan) -> EngineSettings:
+    """What the engine needs to know of a plan.
+
+    Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
+    """
+    job, cap = plan.job, spending_cap(plan)
+    return EngineSettings(
+        run_id=plan.run_id,
+        endpoint=plan.endpoint,
+        steps=plan.steps,
+        schema=plan.schema,
+        concurrency=job.concurrency,
+        per_second=job.calls_per_second,
+        timeout=job.timeout,
+        max_cost=cap,
+        cap_remedy="Raise --max-cost"
+        if job.max_cost_per_day is None or cap == job.max_cost
+        else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
+        refresh=job.refresh,
+        one_first=not plan.model_known or plan.schema is not None,
+    )
+
+
+def claims_of(plan: Plan) -> Claims:
+    """Answers are claimed before they are asked for: on this machine, and on S3 where they are kept there."""
+    where = plan.output.uri
+    if not is_s3(where):
+        return Claims(RangeLocks(home() / "asking"))
+    locks = RangeLocks(home() / "asking", where)
+    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.run_id, lease_uri(plan.output, plan.name)))
+
+
+def spending_cap(plan: Plan) -> Decimal | None:
+    """What this run may spend: what its own cap or the day's has left, if that is less.
+
+    A cap is of the whole flow run: Retry or Resume in Prefect goes on under it. Runs of one job take turns, so that
+    what the tables say was spent is all that was.
+    """
+    job, output = plan.job, plan.output
+    left = []
+    if job.max_cost is not None:
+        before = spent_by_attempts(output, plan.name, plan.flow_run) if plan.flow_run else Decimal(0)
+        left.append(job.max_cost - before)
+    if job.max_cost_per_day is not None:
+        left.append(job.max_cost_per_day - spent_today(output, plan.name))
+    return max(min(left), Decimal(0)) if left else None
