@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -107,9 +107,10 @@ class Bill:
 
 
 def spent_today(output: Output, job: str) -> Decimal:
-    """US dollars in the `calls` of the runs of this job that began today (UTC), dead runs included."""
-    today = f"{datetime.now(UTC):%Y%m%d}"
-    return _spent(output, job, lambda run: run.startswith(today))
+    """US dollars of the calls of this job that were sent today (UTC), by runs that began today or yesterday."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    yesterday = f"{midnight - timedelta(days=1):%Y%m%d}"
+    return _spent(output, job, lambda run: run >= yesterday, since=midnight)
 
 
 def spent_by_attempts(output: Output, job: str, ending: str) -> Decimal:
@@ -117,12 +118,13 @@ def spent_by_attempts(output: Output, job: str, ending: str) -> Decimal:
     return _spent(output, job, lambda run: run.endswith(f"-{ending}"))
 
 
-def _spent(output: Output, job: str, counts: Callable[[str], bool]) -> Decimal:
+def _spent(output: Output, job: str, counts: Callable[[str], bool], since: datetime | None = None) -> Decimal:
     spent = Decimal(0)
     for name in output.parts(f"calls/job={job}"):
         if counts(name.split("/")[2].removeprefix("run=")):
-            for part in sound_parts(output, name, ["cost_usd"]):
-                spent += sum(part.column("cost_usd").to_pylist(), Decimal(0))
+            for part in sound_parts(output, name, ["started_at", "cost_usd"]):
+                calls = zip(part.column("started_at").to_pylist(), part.column("cost_usd").to_pylist(), strict=True)
+                spent += sum((cost for at, cost in calls if since is None or at >= since), Decimal(0))
     return spent
 
 

@@ -30,6 +30,7 @@ LOOK_S = 0.25
 # Prefect's runner and workers kill a run so long after SIGTERM; no setting changes it (runner/_cancellation_manager).
 PREFECT_GRACE_S = 30.0
 WRITING_S = 8.0  # of the grace, for the tables, the report and the flow's last state
+INTERRUPTED = "Interrupted"
 SAME_COMMAND = "The same command goes on where this run stopped."
 
 
@@ -94,7 +95,7 @@ def _by_signal(stop: Stop) -> Iterator[None]:
                 signal.signal(each, handler)
             signal.raise_signal(number)
         elif not seen:
-            stop(f"Interrupted ({signal.Signals(number).name}).", killed_after=_grace(number))
+            stop(f"{INTERRUPTED} ({signal.Signals(number).name}).", killed_after=_grace(number))
         seen.add(number)
 
     for number in before:
@@ -148,14 +149,17 @@ def _say_what_is_finished(run: "RunContext") -> None:
         halt, in_flight = run.engine.halt, run.engine.in_flight
     line = finishing_line(run, in_flight)
     get_run_logger().info(line)
+    caller().observer.note(line)
     if deployment.id:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
 def finishing_line(run: "RunContext", in_flight: int) -> str:
-    """`Finishing 5 calls in flight of run ..., at most 60 s; the same again ends at once.`"""
+    """`Finishing 5 calls in flight of run ..., at most 60 s.`; a signal that comes again ends at once."""
     halt = run.engine.halt
     patience = halt.patience if halt and halt.patience is not None else run.plan.job.timeout
     calls = f"{in_flight:,} call{'s' if in_flight != 1 else ''} in flight"
-    return f"Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s. Ctrl-C again ends at once."
+    by_signal = halt is not None and halt.message.startswith(INTERRUPTED)
+    hurry = " Ctrl-C again ends at once." if by_signal else ""
+    return f"Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s.{hurry}"

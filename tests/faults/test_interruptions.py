@@ -132,6 +132,7 @@ def test_a_run_that_is_interrupted_twice_ends_at_once(
     ended = end(process, 20)
     assert (ended.status, ended.err.splitlines()[-1]) == (130, "visionflow: Interrupted.")
     assert "Traceback" not in ended.err
+    assert "Finishing 4 calls in flight of run " in ended.err and "Ctrl-C again ends at once." in ended.err
 
     simulator.change(latency=0)
     again = end(start(*command))

@@ -1,5 +1,6 @@
 """A run's own rules: what it may spend, and what its end is called."""
 
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from config.job import Job
 from tasks.asking.halting import Halt
+from tasks.billing import bill
 from tasks.billing.bill import spent_today
 from tasks.orchestration.context import RunContext, make_context, spending_cap
 from tasks.planning.plan import make_plan
@@ -65,3 +67,27 @@ def test_an_interruption_that_came_too_late_to_matter_is_none(tmp_path: Path) ->
         early.recorder.record([early.unasked_row(early.plan.listing.images[0])])
         early.stop(Halt("interrupted", "Interrupted (SIGINT)."))
     assert early.recorder.status(early.halt) == "interrupted"
+
+
+@pytest.mark.usefixtures("home", "simulator")
+def test_a_call_counts_to_the_day_on_which_it_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may go on over midnight."""
+    run = opened(tmp_path)
+    with run.at_work():
+        ask_one(run)
+    run.finish()
+    paid = run.recorder.bill.cost_usd
+    assert paid > 0
+
+    def spent_on(day: datetime) -> Decimal:
+        class Then(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return day.astimezone(tz)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bill, "datetime", Then)
+            return spent_today(run.plan.output, run.plan.name)
+
+    now = datetime.now(UTC)
+    assert (spent_on(now), spent_on(now + timedelta(days=1))) == (paid, 0)
