@@ -11,6 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
     from config.job import Job
 
 
@@ -26,6 +29,39 @@ def analyze_images(
     from flows.calling import call
 
     return call(source, output, job)
+
+
+def read_results(
+    output: str, job: str | None = None, run: str | None = None, *, latest: bool = False, as_arrow: bool = False
+) -> "pd.DataFrame | pa.Table":
+    """Rows of `results` of all runs, of one job or of one run, with the column `job`; a data frame of Arrow types.
+
+    With `latest` only the good answer of each image and page from the newest run that has one; with `as_arrow` an Arrow
+    table. Raises UsageError if there is no such run, or OutputError.
+    """
+    check_names()
+    from tasks.recording.reading import newest_answers, read_rows
+
+    rows = read_rows("results", output, job, run)
+    return _shown(newest_answers(rows) if latest else rows, as_arrow)
+
+
+def read_calls(
+    output: str, job: str | None = None, run: str | None = None, *, as_arrow: bool = False
+) -> "pd.DataFrame | pa.Table":
+    """Rows of `calls`, every API call and what it cost; else as `read_results`."""
+    check_names()
+    from tasks.recording.reading import read_rows
+
+    return _shown(read_rows("calls", output, job, run), as_arrow)
+
+
+def _shown(rows: "pa.Table", as_arrow: bool) -> "pd.DataFrame | pa.Table":
+    if as_arrow:
+        return rows
+    import pandas as pd
+
+    return rows.to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def check_names() -> None:

@@ -82,7 +82,6 @@ def result_row(index: int, chance: random.Random, failing: float) -> dict[str, A
         "cached": not bad and chance.random() < 0.1,
         "attempts": 0,
         "cost_usd": Decimal(0),
-        "job": "receipts",
         "run_id": RUN_ID,
     }
 
@@ -111,7 +110,7 @@ def call_rows(row: dict[str, Any], at: datetime, chance: random.Random) -> list[
     for attempt, call in enumerate(calls, start=1):
         paid = call.get("input_tokens", 0) * INPUT_USD + call.get("output_tokens", 0) * OUTPUT_USD
         call |= {"image": row["image"], "page": 1, "attempt": attempt, "started_at": at, "cost_usd": paid}
-        call |= {"job": row["job"], "run_id": RUN_ID}
+        call |= {"run_id": RUN_ID}
         at += timedelta(milliseconds=call["latency_ms"], seconds=0.5)
     return calls
 

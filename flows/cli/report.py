@@ -22,7 +22,7 @@ def print_report(uri: str, run_id: str | None, *, as_json: bool) -> None:
     output = open_output(uri)
     job, run = _find(output, run_id)
     write_report(output, job, run)
-    row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0]
+    row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
     summary = summary_of(output, row, costs)
     if as_json:

@@ -86,7 +86,8 @@ def make_context(plan: Plan, store: Any) -> RunContext:
     ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
     recorder = Recorder(plan, ledger, started_at)
     with handing_on(journal):
-        recorder.record_calls(recover(plan.output, plan.name, journal, store))
+        for name in plan.names:
+            recorder.record_calls(recover(plan.output, name, journal, store))
         # Only now: its cap for the day counts what dead runs paid.
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
     preparers = Preparers(on_s3=plan.listing.images.on_s3)
@@ -132,7 +133,7 @@ def claims_of(plan: Plan) -> Claims:
     if not is_s3(where):
         return Claims(RangeLocks(home() / "asking"))
     locks = RangeLocks(home() / "asking", where)
-    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.run_id, lease_uri(plan.output, plan.name)))
+    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.run_id, lease_uri(plan.output, plan.names[0])))
 
 
 def spending_cap(plan: Plan) -> Decimal | None:
@@ -144,8 +145,8 @@ def spending_cap(plan: Plan) -> Decimal | None:
     job, output = plan.job, plan.output
     left = []
     if job.max_cost is not None:
-        before = spent_by_attempts(output, plan.name, plan.flow_run) if plan.flow_run else Decimal(0)
-        left.append(job.max_cost - before)
+        attempts = [spent_by_attempts(output, name, plan.flow_run) for name in plan.names if plan.flow_run]
+        left.append(job.max_cost - sum(attempts))
     if job.max_cost_per_day is not None:
-        left.append(job.max_cost_per_day - spent_today(output, plan.name))
+        left.append(job.max_cost_per_day - sum(spent_today(output, name) for name in plan.names))
     return max(min(left), Decimal(0)) if left else None

@@ -27,7 +27,7 @@ from tasks.text import printable
 def open_run(source: str, output: str, job: Job, stop: Stop) -> Iterator[RunContext]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
     plan = caller().plan or _planned(source, output, job)
-    with turn(plan.output, plan.name, plan.run_id, timeout=plan.job.timeout, say=announce) as ours:
+    with turn(plan.output, plan.names[0], plan.run_id, timeout=plan.job.timeout, say=announce) as ours:
         run = make_context(plan, PrefectStore(records_of(plan.output.uri)))
         ours.keep(partial(_lost, run))
         with run.at_work():

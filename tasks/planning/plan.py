@@ -21,6 +21,7 @@ from tasks.asking.question import Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
 from tasks.preparing import PREPARATION_VERSION
+from tasks.recording.jobs import jobs_for
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.storage.output import Output, open_output
 from tasks.types import ImageRules
@@ -31,7 +32,8 @@ class Plan:
     """A run before it starts: where, what, how, of whom."""
 
     run_id: str
-    name: str
+    names: tuple[str, ...]
+    """The job asked for, and those up to the one that takes this run's tables (`jobs_for`)."""
     job: Job
     listing: Listing
     output: Output
@@ -45,6 +47,11 @@ class Plan:
     notices: tuple[str, ...]
     flow_run: str | None = None
     """What the ids of all runs of one flow run end with: a retry in Prefect is a run of its own under the same cap."""
+
+    @property
+    def name(self) -> str:
+        """The job in whose folders the run's tables lie."""
+        return self.names[-1]
 
     @property
     def question(self) -> Question:
@@ -77,9 +84,10 @@ def make_plan(
     checked = check(asked.endpoint, job)  # before the listing, which may take minutes
     asked = asked.at(checked)
     listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
+    names = jobs_for(where, job.name or job_name(source), asked.schema.arrow if asked.schema else None)
     return Plan(
         run_id=new_run_id(flow_run),
-        name=job.name or job_name(source),
+        names=names,
         job=job,
         listing=listing,
         output=where,
@@ -90,7 +98,7 @@ def make_plan(
         steps=asked.steps,
         simulated=checked.simulated,
         model_known=checked.model_known,
-        notices=asked.notices,
+        notices=(*asked.notices, *_name_notices(names)),
         flow_run=flow_run,
     )
 
@@ -189,6 +197,13 @@ def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
             "(`visionflow prices` lists all), add a row to config/prices.toml, or say `unpriced: allow` in the job."
         )
     return []
+
+
+def _name_notices(names: tuple[str, ...]) -> list[str]:
+    """Why the tables are not where the job's name says."""
+    if len(names) == 1:
+        return []
+    return [f"Earlier runs of the job {names[0]} have other columns: this run's tables go to the job {names[-1]}."]
 
 
 def _cache_notices(asked: Asked) -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from tasks.recording.tables import RESULTS, STATUSES
 
-_ADDED_LATER = {"job", "run_id"}  # by the run that writes the row
+_ADDED_LATER = {"run_id"}  # by the run that writes the row
 _NEEDED = ("image", "page", "name", "source_bytes", "status", "model", "endpoint", "preset", "cost_usd", "kept_usd")
 _MONEY = ("cost_usd", "kept_usd")
 _TIMES = ("source_modified", "answered_at")

@@ -1,15 +1,14 @@
 """The Parquet tables a run leaves behind: explicit schemas, never inferred from data.
 
 `results` has one row per page of every listed image, `calls` one per API call (the ledger), `costs` one per model,
-endpoint, preset and tier, `runs` one per run. Money is `decimal128(18, 9)` US dollars, times are UTC.
+endpoint, preset and tier, `runs` one per run. Money is `decimal128(18, 9)` US dollars, times are UTC. The job is the
+folder's key alone: a column `job` beside `job=NAME` would be another type than readers give the key, and not merge.
 """
 
 import pyarrow as pa
 
 USD = pa.decimal128(18, 9)
 TIME = pa.timestamp("us", tz="UTC")
-# A dictionary because pyarrow reads the folder name `job=NAME` as one: a plain string column beside it would not merge.
-JOB = pa.dictionary(pa.int32(), pa.string())
 
 STATUSES = ("ok", "unreadable", "rejected", "refused", "truncated", "invalid", "unavailable", "unasked")
 
@@ -60,7 +59,6 @@ RESULTS = pa.schema(
         ("cost_usd", USD),  # what this run paid for the row, every attempt counted
         ("latency_ms", pa.int64()),
         ("answered_at", TIME),
-        ("job", JOB),
         ("run_id", pa.string()),
     ]
 )
@@ -98,7 +96,6 @@ CALLS = pa.schema(
         ("started_at", TIME),
         ("latency_ms", pa.int64()),
         ("request_id", pa.string()),
-        ("job", JOB),
         ("run_id", pa.string()),
     ]
 )
@@ -123,7 +120,6 @@ COSTS = pa.schema(
         ("price_source", pa.string()),
         ("price_checked", pa.date32()),
         ("simulated", pa.bool_()),
-        ("job", JOB),
         ("run_id", pa.string()),
     ]
 )
@@ -131,7 +127,6 @@ COSTS = pa.schema(
 RUNS = pa.schema(
     [
         ("run_id", pa.string()),
-        ("job", JOB),
         ("status", pa.string()),  # completed, completed_with_failures, paused, stopped, interrupted
         ("message", pa.string()),
         ("source", pa.string()),
@@ -153,5 +148,24 @@ RUNS = pa.schema(
         ("versions", pa.string()),  # JSON: visionflow, prefect, anthropic, pillow, pyarrow, python
     ]
 )
+
+# Where on the image a value stands: pixels of the original, as boxes of a schema are.
+BOX = pa.struct([("page", pa.int32()), *((side, pa.float64()) for side in ("left", "top", "right", "bottom"))])
+
+
+def answer_columns(result_type: pa.DataType) -> list[pa.Field]:
+    """The columns of a run with a schema: the typed answer, and what a second reading and evidence say of its fields.
+
+    All stand in every such run, null where they are not asked for, so that a job keeps one Arrow schema.
+    """
+    names = [field.name for field in result_type] if pa.types.is_struct(result_type) else []
+    names = names or ["value"]
+    return [
+        pa.field("result", result_type),
+        pa.field("agreement", pa.struct([(name, pa.float64()) for name in names])),  # 0 to 1
+        pa.field("needs_review", pa.bool_()),
+        pa.field("evidence", pa.struct([(name, BOX) for name in names])),
+    ]
+
 
 TABLES = {"results": RESULTS, "calls": CALLS, "costs": COSTS, "runs": RUNS}

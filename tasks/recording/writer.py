@@ -2,12 +2,9 @@
 
     {table}/job=NAME/run=RUN_ID/part-00000.parquet
 
-`calls`, `costs` and `runs` have the same columns in every run, so a job's folder reads as one dataset in pandas,
-pyarrow, DuckDB and Polars. The column `result` of `results` is of the run's schema, and is not there without one: one
-run reads as it is, and so do runs with the same schema. How to read others together is in tasks/schemas/arrow.py.
-
-For several jobs pyarrow's own `dataset()` must be told that folder names are dictionaries, as pandas tells it:
-`dataset(folder, partitioning=HivePartitioning.discover(infer_dictionary=True))`.
+All runs of a job have the same columns, so that its folder reads as one dataset in any reader of Parquet, with no
+option. The column `result` of `results` is of the run's schema, and is not there without one: a run whose schema is
+not the job's goes to a job of its own (tasks/recording/jobs.py).
 """
 
 import time
@@ -20,7 +17,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks.errors import OutputError
-from tasks.recording.tables import TABLES
+from tasks.recording.tables import TABLES, answer_columns
 from tasks.storage.output import Output, open_output
 from tasks.text import as_utf8
 
@@ -35,11 +32,13 @@ def run_folder(table: str, job: str, run_id: str) -> str:
 
 
 def table_schema(table: str, result_type: pa.DataType | None = None) -> pa.Schema:
-    """A table's schema; with a type for answers, `results` has the column `result` after `answer`."""
+    """A table's schema; with a type for answers, `results` has `answer_columns` after `answer`."""
     schema: pa.Schema = TABLES[table]
     if result_type is None:
         return schema
-    return schema.insert(schema.get_field_index("answer") + 1, pa.field("result", result_type))
+    at = schema.get_field_index("answer") + 1
+    columns = list(schema)
+    return pa.schema([*columns[:at], *answer_columns(result_type), *columns[at:]])
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -106,7 +105,7 @@ class TableWriter:
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take rows, and write the parts that are due. Raises OutputError, or KeyError for an unknown column."""
-        filled = [{"job": self.job, "run_id": self.run_id, **row} for row in rows]
+        filled = [{"run_id": self.run_id, **row} for row in rows]
         check_columns(filled, self.schema)
         with self._lock:
             if self._closed:
@@ -175,6 +174,7 @@ class TableFile:
 def write_table_file(file: TableFile, rows: Iterable[Mapping[str, Any]]) -> str:
     """Write the whole table, and return its URI. Raises OutputError, or KeyError for an unknown column."""
     path = f"{run_folder(file.table, file.job, file.run_id)}/{file.name}"
-    filled = [{"job": file.job, "run_id": file.run_id, **row} for row in rows]
+    # Rows of the first release name their job.
+    filled = [{"run_id": file.run_id, **{name: row[name] for name in row if name != "job"}} for row in rows]
     file.output.write_table(path, to_table(filled, table_schema(file.table)))
     return file.output.join(path)

@@ -12,7 +12,7 @@ SAMPLE_ROWS = 500
 
 def write_report(output: Output, job: str, run_id: str) -> str:
     """Write `report.html` of a run that has ended, from its Parquet tables alone, and return its URI."""
-    run = output.read_table(f"{run_folder('runs', job, run_id)}/run.parquet").to_pylist()[0]
+    run = output.read_table(f"{run_folder('runs', job, run_id)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run_id)}/costs.parquet").to_pylist()
     rows, calls = run_folder("results", job, run_id), run_folder("calls", job, run_id)
     page = render_report(

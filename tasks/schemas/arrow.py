@@ -1,31 +1,22 @@
 """The Arrow type of the column `result`, and answers as values of it.
 
-    JSON Schema                                         Arrow
-    object with properties                              struct, fields in the schema's order
-    object without (dict[str, X], one patternProperty)  map<string, X>
-    array                                               list<X>
-    string                                              string
-    string, format date                                 date32
-    string, format date-time                            timestamp(us, UTC); an offset is required
-    string or number, format decimal; Pydantic Decimal  decimal128(38, 9); more digits are an error
-    integer                                             int64; a larger one is an error
-    number                                              double
-    boolean                                             bool
-    enum, const of strings                              dictionary<int32, string>
-    enum, const of integers, numbers or booleans        int64, double, bool
-    null beside another type                            that type (every field is nullable)
-    anyOf, oneOf of one Arrow type; of integer, number  that type; double
-    anyOf, oneOf of strings of different kinds          string
-    anyOf, oneOf of other different types; anything     string holding JSON
-
-Runs of one job with different schemas, or without one, read together so; fields that a part lacks are null. Read
-plainly, readers take the columns of one part for all, and drop or refuse what other parts have besides.
-
-    pyarrow, pandas  Output.read_table, or ds.dataset(folder, schema=S, partitioning="hive") and
-                     pd.read_parquet(folder, schema=S) with S from
-                     pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
-    DuckDB           read_parquet('.../**/*.parquet', union_by_name = true)
-    Polars           pl.concat([pl.scan_parquet(part) for part in parts], how="diagonal_relaxed")
+JSON Schema                                         Arrow
+object with properties                              struct, fields in the schema's order
+object without (dict[str, X], one patternProperty)  map<string, X>
+array                                               list<X>
+string                                              string
+string, format date                                 date32
+string, format date-time                            timestamp(us, UTC); an offset is required
+string or number, format decimal; Pydantic Decimal  decimal128(38, 9); more digits are an error
+integer                                             int64; a larger one is an error
+number                                              double
+boolean                                             bool
+enum, const of strings                              string; Parquet has its own dictionaries
+enum, const of integers, numbers or booleans        int64, double, bool
+null beside another type                            that type (every field is nullable)
+anyOf, oneOf of one Arrow type; of integer, number  that type; double
+anyOf, oneOf of strings of different kinds          string
+anyOf, oneOf of other different types; anything     string holding JSON
 """
 
 import json
@@ -41,7 +32,6 @@ from tasks.schemas.tree import Node
 
 DECIMAL = pa.decimal128(38, 9)
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-LABEL = pa.dictionary(pa.int32(), pa.string())
 TYPES = {
     "text": pa.string(),
     "date": pa.date32(),
@@ -82,7 +72,7 @@ def arrow_type(node: Node) -> pa.DataType:
 def _enum_type(values: tuple[Any, ...]) -> pa.DataType:
     kinds = {type(value) for value in values}
     if kinds == {str}:
-        return LABEL
+        return pa.string()
     if kinds == {bool}:
         return pa.bool_()
     if kinds == {int}:
@@ -94,7 +84,7 @@ def holds_json(node: Node) -> bool:
     """Whether the node's values are of several types, and so are kept as JSON text."""
     if node.kind == "union":
         return arrow_type(node) == pa.string() and not all(_is_text(variant) for variant in node.variants)
-    return node.kind == "json" or (node.kind == "enum" and arrow_type(node) == pa.string())
+    return node.kind == "json" or (node.kind == "enum" and arrow_type(node) == pa.string() and not _is_text(node))
 
 
 def _is_text(node: Node) -> bool:

@@ -80,6 +80,11 @@ class Output(ABC):
                 yield part.schema_arrow.empty_table()  # there may be no rows
                 yield from map(pa.table, part.iter_batches(rows, use_threads=False))
 
+    def read_schema(self, name: str) -> pa.Schema:
+        """The columns of one part. Raises DamagedTable, or another OutputError."""
+        with self._reading(name) as part:
+            return part.schema_arrow
+
     def parts(self, relative: str) -> "list[str]":
         """Names of the Parquet files below a folder. Raises OutputError."""
         return [name for name in self.list(relative) if name.endswith(".parquet")]

@@ -66,7 +66,7 @@ def asked(status: str = "ok", answer: Answer | None = ANSWER, **more: Any) -> Ro
 
 def written(row: Row) -> dict[str, Any]:
     """The row after a trip through Arrow, with the columns of the table."""
-    filled = {"job": "job", "run_id": "run", **typed(row, None)}
+    filled = {"run_id": "run", **typed(row, None)}
     assert set(filled) <= set(RESULTS.names)
     table = pa.Table.from_pylist([filled], schema=RESULTS)
     result: dict[str, Any] = table.to_pylist()[0]
