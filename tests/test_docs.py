@@ -29,7 +29,7 @@ from flows.cli.arguments import parser
 from flows.cli.jobs import check_tables, load_job
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.summary import summary_of
-from tasks.recording.tables import STATUSES, TABLES, answer_columns
+from tasks.recording.tables import STATUSES, TABLES
 from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
