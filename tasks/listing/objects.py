@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, extension, has_wildcard, is_image, kind, literal
-from tasks.storage.s3 import s3_filesystem, split_uri
+from tasks.storage.s3 import facts_of, first_bytes, request, s3_filesystem, split_uri, without_scheme
 from tasks.types import Source
 
 AT_ONCE = 64  # requests about single objects
@@ -80,14 +80,13 @@ def s3_source(uri: str, facts: Facts, root: str) -> Source:
 
 def describe(uris: list[str]) -> dict[str, Facts]:
     """What S3 knows of each object; objects that are not there are left out."""
-    fs = s3_filesystem()
-    return _each(uris, lambda uri: fs._info(uri.removeprefix("s3://")))
+    return _each(uris, lambda uri: facts_of(uri.removeprefix("s3://")))
 
 
 def _below(source: str) -> Iterator[list[Facts]]:
     """Objects below the prefix, or the object of that very name where there are none."""
     fs = s3_filesystem()
-    path = fs._strip_protocol(source)
+    path = without_scheme(source)
     bucket, key, _ = fs.split_path(path)
     empty = True
     for page in _pages(bucket, f"{key.lstrip('/')}/" if key else ""):
@@ -101,7 +100,7 @@ def _matching(pattern: str) -> Iterator[list[Facts]]:
     """Objects that match, as fsspec understands a pattern."""
     from fsspec.utils import glob_translate
 
-    path = s3_filesystem()._strip_protocol(pattern)
+    path = without_scheme(pattern)
     matches = re.compile(glob_translate(path + "/" * pattern.endswith("/"))).match
     bucket, slash, prefix = literal(path).partition("/")
     for page in _pages(bucket if slash else "", prefix):
@@ -112,11 +111,11 @@ def _pages(bucket: str, prefix: str) -> Iterator[list[Facts]]:
     """Pages of the keys that begin with the prefix; while one is taken in, the next is under way."""
     if not bucket:
         raise ValueError("Cannot traverse all of S3")
-    fs = s3_filesystem()
+    loop = s3_filesystem().loop
 
     def ask(**more: str) -> Any:
-        page = fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return asyncio.run_coroutine_threadsafe(page, fs.loop)
+        page = request("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        return asyncio.run_coroutine_threadsafe(page, loop)
 
     coming = ask()
     try:
@@ -137,11 +136,10 @@ def _first_bytes(objects: list[Facts]) -> dict[str, bytes | None]:
 
     Nothing of one that is gone, or empty and without a range of bytes.
     """
-    fs = s3_filesystem()
 
     async def start(key: str) -> bytes | None:
         try:
-            return bytes(await fs._cat_file(key, start=0, end=SNIFFED_BYTES))
+            return await first_bytes(key, SNIFFED_BYTES)
         except PermissionError:
             return None
 

@@ -24,7 +24,7 @@ from tasks.storage.files import write_private
 from tasks.storage.output import explained
 from tasks.storage.reading import ahead
 from tasks.storage.records import Checkpoint, Damaged, LocalRecords, Records, parse_record, sealed, unsealed
-from tasks.storage.s3 import read_object, s3_filesystem
+from tasks.storage.s3 import read_object, s3_filesystem, write_object
 
 READERS = 16  # of finished batches: on S3 each is a request
 REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
@@ -70,7 +70,7 @@ class RecordObjects(RemoteFileSystem):
         """Write the record, whole or not at all."""
         fs, target = s3_filesystem(), self._resolve_path(path)
         key = target.removeprefix(f"{self.basepath.rstrip('/')}/")
-        await _on_loop_of(fs, fs._pipe_file(target, sealed(content, key)))
+        await _on_loop_of(fs, write_object(target, sealed(content, key)))
         return target
 
 

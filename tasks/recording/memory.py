@@ -14,7 +14,11 @@ def give_back() -> None:
 
 
 class _NoPandas:
-    """A finder that knows pandas to be missing."""
+    """A finder that knows pandas to be missing.
+
+    Arrow has no setting for that, and None in `sys.modules`, Python's own way, is not enough: Arrow's compiled import
+    takes the None for the module (pyarrow/pandas-shim.pxi).
+    """
 
     @staticmethod
     def find_spec(name: str, _path: object = None, _target: object = None) -> None:

@@ -9,7 +9,7 @@ import errno
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.storage.s3 import error_code, s3_filesystem, split_uri
+from tasks.storage.s3 import error_code, request, s3_filesystem, split_uri
 
 LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 REQUEST_S = 20.0  # for one request, its retries included
@@ -29,10 +29,9 @@ class Found:
 
 async def read_found(uri: str) -> Found | None:
     """The object and its ETag, or None where there is none. Runs on the file system's own loop."""
-    fs = s3_filesystem()
     bucket, key = split_uri(uri)
     try:
-        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+        answer = await request("get_object", Bucket=bucket, Key=key)
     except FileNotFoundError:
         return None
     async with answer["Body"] as body:
@@ -47,7 +46,7 @@ async def write_if(uri: str, data: bytes, before: Found | None) -> Found | None:
     condition = {"IfMatch": before.etag} if before else {"IfNoneMatch": "*"}
     bucket, key = split_uri(uri)
     try:
-        answer = await s3_filesystem()._call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+        answer = await request("put_object", Bucket=bucket, Key=key, Body=data, **condition)
     except OSError as error:
         code = error_code(error)
         if code in LOST or (before and isinstance(error, FileNotFoundError)):
@@ -63,7 +62,7 @@ async def write_if(uri: str, data: bytes, before: Found | None) -> Found | None:
 async def write_always(uri: str, data: bytes) -> Found:
     """Write the object, whatever is there. Runs on the file system's own loop."""
     bucket, key = split_uri(uri)
-    answer = await s3_filesystem()._call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+    answer = await request("put_object", Bucket=bucket, Key=key, Body=data)
     return Found(data, str(answer["ETag"]))
 
 

@@ -1,4 +1,9 @@
-"""S3 through s3fs: one file system per process, and its errors in words."""
+"""S3 through s3fs: one file system per process, its requests one by one, and its errors in words.
+
+The only module that takes names of s3fs with an underscore. For code on the file system's own event loop they are what
+fsspec documents (`_info`, `_cat_file`, `_pipe_file`; https://filesystem-spec.readthedocs.io/en/latest/async.html).
+`_call_s3` is the one way to a request's conditions, ETag and next page that keeps s3fs's retries and typed errors.
+"""
 
 import errno
 import os
@@ -40,6 +45,32 @@ def s3_filesystem() -> Any:
     )
 
 
+async def request(operation: str, **parameters: Any) -> Any:
+    """One request as botocore names it, with s3fs's retries. OSError as s3fs translates it."""
+    return await s3_filesystem()._call_s3(operation, **parameters)
+
+
+async def facts_of(path: str) -> dict[str, Any]:
+    """What S3 knows of the object `bucket/key`. FileNotFoundError if there is none."""
+    facts: dict[str, Any] = await s3_filesystem()._info(path)
+    return facts
+
+
+async def first_bytes(path: str, size: int) -> bytes:
+    """The first bytes of the object `bucket/key`, at most so many."""
+    return bytes(await s3_filesystem()._cat_file(path, start=0, end=size))
+
+
+async def write_object(path: str, data: bytes) -> None:
+    """Write the object `bucket/key`, whole or not at all."""
+    await s3_filesystem()._pipe_file(path, data)
+
+
+def without_scheme(uri: str) -> str:
+    """`bucket/key` as s3fs writes it."""
+    return str(s3_filesystem()._strip_protocol(uri))
+
+
 async def read_object(uri: str) -> bytes:
     """All bytes of an object, by one request, made on the file system's own event loop.
 
@@ -60,7 +91,7 @@ async def _described(uri: str) -> Described:
     if status == HTTPStatus.NOT_FOUND and b"<Code>NoSuchKey</Code>" in body:
         raise FileNotFoundError(errno.ENOENT, "No such object", uri)
     bucket, key = split_uri(uri)
-    answer = await s3_filesystem()._call_s3("get_object", Bucket=bucket, Key=key)
+    answer = await request("get_object", Bucket=bucket, Key=key)
     async with answer["Body"] as stream:
         return bytes(await stream.read()), _plain(answer.get("ETag")), answer.get("LastModified")
 
@@ -90,6 +121,7 @@ async def _get(uri: str) -> tuple[int, bytes, Any]:
     await fs.set_session()
     client = await fs.get_s3(bucket)
     url = await client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=SIGNED_S)
+    # botocore's own session, for its certificates, proxies and pool; there is no public way to it
     response = await client._endpoint.http_session.send(AWSRequest("GET", url).prepare())
     return response.status_code, await response.content, response.headers
 
