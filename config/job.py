@@ -54,6 +54,7 @@ class Job(BaseModel):
     include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
     exclude: tuple[str, ...] = Field((), description="No file that matches one of these globs.")
     mode: Literal["online", "batch"] = Field("online", description="Batch is not there yet.")
+    no_thumbnails: bool = Field(False, description="No small pictures of the images in the report.")
     refresh: bool = Field(False, description="Ask again even where an answer is kept.")
     unpriced: Literal["stop", "allow"] = Field("stop", description="What to do with a model that has no price.")
     cny_per_usd: Decimal | None = Field(

@@ -33,6 +33,7 @@ class ImageRules:
     max_source_bytes: int = 200_000_000
     max_pages: int = 50
     seconds: float = 60.0
+    webp: bool = field(default=False, repr=False)  # small pictures for people; kept batches know rules by their repr
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ def _estimate(command: argparse.ArgumentParser) -> None:
 def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument("output", metavar="OUTPUT", help="the run's output")
     command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
+    command.add_argument("--no-thumbnails", action="store_true", help="no small pictures of the images")
     command.add_argument("--json", action="store_true", help="print the run's summary as one JSON object")
 
 
@@ -144,6 +145,7 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     add("--include", action="append", metavar="GLOB", help="only files that match (repeatable)")
     add("--exclude", action="append", metavar="GLOB", help="no files that match (repeatable)")
     add("--mode", metavar="online|batch", help="batch is not there yet (default: online)")
+    add("--no-thumbnails", action="store_const", const=True, help="no small pictures of the images in the report")
     add("--refresh", action="store_const", const=True, help="ask again even where an answer is kept")
 
 

@@ -55,7 +55,7 @@ def report(arguments: argparse.Namespace) -> int:
     """Write the report of a run and print its summary."""
     from flows.cli.report import print_report
 
-    print_report(arguments.output, arguments.run, as_json=arguments.json)
+    print_report(arguments.output, arguments.run, as_json=arguments.json, pictures=not arguments.no_thumbnails)
     return 0
 
 

@@ -16,12 +16,12 @@ from tasks.storage.output import Output, open_output
 RUN_FILE = re.compile(r"runs/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/run\.parquet")
 
 
-def print_report(uri: str, run_id: str | None, *, as_json: bool) -> None:
+def print_report(uri: str, run_id: str | None, *, as_json: bool, pictures: bool) -> None:
     """Write the report of the run, or of the newest one, and say how it went in the words of the run itself."""
     leave_pandas_out()
     output = open_output(uri)
     job, run = _find(output, run_id)
-    write_report(output, job, run)
+    write_report(output, job, run, pictures=pictures)
     row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
     summary = summary_of(output, row, costs)

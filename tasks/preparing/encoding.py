@@ -33,7 +33,7 @@ class Raster:
 def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
     """The page as it is sent; first quality, then size is lowered until it fits the limit, and the note says so."""
     image, quality, notes = raster.image, rules.quality, list(raster.notes)
-    source_format, data = _smallest(raster, quality)
+    source_format, data = ("WEBP", _webp(image, quality)) if rules.webp else _smallest(raster, quality)
     while base64_length(len(data)) > rules.max_base64_bytes:
         if quality > _LOWEST_QUALITY:
             quality = max(quality - _QUALITY_STEP, _LOWEST_QUALITY)
@@ -66,6 +66,12 @@ def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
         offset_y=raster.offset[1] * again_y,
         note="; ".join(notes) or None,
     )
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
 
 
 def _smallest(raster: Raster, quality: int) -> tuple[str, bytes]:

@@ -43,7 +43,8 @@ def is_ready(container: Container, rules: ImageRules) -> bool:
     """Whether the file, stripped of metadata, is a request within the rules; transparency is the caller's question."""
     size = container.width, container.height
     return (
-        container.complete
+        not rules.webp
+        and container.complete
         and container.intact
         and container.plain
         and container.frames == 1

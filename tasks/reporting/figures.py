@@ -41,8 +41,6 @@ COMPARED = ["name", "image", "page", "sent_width", "sent_height", "attempts", "l
 
 FAILURES = 200
 EXTREMES = 5
-ANSWERS = 20
-ANSWER_CHARACTERS = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +51,6 @@ class Share:
     meaning: str
     count: int
     percent: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer as it is shown: the typed result if there is one, else the text."""
-
-    row: Row
-    text: str
-    typed: bool
-    cut: int  # characters left out
 
 
 def shares(run: Row) -> list[Share]:
@@ -180,20 +168,6 @@ def call_counts(calls: pa.Table) -> dict[str, int]:
         "overloaded": count(pc.equal(calls["http_status"], 529)),
         "maybe": count(pc.equal(calls["paid"], "maybe")),
     }
-
-
-def answers(results: pa.Table) -> list[Answer]:
-    """The first good answers."""
-    columns = ["name", "image", "page", "sent_width", "sent_height", "model_answered", "cost_usd", "answer", "note"]
-    columns += ["result"] if "result" in results.column_names else []
-    return [shown(row) for row in first(results, pc.equal(results["status"], "ok"), ANSWERS, columns)]
-
-
-def shown(row: Row) -> Answer:
-    """A row's answer as indented JSON or plain text, of bearable length."""
-    result = row.get("result")
-    text = row["answer"] or "" if result is None else pretty(result)
-    return Answer(row, text[:ANSWER_CHARACTERS], result is not None, max(len(text) - ANSWER_CHARACTERS, 0))
 
 
 def pretty(value: object) -> str:

@@ -1,10 +1,13 @@
-"""One run as one HTML page: no script, nothing fetched, every word from outside escaped."""
+"""One run as one HTML page: nothing fetched, every word from outside escaped, no script but ours, known by its hash."""
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tasks.billing import pricing
 from tasks.recording.writer import run_folder
-from tasks.reporting import charts, figures
+from tasks.reporting import charts, figures, gallery
+from tasks.reporting.gallery import Gallery
 
 NO_VALUE = "–"
+SCRIPT = files("tasks.reporting").joinpath("report.js").read_text(encoding="utf-8").strip()
+SCRIPT_HASH = base64.b64encode(sha256(SCRIPT.encode()).digest()).decode()
 
 
 def render_report(
@@ -22,12 +28,13 @@ def render_report(
     costs: Iterable[Mapping[str, Any]],
     results: Iterable[pa.Table],
     calls: pa.Table,
-    samples: pa.Table,
+    shown: Gallery,
 ) -> str:
     """The page about one run, from its rows of the tables `runs`, `costs`, `results` (in parts) and `calls`.
 
-    Of results and calls only RESULT_COLUMNS and CALL_COLUMNS are needed; `samples` are some whole rows of results.
-    Nothing is embedded but the first rows of each kind: the page of 100,000 images is as long as that of 1,000.
+    Of results and calls only RESULT_COLUMNS and CALL_COLUMNS are needed; `shown` are the rows that stand there
+    with their answers and the small pictures of their images: the page of 100,000 images is not longer than that of
+    10,000.
     """
     costs = list(costs)
     totals = figures.cost_totals(costs)
@@ -49,7 +56,9 @@ def render_report(
             latency=charts.histogram(calls["latency_ms"].filter(charts.was_answered(calls))),
             in_flight=charts.in_flight(calls),
             answered=charts.answered(calls),
-            answers=figures.answers(samples),
+            shown=shown,
+            script=SCRIPT,
+            script_hash=SCRIPT_HASH,
             settings=parsed(run["settings"]),
             versions=parsed(run["versions"]),
             folders={table: folder(run, table) for table in ("results", "calls", "costs", "runs")},
@@ -79,6 +88,11 @@ def environment() -> Environment:
         "python": repr,
         "sql": sql,
         "pretty": figures.pretty,
+        "people": gallery.people,
+        "shape": gallery.shape,
+        "boxes": lambda value: list(gallery.boxes(value)),
+        "corners": gallery.corners,
+        "link": gallery.link,
     }
     return made
 

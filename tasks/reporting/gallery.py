@@ -1,0 +1,151 @@
+"""Which rows a report shows with their images, which as a line of text, and how a person reads an answer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.reporting import figures
+from tasks.schemas.boxes import CORNERS, SIZES
+from tasks.storage.s3 import is_s3
+
+CARDS = 300  # rows with image and all fields; the failed ones and those to review are at most a third each
+LINES = 10_000  # rows as a line of text
+LINE_BYTES = 4_000_000  # of their answers
+LINE_CHARACTERS = 240
+COLUMNS = ["name", "image", "page", "status", "error_code", "error", "answer", "note", "cost_usd", "latency_ms"]
+COLUMNS += ["source_bytes", "source_etag", "source_width", "source_height", "result", "needs_review"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Gallery:
+    """Rows to show: failed ones first, then those a person should review, then a sample of the others."""
+
+    failed: list[Row] = field(default_factory=list)
+    review: list[Row] = field(default_factory=list)
+    good: list[Row] = field(default_factory=list)
+    lines: list[Row] = field(default_factory=list)
+    pictures: dict[tuple[str, int], str] = field(default_factory=dict)  # data URIs by image and page
+
+    @property
+    def cards(self) -> list[Row]:
+        """Those with image and fields."""
+        return [*self.failed, *self.review, *self.good]
+
+
+def gallery(parts: Iterable[pa.Table], ok: int) -> Gallery:
+    """Chosen from one part after another; of the good rows every n-th is shown whole, so that the sample is spread."""
+    shown, stride, seen, used = Gallery(), max(1, -(-ok // (CARDS // 3))), 0, 0
+    for part in parts:
+        for row in _rows(part, len(shown.lines)):
+            if row["status"] != "ok":
+                group = shown.failed
+            elif row.get("needs_review"):
+                group = shown.review
+            else:
+                group, seen = shown.good, seen + 1
+            if len(group) < CARDS // 3 and (group is not shown.good or seen % stride == 0 or stride == 1):
+                group.append(row)
+            elif len(shown.lines) < LINES and used < LINE_BYTES:
+                line = {name: row[name] for name in ("name", "image", "page", "status")} | {"text": one_line(row)}
+                used += len(line["text"])
+                shown.lines.append(line)
+    return shown
+
+
+def _rows(part: pa.Table, lines: int) -> Iterator[Row]:
+    """All rows; once enough lines were taken, only those that may be shown whole."""
+    part = part.select([name for name in COLUMNS if name in part.column_names])
+    part = part.filter(pc.not_equal(part["status"], "unasked"))
+    if lines >= LINES:
+        part = part.filter(figures.failed(part)).slice(0, CARDS)
+    yield from part.to_pylist()
+
+
+def one_line(row: Row) -> str:
+    """An answer, or why there is none, as one line of bearable length."""
+    if row["status"] != "ok":
+        text = row["error"] or ""
+    elif row.get("result") is not None:
+        text = _flat(row["result"])
+    else:
+        text = row["answer"] or ""
+    text = " ".join(text[: 4 * LINE_CHARACTERS].split())
+    return text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}…"
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_flat(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, list):
+        return "; ".join(map(_flat, value))
+    return people(value)
+
+
+def people(value: Any) -> str:
+    """A value as a person writes it: 1,234.50, 2018, 2018-12-25, yes."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value) if -10_000 < value < 10_000 else f"{value:,}"
+        case Decimal():
+            exact = value == round(value, 2)
+            return f"{value:,.2f}" if exact else f"{value.normalize():,f}"
+        case float():
+            return f"{value:,.10g}"
+        case date():
+            return value.isoformat()
+    return str(value)
+
+
+def shape(value: Any) -> str:
+    """How a value is laid out: box, fields, table, list or text."""
+    if isinstance(value, Mapping):
+        return "box" if corners(value) else "fields"
+    if isinstance(value, list) and value and all(isinstance(one, tuple) for one in value):
+        return "map"
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        return "table"
+    return "list" if isinstance(value, list) else "text"
+
+
+def corners(value: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height of a value that is a box by the names of its numbers."""
+    for names in (*CORNERS, *SIZES):
+        numbers = [value.get(name) for name in names]
+        if all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            left, top, a, b = map(float, numbers)  # type: ignore[arg-type]
+            return (left, top, a, b) if names in SIZES else (left, top, a - left, b - top)
+    return None
+
+
+def boxes(value: Any, name: str = "") -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """Every box of an answer, with the name of what it is of."""
+    if isinstance(value, Mapping):
+        if box := corners(value):
+            yield name, box
+            return
+        label = next((str(value[key]) for key in ("label", "name", "kind", "text") if value.get(key)), "")
+        for key, one in value.items():
+            yield from boxes(one, label or str(key))
+    elif isinstance(value, list):
+        for one in value:
+            yield from boxes(one, name)
+
+
+def link(uri: str) -> str | None:
+    """Where the original opens: a file of this machine, or its S3 URI."""
+    if is_s3(uri):
+        return f"s3://{quote(uri.removeprefix('s3://'))}"
+    return Path(uri).as_uri() if Path(uri).is_absolute() else None
