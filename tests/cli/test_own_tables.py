@@ -168,4 +168,4 @@ def test_a_run_by_tables_of_ones_own(
     (cost,) = output.read_table("costs").to_pylist()
     assert (cost["preset"], cost["price_source"]) == ("shelf", "https://gateway.example.com/pricing")
     assert cost["cost_usd"] == (cost["input_tokens"] * Decimal("2.2") + cost["output_tokens"] * 11) / 1_000_000
-    assert summary_of(output, row, [cost])["cost_cny"] == float(cost["cost_usd"] * Decimal("7.02"))
+    assert summary_of(output, row | {"job": "images"}, [cost])["cost_cny"] == float(cost["cost_usd"] * Decimal("7.02"))
