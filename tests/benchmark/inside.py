@@ -41,7 +41,7 @@ STEPS = (
     ("flows.cli.conduct:make_plan", "start: the plan, endpoint and model checked"),
     ("tasks.planning.plan:list_images", "list"),
     ("flows.analyze_images:list_images", "list"),
-    ("tasks.preparing.preparers:read_source", "read"),
+    ("tasks.preparing.preparers:read_whole", "read"),
     ("tasks.preparing.preparers:prepare_image", "prepare, in the process"),
     ("tasks.orchestration.store:PrefectStore.put", "keep answers (Prefect's result store)"),
     ("tasks.orchestration.store:PrefectStore.get", "keep answers (Prefect's result store)"),
