@@ -94,7 +94,7 @@ def test_serve_runs_what_is_started_from_the_ui(
 def test_a_worker_in_another_folder_runs_what_was_deployed(
     client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
 ) -> None:
-    client.create_work_pool(WorkPoolCreate(name="images", type="process"))
+    client.create_work_pool(WorkPoolCreate(name="images", type="process"), overwrite=True)
     deployed = prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     nightly = client.read_deployment_by_name(NAMES[1])

@@ -150,7 +150,7 @@ def deployed(served: Served, tmp_path: Path) -> "subprocess.Popen[str]":
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for command in (
-        ["work-pool", "create", POOL, "--type", "process"],
+        ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
         ["deploy", "--all", "--prefect-file", str(copy)],
     ):
         process = served.prefect(*command)

@@ -191,13 +191,13 @@ def test_calls_in_flight_are_cut_off_when_their_time_is_over(simulator: Simulato
 
 @contextmanager
 def working(client: SyncPrefectClient, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A worker in a terminal of its own and another folder, for `ad-hoc` as prefect.yaml has it."""
+    """A worker in a terminal of its own and another folder, for `ad-hoc` deployed as deployments/README.md says."""
     environment = {**os.environ, "PREFECT_WORKER_QUERY_SECONDS": "1", "PYTHONUNBUFFERED": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # as in an active venv
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-    deploy = ["deploy", "--name", "ad-hoc", "--prefect-file", "deployments/prefect.yaml"]
-    for command in (["work-pool", "create", "images", "--type", "process", "--overwrite"], deploy):
-        subprocess.run([*prefect, *command], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    command = f"command={sys.executable} -m flows.cli.supervisor"
+    deploy = ["deploy", "--name", "ad-hoc", "--prefect-file", "deployments/prefect.yaml", "--job-variable", command]
+    for step in (["work-pool", "create", "images", "--type", "process", "--overwrite"], deploy):
+        subprocess.run([*prefect, *step], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
     with (tmp_path / "screen").open("w+") as log:
         worker = subprocess.Popen(
             [*prefect, "worker", "start", "--pool", "images"],
