@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from config.models import listed_models
 from config.prices import price_table, prices_of
 from tasks.billing.pricing import NANO_USD, cost_usd, uncached_cost
-from tasks.billing.usage import ApiUsage, usage_of
+from tasks.billing.usage import Usage, usage_of
 from tasks.errors import PriceError
 from tasks.simulator import ledger
 from tasks.simulator.catalogue import known_models
@@ -31,7 +31,7 @@ TOKENS = st.integers(0, 150_000)
 def test_every_class_of_tokens_costs_what_the_simulator_bills(model: str, counts: dict[str, Any], us: bool) -> None:
     simulated = known_models()[model]
     us &= simulated.takes_geography
-    ours = cost_usd(ApiUsage(**counts, geo="us" if us else "global"), prices_of("anthropic", model))
+    ours = cost_usd(Usage(**counts, geo="us" if us else "global"), prices_of("anthropic", model))
     theirs = ledger.cost(simulated, SimulatedUsage(**counts, geography="us" if us else "global"))
     assert ours == theirs.quantize(NANO_USD)
 
@@ -39,8 +39,8 @@ def test_every_class_of_tokens_costs_what_the_simulator_bills(model: str, counts
 @pytest.mark.parametrize(("prompt", "usd"), [(100_000, "0.010500000"), (100_001, "0.052500500")])
 def test_haiku_55_is_five_times_as_dear_above_100k_of_prompt_whatever_is_cached(prompt: int, usd: str) -> None:
     prices = prices_of("anthropic", "claude-haiku-5-5")
-    assert cost_usd(ApiUsage(input=prompt, output=1000), prices) == Decimal(usd)
-    cached = ApiUsage(input=1, cache_read=prompt - 1, output=0)
+    assert cost_usd(Usage(input=prompt, output=1000), prices) == Decimal(usd)
+    cached = Usage(input=1, cache_read=prompt - 1, output=0)
     rate = Decimal("0.01") if prompt <= 100_000 else Decimal("0.05")
     assert cost_usd(cached, prices) == (
         (Decimal(prompt - 1) * rate + (Decimal("0.1") if prompt <= 100_000 else Decimal("0.5"))) / 1_000_000
@@ -49,48 +49,48 @@ def test_haiku_55_is_five_times_as_dear_above_100k_of_prompt_whatever_is_cached(
 
 @pytest.mark.parametrize("model", PRICED)
 def test_a_batch_costs_half(model: str) -> None:
-    usage, prices = ApiUsage(input=2_000_000, output=1_000_000), prices_of("anthropic", model)
+    usage, prices = Usage(input=2_000_000, output=1_000_000), prices_of("anthropic", model)
     assert cost_usd(usage, prices, batch=True) * 2 == cost_usd(usage, prices)
 
 
 def test_a_batch_at_a_gateway_without_a_batch_price_is_refused() -> None:
     with pytest.raises(PriceError, match="no batch price"):
-        cost_usd(ApiUsage(input=1), prices_of("holysheep", "gpt-4.1"), batch=True)
+        cost_usd(Usage(input=1), prices_of("holysheep", "gpt-4.1"), batch=True)
 
 
 def test_the_gateway_bills_every_token_at_one_rate() -> None:
-    usage = ApiUsage(input=1_000_000, output=1_000_000, cache_read=1_000_000, geo="us")
+    usage = Usage(input=1_000_000, output=1_000_000, cache_read=1_000_000, geo="us")
     assert cost_usd(usage, prices_of("holysheep", "deepseek-v3.2")) == Decimal("1.26")
 
 
 def test_what_caching_saved_is_the_difference_to_plain_input() -> None:
     prices = prices_of("anthropic", "claude-sonnet-5-5")
-    usage = ApiUsage(input=100, cache_read=1_000_000, output=10)
+    usage = Usage(input=100, cache_read=1_000_000, output=10)
     assert uncached_cost(usage, prices) - cost_usd(usage, prices) == Decimal("1.9")
 
 
 def test_a_model_without_a_row_or_a_prompt_no_row_covers_is_refused() -> None:
     with pytest.raises(PriceError):
-        cost_usd(ApiUsage(input=1), prices_of("anthropic", "gpt-4.1"))
+        cost_usd(Usage(input=1), prices_of("anthropic", "gpt-4.1"))
     only_small = prices_of("anthropic", "claude-haiku-5-5")[:1]
     with pytest.raises(PriceError, match="100,001"):
-        cost_usd(ApiUsage(input=100_001), only_small)
+        cost_usd(Usage(input=100_001), only_small)
 
 
 def test_an_answer_made_in_the_us_needs_a_price_for_that() -> None:
     with pytest.raises(PriceError, match="US"):
-        cost_usd(ApiUsage(input=1, geo="us"), prices_of("anthropic", "claude-haiku-4-5"))
+        cost_usd(Usage(input=1, geo="us"), prices_of("anthropic", "claude-haiku-4-5"))
 
 
-def usage_from(**usage: Any) -> ApiUsage:
+def usage_from(**usage: Any) -> Usage:
     """Usage of an answer's JSON."""
     return usage_of({"input_tokens": 10, "output_tokens": 5, **usage})
 
 
 def test_a_gateways_sparse_usage_is_enough() -> None:
-    assert usage_from() == ApiUsage(input=10, output=5)
-    assert usage_from(total_tokens=15, cache_read_input_tokens=None) == ApiUsage(input=10, output=5)
-    assert usage_from(cache_creation_input_tokens=7) == ApiUsage(input=10, output=5, cache_write_5m=7)
+    assert usage_from() == Usage(input=10, output=5)
+    assert usage_from(total_tokens=15, cache_read_input_tokens=None) == Usage(input=10, output=5)
+    assert usage_from(cache_creation_input_tokens=7) == Usage(input=10, output=5, cache_write_5m=7)
 
 
 def test_all_classes_are_read() -> None:
@@ -102,7 +102,7 @@ def test_all_classes_are_read() -> None:
         inference_geo="us",
         service_tier="standard",
     )
-    assert usage == ApiUsage(10, 5, 40, 10, 20, 3, "us")
+    assert usage == Usage(10, 5, 40, 10, 20, 3, "us")
     assert usage.prompt == 80 and usage.cache_write == 30
 
 

@@ -60,7 +60,7 @@ def test_what_is_finished_of_a_batch_is_not_prepared_again(
     assert run(manifest, tmp_path / "out")["ok"] == 209
     prepared: list[object] = []
     monkeypatch.setattr("tasks.preparing.preparers.prepare_image", lambda data, rules: prepared.append(data))
-    again = run(manifest, tmp_path / "out")
+    again = run(manifest, tmp_path / "out", no_thumbnails=True)
     assert (again["ok"], again["cached"], again["statuses"]) == (209, 209, {"ok": 209, "unreadable": 1})
     assert prepared == []
 

@@ -30,7 +30,7 @@ def test_a_lasting_verdict_is_kept_with_the_unchanged_file(
     monkeypatch.setattr("tasks.preparing.preparers.prepare_image", prepare)
     folder = draw(tmp_path / "in", 2)
     (folder / "slow.svg").write_text("<svg/>")
-    job = Job(model="claude-haiku-5-5", name="photos")
+    job = Job(model="claude-haiku-5-5", name="photos", no_thumbnails=True)
     for _ in range(2):
         summary = analyze_images(str(folder), str(tmp_path / "out"), job)
         table = rows(summary)
