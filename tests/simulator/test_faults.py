@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -22,14 +21,6 @@ from tests.simulator_requests import (
     wait_until,
     with_schema,
 )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A simulator of its own for each test: starting one takes a millisecond."""
-    with Simulator() as running:
-        yield running
-
 
 FAULTS_SEEN: dict[str, tuple[type[Exception], bool]] = {
     "400": (anthropic.BadRequestError, False),

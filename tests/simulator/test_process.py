@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,13 +19,6 @@ from tests.simulator_requests import (
     body_of,
     post,
 )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A simulator of its own for each test: starting one takes a millisecond."""
-    with Simulator() as running:
-        yield running
 
 
 def test_a_process_of_its_own_says_where_it_listens_and_stops_when_told(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -26,13 +25,6 @@ from tests.simulator_requests import (
     picture,
     post,
 )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A simulator of its own for each test: starting one takes a millisecond."""
-    with Simulator() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

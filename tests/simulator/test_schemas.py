@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from jsonschema import Draft202012Validator
 
 from tasks.schemas import load_schema
 from tasks.schemas.loading import ready_schemas
-from tasks.simulator import Simulator
 from tasks.simulator.api_errors import ApiError
 from tasks.simulator.fields import Facts, find_facts
 from tasks.simulator.fill import fill
@@ -20,14 +18,6 @@ from tasks.simulator.schema_rules import check_schema
 from tests.simulator_requests import (
     strict,
 )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A simulator of its own for each test: starting one takes a millisecond."""
-    with Simulator() as running:
-        yield running
-
 
 NESTED = {"$defs": {"A": strict(b={"$ref": "#/$defs/B"}), "B": strict(a={"$ref": "#/$defs/A"})}}
 

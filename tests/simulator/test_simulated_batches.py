@@ -1,6 +1,5 @@
 """The simulator's Message Batches, as the SDK sees them and where the SDK would hide things."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -24,12 +23,6 @@ def requests_of(count: int, **parameters: Any) -> list[Any]:
 def ended(client: anthropic.Anthropic, batch_id: str) -> Any:
     wait_until(lambda: client.messages.batches.retrieve(batch_id).processing_status == "ended")
     return client.messages.batches.retrieve(batch_id)
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as running:
-        yield running
 
 
 def test_a_batch_is_answered_at_half_the_price_in_any_order(simulator: Simulator) -> None:

@@ -5,7 +5,6 @@ import base64
 import http.client
 import json
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -34,13 +33,6 @@ from tests.simulator_requests import (
     wait_until,
     with_schema,
 )
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A simulator of its own for each test: starting one takes a millisecond."""
-    with Simulator() as running:
-        yield running
 
 
 def test_an_answer_thinks_first_says_that_it_is_simulated_and_is_billed_by_the_token_rule(simulator: Simulator) -> None:
