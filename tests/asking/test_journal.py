@@ -136,15 +136,20 @@ def test_calls_that_reached_the_table_are_not_recorded_again(
     assert sum(row["cost_usd"] for row in rows) == Decimal("0.000000369")
 
 
-def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
-    output: Output, journal: Journal, store: JsonStore, caplog: pytest.LogCaptureFixture
-) -> None:
+def dead_run_with_one_part(output: Output) -> tuple[Journal, str, Path]:
+    """The journal, the folder and the part of a run whose one call is in its journal and in its table."""
     dead = Journal(output.uri, "job", "dead")
     dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
     dead.close()
-    folder = run_folder("calls", "job", "dead")
     written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
-    part = Path(write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written))
+    part = write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written)
+    return dead, run_folder("calls", "job", "dead"), Path(part)
+
+
+def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
+    output: Output, journal: Journal, store: JsonStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, folder, part = dead_run_with_one_part(output)
     part.write_bytes(part.read_bytes()[:100])
     assert recover(output, "job", journal, store) == []
     assert [row["call"] for row in output.read_table(folder).to_pylist()] == [1]
@@ -157,12 +162,7 @@ def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twic
     output: Output, journal: Journal, store: JsonStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fails, unlike a file that is damaged, may give out what it holds later."""
-    dead = Journal(output.uri, "job", "dead")
-    dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
-    dead.close()
-    folder = run_folder("calls", "job", "dead")
-    written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
-    write_table_file(TableFile(output, "calls", "job", "dead", "part-00000.parquet"), written)
+    dead, folder, _ = dead_run_with_one_part(output)
 
     def fails(_: str) -> None:
         raise OSError(errno.EIO, "Input/output error")
