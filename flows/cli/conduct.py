@@ -65,20 +65,25 @@ class _Follower(Observer):
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self.began = self.busy = False
+        self.began = False
         self.end: Ended | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the run has still to ask or to write."""
+        return self.began and self.end is None
 
     def note(self, text: str) -> None:
         self._terminal.note(text)
 
     def opened(self) -> None:
-        self.began = self.busy = True
+        self.began = True
 
     def watch(self, run: RunContext, todo: Todo) -> AbstractContextManager[object]:
         return self._terminal.watch(run, todo)
 
     def ended(self, ended: Ended) -> None:
-        self.busy, self.end = False, ended
+        self.end = ended
 
 
 def announce(plan: Plan, terminal: Terminal) -> None:
