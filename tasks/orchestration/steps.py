@@ -24,7 +24,7 @@ from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch, Prepared
 from tasks.orchestration.caller import Ended, caller
 from tasks.orchestration.context import RunContext
-from tasks.preparing.preparers import Prepared as PreparedFile
+from tasks.preparing.preparers import PreparedFile
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
 from tasks.storage.output import explain_storage

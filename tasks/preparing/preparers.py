@@ -17,7 +17,7 @@ THREADS, THREADS_S3 = 8, 32
 AHEAD_BYTES = 64_000_000  # of the files that one batch has under way, where the first alone is not more
 
 
-Prepared = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
+PreparedFile = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
 
 
 class Preparers(ThreadPoolExecutor):
@@ -27,14 +27,14 @@ class Preparers(ThreadPoolExecutor):
         self.count = max(THREADS_S3 if on_s3 else THREADS, 2 * cores())
         super().__init__(self.count, thread_name_prefix="visionflow-prepare")
 
-    def prepare(self, sources: Sequence[Source], rules: ImageRules) -> Iterator[tuple[Source, "Future[Prepared]"]]:
+    def prepare(self, sources: Sequence[Source], rules: ImageRules) -> Iterator[tuple[Source, "Future[PreparedFile]"]]:
         """Every file, in order, and what it was when it was read; or ImageError, SourceUnavailable, or StopRun."""
         largest = max((source.size for source in sources), default=0)
         depth = max(1, min(self.count, AHEAD_BYTES // max(largest, 1)))
         return ahead(self, partial(_pages, rules=rules), sources, depth)
 
 
-def _pages(source: Source, rules: ImageRules) -> Prepared:
+def _pages(source: Source, rules: ImageRules) -> PreparedFile:
     read, data = read_whole(source, most_bytes=rules.max_source_bytes)
     return read, prepare_image(data, rules)
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from tasks.errors import ImageError, StopRun
-from tasks.preparing.preparers import Prepared, Preparers
+from tasks.preparing.preparers import PreparedFile, Preparers
 from tasks.storage.reading import SourceUnavailable
 from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
@@ -43,7 +43,7 @@ def thumbnails(rows: Iterable[Mapping[str, Any]]) -> Thumbnails:
     return made
 
 
-def _pictures(pages: "Future[Prepared]", etag: str, deadline: float) -> dict[int, str]:
+def _pictures(pages: "Future[PreparedFile]", etag: str, deadline: float) -> dict[int, str]:
     """A data URI for each page; none of a file that has changed, is gone, or cannot be decoded."""
     try:
         read, prepared = pages.result(timeout=max(deadline - monotonic(), 0))
