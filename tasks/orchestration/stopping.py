@@ -30,8 +30,8 @@ LOOK_S = 0.25
 # Prefect's runner and workers kill a run so long after SIGTERM; no setting changes it (runner/_cancellation_manager).
 PREFECT_GRACE_S = 30.0
 WRITING_S = 8.0  # of the grace, for the tables, the report and the flow's last state
-INTERRUPTED = "Interrupted"
 SAME_COMMAND = "The same command goes on where this run stopped."
+AGAIN = " Ctrl-C again ends at once."
 
 
 class Stop:
@@ -49,24 +49,29 @@ class Stop:
         if self._asked is not None:
             run.stop(self._asked)
 
-    def __call__(self, reason: str, remedy: str = SAME_COMMAND, *, killed_after: float | None = None) -> None:
-        """Make no more calls; those in flight have the job's time limit, or what the grace leaves if that is less."""
+    def __call__(
+        self, reason: str, remedy: str = SAME_COMMAND, *, killed_after: float | None = None, hurry: str = AGAIN
+    ) -> None:
+        """Make no more calls; those in flight have the job's time limit, or what the grace leaves if that is less.
+
+        `hurry` tells a person how to wait for nothing.
+        """
         patience = self.run.plan.job.timeout if self.run else None
         if patience is not None and killed_after is not None:
             patience = min(patience, max(killed_after - WRITING_S, 0.0))
         self._asked = Halt("interrupted", f"{reason} {remedy}", patience=patience)
         if self.run is not None:
             self.run.stop(self._asked)
-            self._say(self.run)
+            self._say(self.run, hurry)
 
     def at_once(self) -> None:
         """Wait for nothing."""
         if self.run is not None:
             self.run.engine.hurry()
 
-    def _say(self, run: "RunContext") -> None:
+    def _say(self, run: "RunContext", hurry: str) -> None:
         """What a person waits for. Not said in a signal's handler, which may not print."""
-        threading.Thread(target=self._context.run, args=(_say_what_is_finished, run), daemon=True).start()
+        threading.Thread(target=self._context.run, args=(_say_what_is_finished, run, hurry), daemon=True).start()
 
 
 @contextmanager
@@ -95,7 +100,7 @@ def _by_signal(stop: Stop) -> Iterator[None]:
                 signal.signal(each, handler)
             signal.raise_signal(number)
         elif not seen:
-            stop(f"{INTERRUPTED} ({signal.Signals(number).name}).", killed_after=_grace(number))
+            stop(f"Interrupted ({signal.Signals(number).name}).", killed_after=_grace(number))
         seen.add(number)
 
     for number in before:
@@ -129,7 +134,7 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
     def look() -> None:
         while not ended.wait(LOOK_S):
             if request.is_requested():
-                stop("Suspended in Prefect.", "Resume goes on where this attempt stopped.")
+                stop("Suspended in Prefect.", "Resume goes on where this attempt stopped.", hurry="")
                 return
 
     thread = threading.Thread(target=copy_context().run, args=(look,), name="visionflow-suspension", daemon=True)
@@ -141,13 +146,13 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
         ended.set()
 
 
-def _say_what_is_finished(run: "RunContext") -> None:
+def _say_what_is_finished(run: "RunContext", hurry: str) -> None:
     """One line for the flow run's log, and for the screen of `visionflow serve`."""
     halt, in_flight, began = run.engine.halt, run.engine.in_flight, monotonic()
     while halt is None and monotonic() - began < 1:
         threading.Event().wait(0.01)
         halt, in_flight = run.engine.halt, run.engine.in_flight
-    line = finishing_line(run, in_flight)
+    line = finishing_line(run, in_flight) + hurry
     get_run_logger().info(line)
     caller().observer.note(line)
     if deployment.id:
@@ -156,10 +161,8 @@ def _say_what_is_finished(run: "RunContext") -> None:
 
 
 def finishing_line(run: "RunContext", in_flight: int) -> str:
-    """`Finishing 5 calls in flight of run ..., at most 60 s.`; a signal that comes again ends at once."""
+    """`Finishing 5 calls in flight of run ..., at most 60 s.`."""
     halt = run.engine.halt
     patience = halt.patience if halt and halt.patience is not None else run.plan.job.timeout
     calls = f"{in_flight:,} call{'s' if in_flight != 1 else ''} in flight"
-    by_signal = halt is not None and halt.message.startswith(INTERRUPTED)
-    hurry = " Ctrl-C again ends at once." if by_signal else ""
-    return f"Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s.{hurry}"
+    return f"Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s."
