@@ -3,7 +3,7 @@
 A worker that is told to end kills the process it started, at once, and Cancel kills it after 30 s (Prefect 3.9: no
 setting changes either); a killed run leaves no table and says Running for ever. What it may kill is this process, and
 the engine is its child in a session of its own. A pipe whose writing end only this process has tells the child to end:
-it closes when this process is told to end, and when it is killed. `command` in deployments/prefect.yaml names it.
+it closes when this process is told to end, and when it is killed. The job variable `command` names it.
 """
 
 import os
