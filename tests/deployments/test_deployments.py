@@ -19,15 +19,15 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from tasks.simulator import Simulator
+from tests.deployments import NAMES, forget_deployments
 from tests.runs import ROOT, draw, run_table, start
-
-NAMES = ["analyze-images/ad-hoc", "analyze-images/nightly"]
 
 
 @pytest.fixture
 def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         yield client
+        forget_deployments(client)
 
 
 def prefect(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

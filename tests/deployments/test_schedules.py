@@ -39,6 +39,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli.server_process import ServerProcess, log_path
 from tasks.simulator import Simulator
+from tests.deployments import forget_deployments
 from tests.runs import ROOT, draw, run_table, start
 
 IMAGES = 3
@@ -101,6 +102,7 @@ def served(prefect_home: Path, simulator: Simulator) -> Iterator[Served]:
         with temporary_settings({PREFECT_API_URL: noted.url}), get_client(sync_client=True) as client:
             until(lambda: _registered(client), seconds=60)
             yield Served(serve, client, environment)
+            forget_deployments(client)
     finally:
         stop(serve)
         if noted := ServerProcess.noted():
