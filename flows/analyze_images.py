@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
-from tasks.orchestration.asker import refused
-from tasks.orchestration.ending import last_state
+from tasks.orchestration.asker import check_asker
+from tasks.orchestration.ending import last_state, says_how_it_ends
 from tasks.orchestration.opening import list_images, open_run, run_name, watched
 from tasks.orchestration.steps import ask_for, prepare, report
 from tasks.orchestration.stopping import stoppable
@@ -19,25 +19,24 @@ DEFAULT_JOB = Job()
 
 
 @flow(name="analyze-images", flow_run_name=run_name, task_runner=RUNNER)
+@says_how_it_ends
 def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str, Any]:
     """Ask about every image under `source` and write answers, calls and costs under `output`.
 
-    Returns the run's summary. A run that had to stop raises why (StopRun), an interrupted one CancelledRun; both have
-    written down all they did.
+    Returns the run's summary. A run that had to stop raises why (StopRun), one with more failed rows than the job
+    allows RowsFailed, an interrupted one CancelledRun; all of them have written down what they did.
 
     Args:
         source: Local folder, file, glob, manifest (.csv, .parquet, .txt) or s3://bucket/prefix
         output: Local folder or s3://bucket/prefix for the Parquet tables
         job: What to ask, of which model, how fast, and for how much at most
     """
-    refusal: dict[str, Any] | None = refused(job)  # a state, whose result Prefect gives the caller
-    if refusal is not None:
-        return refusal
+    check_asker(job)
     with stoppable() as stop:
         with open_run(source, output, job, stop) as run:
             todo = list_images(run)
             with watched(run, todo):
                 for rows in in_window(run, todo, prepare.map, ask_for(run).map):
                     run.recorder.record(rows)
-        summary: dict[str, Any] = last_state(run, report(run))  # a state too
+        summary: dict[str, Any] = last_state(run, report(run))  # a state, whose result Prefect gives the caller
     return summary

@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from config.job import Job
+from tasks.errors import RowsFailed
 from tasks.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
 
         if server is not None:
             server.ready(_say)
-        return analyze_images(source, output, job)
+        try:
+            return analyze_images(source, output, job)
+        except RowsFailed as error:  # what the flow run ends with; here it is the summary's to say
+            return error.summary
 
     try:
         asyncio.get_running_loop()

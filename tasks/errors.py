@@ -10,6 +10,7 @@ VisionflowError
 │   ├── SchemaError   the answers' schema cannot be used
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
 │   └── PriceError    no price is known, so no bill could be exact
+├── RowsFailed        all is written, but more rows failed than the job allows: exit status 3
 ├── ImageError        one image cannot be sent; it becomes a row with this reason
 └── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
 Signal                tells the next function up what happened, and never leaves the rooms named here
@@ -21,6 +22,8 @@ ConfigError           in config/, which knows no task: a TOML file cannot be use
 
 Every message is one line for a person: what happened, to what, and what to do.
 """
+
+from typing import Any
 
 
 class VisionflowError(Exception):
@@ -65,6 +68,17 @@ class EndpointError(StopRun):
 
 class PriceError(StopRun):
     """A model or a class of tokens has no price."""
+
+
+class RowsFailed(VisionflowError):
+    """More rows failed than `max_failed` allows. The run is whole: `summary` is its own, as of `run --json`."""
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+    def __reduce__(self) -> tuple[type["RowsFailed"], tuple[str, dict[str, Any]]]:
+        return type(self), (str(self), self.summary)
 
 
 class ImageError(VisionflowError):

@@ -145,6 +145,7 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     add("--include", action="append", metavar="GLOB", help="only files that match (repeatable)")
     add("--exclude", action="append", metavar="GLOB", help="no files that match (repeatable)")
     add("--mode", metavar="online|batch", help="batch is not there yet (default: online)")
+    add("--max-failed", metavar="SHARE", help="failed rows, 0 to 1, that Prefect may call a success (default: 0)")
     add("--no-thumbnails", action="store_const", const=True, help="no small pictures of the images in the report")
     add("--refresh", action="store_const", const=True, help="ask again even where an answer is kept")
 

@@ -9,7 +9,7 @@ from flows.cli.leaving import ServerGone, not_waiting_for
 from flows.cli.server import Server
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, counted, shortened
-from tasks.errors import StopRun
+from tasks.errors import RowsFailed, StopRun
 from tasks.orchestration.caller import Caller, Ended, Observer, Todo, called_by
 from tasks.orchestration.context import RunContext
 from tasks.planning.plan import Plan, make_plan
@@ -40,6 +40,8 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     try:
         with called_by(Caller(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
             analyze_images(source, output, job)
+    except RowsFailed:
+        pass  # the summary says so
     except (StopRun, CancelledRun) as error:
         if follower.end is None:
             raise  # before the first row

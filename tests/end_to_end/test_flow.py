@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from config.job import Job
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.simulator import Simulator
 from tests.golden import golden_files
 from tests.runs import draw, forget_s3_connections, picture, rows, run_table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.listing import list_images
 from tasks.simulator import Simulator
 from tasks.storage.reading import SourceUnavailable, file_etag, read_whole

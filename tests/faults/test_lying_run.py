@@ -10,7 +10,7 @@ import pytest
 from config.job import Job
 from config.models import model_facts
 from config.presets import preset
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.asking.limits.budget import worst_case
 from tasks.asking.question import Question
 from tasks.simulator import Simulator

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from config.job import Job
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.errors import StopRun
 from tasks.preparing import pool
 from tasks.simulator import Simulator

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.job import Job
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.errors import ImageError
 from tasks.preparing import prepare_image
 from tasks.simulator import Simulator

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 
 from config.job import Job
-from flows.analyze_images import analyze_images
+from flows import analyze_images
 from tasks.errors import SchemaError
 from tasks.schemas import AnswerSchema, load_schema
 from tasks.schemas.loading import build_schema
