@@ -4,26 +4,26 @@ Nothing heavy is imported before it is called.
 """
 
 import sys
-from collections.abc import Awaitable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     import pyarrow as pa
 
     from config.job import Job
 
 
-def analyze_images(
-    source: str, output: str, job: "Job | Mapping[str, Any] | None" = None
-) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+def analyze_images(source: str, output: str, job: "Job | Mapping[str, Any] | None" = None) -> Any:
     """Ask about every image under `source` and write the tables under `output`; the run's summary, as of `run --json`.
 
-    Where an event loop runs already, as in a notebook or an async flow, the summary has to be awaited. `job` is a Job,
-    or what a job file holds. UsageError or StopRun says what is wrong; an interrupted run raises CancelledRun.
+    It is a dict; where an event loop runs already, as in a notebook or an async flow, an awaitable of one, which no
+    type can tell. `job` is a Job, or what a job file holds. UsageError or StopRun says what is wrong; an interrupted
+    run raises CancelledRun.
     """
     check_names()
     from flows.calling import call

@@ -3,12 +3,14 @@
 Prefect reads its settings when it is imported, so those of the session are set here, before any test module is.
 """
 
+import fcntl
 import os
 import random
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,19 @@ def _tidy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[str]:
-    """The URL of the session's Prefect server. Its new home is migrated first, which takes half a minute."""
-    process = start_server(PREFECT_PORT, PREFECT_HOME / "server.log")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the session's Prefect server. One worker migrates a new database, which takes half a minute."""
+    temporary = tmp_path_factory.getbasetemp()
+    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+    with (shared / "migrated.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (shared / "migrated.db").exists():
+            copy_database(shared / "migrated.db", PREFECT_HOME / "prefect.db")
+        process = start_server(PREFECT_PORT, PREFECT_HOME / "server.log")
+        url = Server(os.environ["PREFECT_API_URL"], process=process).ready(lambda _: None)
+        copy_database(PREFECT_HOME / "prefect.db", shared / "migrated.db")
     try:
-        yield Server(os.environ["PREFECT_API_URL"], process=process).ready(lambda _: None)
+        yield url
     finally:
         process.terminate()
         process.wait()
@@ -55,9 +65,14 @@ def prefect_home(prefect_server: str, tmp_path: Path) -> Path:
     """A migrated home for a test that starts a Prefect server of its own."""
     home = tmp_path / "prefect"
     home.mkdir()
-    with sqlite3.connect(PREFECT_HOME / "prefect.db") as ours, sqlite3.connect(home / "prefect.db") as copy:
-        ours.backup(copy)
+    copy_database(PREFECT_HOME / "prefect.db", home / "prefect.db")
     return home
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A copy of a database that may be in use."""
+    with closing(sqlite3.connect(source)) as ours, closing(sqlite3.connect(target)) as copy:
+        ours.backup(copy)
 
 
 @pytest.fixture

@@ -259,9 +259,9 @@ def _broken() -> Iterator[tuple[str, Golden]]:
         yield f"cut-short.{extension}", Golden(data[: len(data) * 6 // 10], "truncated")
     yield "cut-short.bmp", Golden(saved(noise, "BMP")[:60_000], "damaged")
     yield "cut-short.heic", Golden(heic()[:-100], "damaged")
-    data = bytearray(saved(noise, "PNG", compress_level=3))
-    data[20_000] ^= 0xFF
-    yield "flipped-bits.png", Golden(bytes(data), "damaged")
+    flipped = bytearray(saved(noise, "PNG", compress_level=3))
+    flipped[20_000] ^= 0xFF
+    yield "flipped-bits.png", Golden(bytes(flipped), "damaged")
     yield "nothing.jpg", Golden(b"", "empty")
     yield "text.jpg", Golden("Ceci n’est pas une image. Đây không phải là ảnh.\n".encode(), "not_an_image")
     yield "page.png", Golden(b"<!DOCTYPE html><html><body>404</body></html>", "not_an_image")

@@ -40,8 +40,8 @@ __all__ = ["own_tables"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 # Every page for users; the benchmark's own has figures alone.
-ROOMS = ("flows", "config", "deployments", "tasks")
-ROOMS += tuple(f"tasks/{room}" for room in ("recording", "preparing", "billing", "simulator"))
+ROOMS = ["flows", "config", "deployments", "tasks"]
+ROOMS += [f"tasks/{room}" for room in ("recording", "preparing", "billing", "simulator")]
 DOCUMENTS = {
     path: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / room / "README.md" for room in ROOMS))
@@ -260,7 +260,7 @@ class TestExamples:
 
 
 TOTAL, CALL_USD = Decimal("9.000000000"), Decimal("0.000485000")
-ANSWERED = {
+ANSWERED: dict[str | None, Any] = {
     None: lambda run_id: None,
     "receipt": lambda run_id: {"company": f"KOPI of {run_id}", "total": TOTAL},
     "invoice": lambda run_id: {"number": "INV-1", "total": Decimal(1)},

@@ -7,17 +7,19 @@ anything else is imported. Runs at the same time share it; the last one stops it
 import atexit
 import fcntl
 import os
-import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from config.settings import home, keep_server
 from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, lets_in, log_path, start_noted
 from tasks.errors import StopRun
 from tasks.storage.files import open_private
+
+if TYPE_CHECKING:
+    import subprocess
 
 # Ours say what a person needs; Prefect's own lines go to its API, for the UI, and not over the progress bars.
 CLIENT_ENVIRONMENT = {

@@ -110,9 +110,8 @@ def _charges_unknown(usage: Mapping[str, Any], lifetimes: Mapping[str, Any]) -> 
     for name, value in _group(usage, "server_tool_use").items():
         if _count(value or 0, "usage.server_tool_use"):
             unknown.append(f"{name[:LONGEST_WORD]}={value}")
-    for name in ("service_tier", "speed"):
-        if (word := _word(usage, name)) not in (None, "standard"):
-            unknown.append(f"{name}={word}")
+    words = {name: _word(usage, name) for name in ("service_tier", "speed")}
+    unknown += [f"{name}={word}" for name, word in words.items() if word not in (None, "standard")]
     if (geo := _word(usage, "inference_geo")) not in KNOWN_GEOGRAPHIES:
         unknown.append(f"inference_geo={geo}")
     return unknown

@@ -94,6 +94,7 @@ class Images(OnDemand):
 
     @property
     def on_s3(self) -> bool:
+        """Whether any of them lies on S3."""
         return is_s3(self._root) if self._root else any(map(is_s3, self.uris()))
 
     def uris(self) -> Iterator[str]:
@@ -103,6 +104,7 @@ class Images(OnDemand):
                 yield self._root + path.decode(*ENCODING)
 
     def pick(self, positions: Sequence[int]) -> "Picked":
+        """Those at the positions, in that order."""
         return Picked(self, positions)
 
     def at(self, positions: Iterable[int]) -> Iterator[Source]:
@@ -143,9 +145,11 @@ class Picked(OnDemand):
 
     @property
     def on_s3(self) -> bool:
+        """Whether any of them lies on S3."""
         return self._images.on_s3 and any(is_s3(image.uri) for image in self)
 
     def pick(self, positions: Sequence[int]) -> "Picked":
+        """Those of them at the positions, in that order."""
         among = self._positions
         if isinstance(positions, range):
             stop = positions.stop if positions.stop >= 0 else None  # a range that runs backwards ends before 0
@@ -153,7 +157,7 @@ class Picked(OnDemand):
         return Picked(self._images, [among[position] for position in positions])
 
     def _one(self, position: int) -> Source:
-        return self._images._one(int(self._positions[position]))
+        return next(self._images.at([int(self._positions[position])]))
 
 
 def any_on_s3(sources: Sequence[Source]) -> bool:

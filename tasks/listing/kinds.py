@@ -44,6 +44,7 @@ class Wanted:
         self._excluded_to_the_end = _matcher(glob for glob in exclude if glob.endswith("*"))
 
     def __call__(self, name: str) -> bool:
+        """Whether the file is."""
         return (self._included is None or self._included(name)) and not self.excludes(name)
 
     def excludes(self, name: str) -> bool:

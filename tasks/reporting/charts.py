@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
+    """A bar of a histogram: its rectangle in the drawing, and how many values lie between `low` and `high`."""
+
     x: float
     y: float
     width: float
@@ -107,10 +109,12 @@ def answered(calls: pa.Table) -> Timeline | None:
 
 
 def was_answered(calls: pa.Table) -> pa.ChunkedArray:
+    """For each call, whether an answer came."""
     return pc.equal(calls["outcome"], "answered")
 
 
 def seconds(times: pa.ChunkedArray) -> Floats:
+    """Seconds since 1970 of timestamps in microseconds."""
     microseconds: Floats = np.asarray(pc.cast(times, pa.int64()), dtype=np.float64)
     return microseconds / 1e6
 
@@ -142,6 +146,7 @@ def peak(starts: Floats, ends: Floats) -> int:
 
 
 def timeline(values: Floats, edges: Floats, *, peak: float, marks: list[float]) -> Timeline:
+    """The drawing of one value for each slice of time."""
     top = max(peak, 1e-9)
     slot = WIDTH / values.size
     steps = [f"V{HEIGHT * (1 - value / top):.2f}H{(i + 1) * slot:.2f}" for i, value in enumerate(values)]

@@ -112,14 +112,17 @@ def parsed(text: str | None) -> dict[str, Any]:
 
 
 def number(value: int | None) -> str:
+    """A count as people write it."""
     return NO_VALUE if value is None else f"{value:,}"
 
 
 def usd(value: Decimal | int | None, places: int = 2) -> str:
+    """Dollars."""
     return NO_VALUE if value is None else pricing.usd(value, places)
 
 
 def cny(value: Decimal | int | None, places: int = 2) -> str:
+    """Yuan."""
     return NO_VALUE if value is None else pricing.cny(value, places)
 
 
@@ -153,6 +156,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(time: datetime | None) -> str:
+    """A moment, in UTC."""
     return NO_VALUE if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -6,15 +6,17 @@ foreign bytes are parsed in the preparers' child processes, which encode WebP wi
 
 import base64
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ImageError, StopRun
 from tasks.preparing.preparers import PreparedFile, Preparers
 from tasks.storage.reading import SourceUnavailable
 from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 EDGE = 480  # pixels: twice its size on the page, for sharp screens
 RULES = ImageRules(max_edge=EDGE, quality=60, model_edge=EDGE, model_tokens=10_000, seconds=10.0, webp=True)

@@ -23,17 +23,28 @@ class Transform(Protocol):
     """How the sent image came from the original: sent = original * scale + offset. A PreparedImage is one."""
 
     @property
-    def scale_x(self) -> float: ...
+    def scale_x(self) -> float:
+        """Sent pixels for one of the original, across."""
+
     @property
-    def scale_y(self) -> float: ...
+    def scale_y(self) -> float:
+        """Sent pixels for one of the original, down."""
+
     @property
-    def offset_x(self) -> float: ...
+    def offset_x(self) -> float:
+        """Sent pixels left of the original's edge."""
+
     @property
-    def offset_y(self) -> float: ...
+    def offset_y(self) -> float:
+        """Sent pixels above the original's edge."""
+
     @property
-    def source_width(self) -> int: ...
+    def source_width(self) -> int:
+        """Pixels of the original, across."""
+
     @property
-    def source_height(self) -> int: ...
+    def source_height(self) -> int:
+        """Pixels of the original, down."""
 
 
 def box_paths(root: Node) -> tuple[str, ...]:

@@ -164,11 +164,11 @@ class LocalOutput(Output):
         path.parent.mkdir(parents=True, exist_ok=True)
         (self._folder / relative).rename(path)
 
-    def exists(self, relative: str) -> bool:
+    def exists(self, relative: str) -> bool:  # noqa: D102  # as Output says
         with explained(self.join(relative), verb="read"):
             return (self._folder / relative).is_file()
 
-    def list(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "") -> list[str]:  # noqa: D102
         start = self._folder / prefix
         with explained(str(start), verb="read"):
             found = [start] if start.is_file() else _files_below(start)
@@ -197,11 +197,11 @@ class S3Output(Output):
         self._s3.pipe_file(self._path(target), read_object_now(self.join(relative)), chunksize=MAX_SINGLE_PUT)
         self._delete(relative)
 
-    def exists(self, relative: str) -> bool:
+    def exists(self, relative: str) -> bool:  # noqa: D102  # as Output says
         with explained(self.join(relative), verb="read"):
             return bool(self._s3.isfile(self._path(relative)))
 
-    def list(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "") -> list[str]:  # noqa: D102
         with explained(self.join(prefix), verb="read"):
             found: dict[str, dict[str, Any]] = self._s3.find(self._path(prefix), detail=True)
         # Some servers list a folder too, once something has lain in it.

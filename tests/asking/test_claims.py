@@ -11,6 +11,7 @@ from tasks.asking.claims import Claims, S3Claims
 from tasks.asking.question import answer_key
 from tasks.simulator import Simulator
 from tasks.storage import lease as leases
+from tasks.storage.conditional import write_always
 from tasks.storage.lease import Lease
 from tasks.storage.locks import Holder
 from tasks.storage.ranges import RangeLocks
@@ -94,7 +95,8 @@ def test_a_lease_changes_hands_when_it_is_released_or_dead(place: str, monkeypat
     assert not any(second.take() or asyncio.run(asyncio.sleep(0.5)) for _ in range(6)), "it is renewed"
     assert second.holder is not None
     assert second.holder.run_id == "first"
-    assert third.take(dead_run="first"), "whoever knows that it is dead need not wait"
+    taken = any(third.take(dead_run="first") for _ in range(20))  # the first, still alive, may renew it in between
+    assert taken, "whoever knows that it is dead need not wait"
     asyncio.run(asyncio.sleep(1))
     assert lost == ["Another run has taken over: this one gave no sign of life for a minute."]
     assert not second.take()
@@ -106,7 +108,7 @@ def test_a_lease_changes_hands_when_it_is_released_or_dead(place: str, monkeypat
 
 def test_a_store_that_ignores_conditions_is_noticed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def write_if(uri: str, data: bytes, _: object) -> object:
-        return await leases.write_always(uri, data)
+        return await write_always(uri, data)
 
     monkeypatch.setattr(leases, "write_if", write_if)
     monkeypatch.setattr(leases, "SETTLE_S", 0.1)

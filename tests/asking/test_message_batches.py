@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from config.endpoints import Endpoint
 from tasks.asking.batches.desk import Desk, Gone, NotSubmitted, Patience
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.requests import Asked, Body, custom_id, new_word, packed, place_of
@@ -23,6 +22,9 @@ from tasks.errors import EndpointError, OutputError
 from tasks.simulator import Simulator
 from tests.asking import at, pages, question, steps
 from tests.s3 import S3Server
+
+if TYPE_CHECKING:
+    from config.endpoints import Endpoint
 
 STEP = steps()[0]
 QUICK = Patience(poll=0.02, slowest_poll=0.05, late=5.0, absent=0.3)

@@ -101,7 +101,8 @@ def test_the_key_in_any_field_of_any_answer_reaches_no_table_and_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", KEY)
-    good = {"content": [{"type": "text", "text": f"It says {KEY}"}], "stop_reason": f"{KEY[:30]}", "model": KEY}
+    said = [{"type": "text", "text": f"It says {KEY}"}]
+    good: dict[str, Any] = {"content": said, "stop_reason": f"{KEY[:30]}", "model": KEY}
     good |= {"usage": {"input_tokens": 5, "output_tokens": 5}, "type": "message"}
     bad = {"type": "error", "error": {"type": KEY, "message": KEY, "details": {"error_code": KEY}}}
     head = {"request-id": KEY.replace('"', ""), "retry-after": KEY.replace('"', "")}
@@ -145,7 +146,7 @@ def test_the_key_in_any_field_of_any_answer_reaches_no_table_and_no_message(
 )
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_an_error_body_may_be_anything(tmp_path: Path, error: Any, status: int) -> None:
-    answers = iter([(status, {}, json.dumps(error).encode())])
+    answers = iter([(status, dict[str, str](), json.dumps(error).encode())])
     good = {"content": [{"type": "text", "text": "A"}], "usage": {"input_tokens": 5, "output_tokens": 5}}
     with hostile(lambda _: next(answers, (200, {}, json.dumps(good).encode()))) as url, asking(url, tmp_path) as asked:
         (outcome,) = asked.engine.ask(pages(1), attempts=3)

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from shutil import copy
+from typing import TYPE_CHECKING
 
 from tests.benchmark.contestants import CONTESTANTS, Bench, Task, Timed
 from tests.benchmark.measuring import spread, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHECKED = 10  # images of the round that only checks rows
 POOL = min(32, (os.cpu_count() or 1) + 4)  # threads that asyncio.to_thread has

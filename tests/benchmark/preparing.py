@@ -275,7 +275,8 @@ def windows(values: Pixels) -> Pixels:
     """The mean of every window."""
     sums = numpy.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     n = WINDOW
-    return (sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]) / n**2
+    means: Pixels = (sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]) / n**2
+    return means
 
 
 def main() -> None:

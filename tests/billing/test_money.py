@@ -1,3 +1,5 @@
+"""Amounts as people write them, in dollars and yuan."""
+
 from decimal import Decimal
 
 from tasks.billing.pricing import cny, usd

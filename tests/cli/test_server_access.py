@@ -2,12 +2,11 @@
 
 import json
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -16,6 +15,9 @@ from websockets.sync.client import connect
 from flows.cli.guarded import OwnPagesOnly
 from flows.cli.server_process import ServerProcess, healthy, lets_in, note_address
 from tests.runs import draw, end, start
+
+if TYPE_CHECKING:
+    import subprocess
 
 ELSEWHERE = "http://evil.example"
 
@@ -53,7 +55,7 @@ STRANGERS = {
 @pytest.mark.parametrize("headers", STRANGERS.values(), ids=list(STRANGERS))
 def test_strangers_are_refused(prefect_server: str, headers: dict[str, str]) -> None:
     assert ask(f"{prefect_server}/{FILTER}", b"{}", **headers)[0] == 403
-    status, said = ask(f"{prefect_server}/version", **headers)
+    status, said = ask(f"{prefect_server}/version", None, **headers)
     assert status == 403 and "own pages" in said
 
 
@@ -70,7 +72,7 @@ def test_programs_and_its_own_pages_are_answered(prefect_server: str) -> None:
     ):
         assert ask(f"{prefect_server}/{FILTER}", b"{}", **headers, **{"content-type": "application/json"})[0] == 200
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    assert ask(f"{prefect_server}/version", **link)[0] == 200
+    assert ask(f"{prefect_server}/version", None, **link)[0] == 200
 
 
 def test_no_page_of_elsewhere_listens_to_its_events(prefect_server: str) -> None:
@@ -142,6 +144,7 @@ def test_with_an_auth_string_the_run_its_server_and_the_ui_work_and_nobody_else(
     assert "Traceback" not in locked_out.err
 
 
+@pytest.mark.all
 def test_serve_waits_for_a_run_whose_server_starts_no_scheduled_runs(
     kept: dict[str, Any], simulator: Any, tmp_path: Path
 ) -> None:

@@ -15,7 +15,8 @@ from config.job import Job
 from flows.analyze_images import analyze_images
 from tasks.planning.trust import refusal
 from tasks.simulator import Simulator
-from tests.deployments.test_deployments import NAMES, ended, until_served
+from tests.deployments import NAMES
+from tests.deployments.test_deployments import ended, until_served
 from tests.own_tables import OwnTables, own_tables
 from tests.runs import draw, run_table, start
 

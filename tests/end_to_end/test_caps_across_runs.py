@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,7 +24,8 @@ def test_a_retry_in_prefect_spends_no_second_cap(simulator: Simulator, tmp_path:
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(analyze_images, parameters=given)
         for attempt in range(3):
-            summary = run_flow(analyze_images, flow_run=client.read_flow_run(run.id), parameters={**given, "job": job})
+            again = client.read_flow_run(run.id)
+            summary: Any = run_flow(analyze_images, flow_run=again, parameters={**given, "job": job})
             assert summary["status"] == "paused", attempt
             client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry"), force=True)
     spent = simulator.ledger().cost_usd

@@ -34,7 +34,8 @@ def sha(data: bytes) -> str:
 
 
 def run(source: object, output: object, **options: Any) -> dict[str, Any]:
-    return analyze_images(str(source), str(output), Job(**options))
+    summary: dict[str, Any] = analyze_images(str(source), str(output), Job(**options))
+    return summary
 
 
 def test_every_image_becomes_one_row_and_the_bill_is_the_endpoints_own(simulator: Simulator, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_second_run_makes_no_call_and_the_job_reads_as_one_dataset(simulator: 
     )
     query = f"""SELECT run_id, count(*), count(DISTINCT image), sum(cost_usd)
                 FROM read_parquet('{output}/results/**/*.parquet') GROUP BY run_id ORDER BY run_id"""
-    counted = duckdb.sql(query).fetchall()
+    counted = duckdb.execute(query).fetchall()
     assert [row[1:3] for row in counted] == [(6, 6), (6, 6), (8, 8)]
     assert sum(row[3] for row in counted) == simulator.ledger().cost_usd
     assert len(pd.read_parquet(output / "results" / "job=images")) == 20
@@ -151,7 +152,7 @@ def test_answers_are_typed_by_the_schema(simulator: Simulator, tmp_path: Path) -
     assert summary["ok"] == 3
     result = rows(summary)["result"].iloc[0]
     assert {"company", "total"} <= set(result)
-    fields = duckdb.sql(f"DESCRIBE SELECT result.* FROM '{output}/results/**/*.parquet'").df()
+    fields = duckdb.execute(f"DESCRIBE SELECT result.* FROM '{output}/results/**/*.parquet'").df()
     assert dict(zip(fields["column_name"], fields["column_type"], strict=True))["total"].startswith(("DECIMAL", "DOUB"))
 
     labelled = rows(run(images, output, labels=["cat", "dog"], preset="classification", name="labels"))

@@ -5,15 +5,20 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.simulator import Simulator
 from tests.runs import draw, end, start
-from tests.s3 import S3Server
+
+if TYPE_CHECKING:
+    from tests.s3 import S3Server
 
 IMAGES = 20
 WAITS = re.compile(r"Waiting for run (\S+) \(process (\d+) on \S+, since \S+\), which is at work on the job job in ")
@@ -41,7 +46,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.all)])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "local":
         yield str(tmp_path / "out")
@@ -86,9 +91,9 @@ def test_two_identical_commands_pay_once(simulator: Simulator, images: Path, out
         until(lambda: any(WAITS.search(log.message) for log in logs_of(client, flow_run.id)))
 
 
-def logs_of(client: object, flow_run: object) -> list[object]:
+def logs_of(client: SyncPrefectClient, flow_run: UUID) -> list[Log]:
     only = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run]))
-    return list(client.read_logs(log_filter=only))  # type: ignore[attr-defined]
+    return list(client.read_logs(log_filter=only))
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -51,9 +51,9 @@ def ask(simulator: Simulator, folder: Path, run_id: str) -> tuple[Counter[str], 
     except OutputError as error:  # there was no room for the journal in the first place
         return Counter(), error
     halt = asked.engine.halt
-    error = halt.error if halt else None
-    assert error is None or isinstance(error, OutputError)
-    return statuses, error
+    stopped_by = halt.error if halt else None
+    assert stopped_by is None or isinstance(stopped_by, OutputError)
+    return statuses, stopped_by
 
 
 def take_in(folder: Path) -> int:

@@ -3,10 +3,10 @@
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from flows.cli.server import Server
 from flows.cli.server_process import start_server
 from tasks.simulator import Simulator
 from tests.runs import draw, end, rows, run_table, start
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ def hanging(prefect_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         process.wait()
 
 
+@pytest.mark.all
 def test_at_the_end_of_a_run(hanging: "subprocess.Popen[bytes]", simulator: Simulator, tmp_path: Path) -> None:
     simulator.change(latency=0.3)
     images, out = draw(tmp_path / "images", 20), tmp_path / "out"

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,11 @@ def test_after_a_kill_only_calls_in_flight_are_repeated(
     assert len(answers["request_id"].unique()) == len(answers)
     unseen = [entry for entry in ledger.entries if entry.billed and entry.request_id not in set(answers["request_id"])]
     assert len(unseen) <= len(maybe)
-    assert answers["cost_usd"].sum() + sum(entry.cost_usd for entry in unseen) == ledger.cost_usd
+    assert Decimal(answers["cost_usd"].sum()) + sum((entry.cost_usd for entry in unseen), Decimal(0)) == ledger.cost_usd
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.all), signal.SIGTERM])
 def test_an_interrupted_run_finishes_what_is_in_flight(
     number: signal.Signals, simulator: Simulator, command: list[object], tmp_path: Path
 ) -> None:
@@ -119,7 +120,7 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.all)])
 def test_a_run_that_is_interrupted_twice_ends_at_once(
     number: signal.Signals, simulator: Simulator, command: list[object]
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_run_that_is_interrupted_twice_ends_at_once(
     assert (again.status, again.summary["ok"], again.summary["calls_maybe_paid"]) == (0, IMAGES, 4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.all), signal.SIGTERM])
 def test_interrupted_while_it_makes_its_plan(number: signal.Signals, home: Path, tmp_path: Path) -> None:
     images = draw(tmp_path / "images", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -213,6 +214,7 @@ def test_s3_that_goes_away_and_comes_back(simulator: Simulator, command: list[ob
     assert simulator.ledger().requests == IMAGES
 
 
+@pytest.mark.all
 def test_our_prefect_server_outlives_a_kill_and_the_run_outlives_the_server(
     simulator: Simulator, command: list[object], home: Path, prefect_home: Path
 ) -> None:

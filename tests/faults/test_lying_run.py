@@ -27,7 +27,8 @@ KINDS += ["500", "502", "504", "408", "refusal_empty"]
 
 
 def run(source: Path, output: Path, **options: Any) -> dict[str, Any]:
-    return analyze_images(str(source), str(output), Job(**options))
+    summary: dict[str, Any] = analyze_images(str(source), str(output), Job(**options))
+    return summary
 
 
 def test_sixty_kinds_of_nonsense_are_sixty_rows_and_no_poison(

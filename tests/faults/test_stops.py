@@ -130,6 +130,7 @@ def test_ctrl_c_where_deployments_are_served(client: SyncPrefectClient, simulato
     assert state is not None and state.type == "CANCELLED"
 
 
+@pytest.mark.all
 def test_a_second_ctrl_c_where_deployments_are_served(
     client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -163,7 +164,7 @@ def test_an_awaited_run_that_is_cancelled(simulator: Simulator, tmp_path: Path) 
 
     async def cell() -> None:
         run = analyze_images(str(images), str(tmp_path / "out"), job={"name": "job", "concurrency": IN_FLIGHT})
-        task = asyncio.ensure_future(run)  # type: ignore[arg-type]
+        task = asyncio.ensure_future(run)
         while simulator.ledger(entries=False).billed < IN_FLIGHT:
             await asyncio.sleep(0.05)
         task.cancel()
@@ -216,7 +217,7 @@ def working(client: SyncPrefectClient, tmp_path: Path) -> Iterator["subprocess.P
         worker.wait()
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("how", [pytest.param("Ctrl-C", marks=pytest.mark.all), "SIGTERM"])
 def test_a_worker_that_is_stopped(client: SyncPrefectClient, simulator: Simulator, tmp_path: Path, how: str) -> None:
     with working(client, tmp_path) as worker:
         flow_run = start_run(client, simulator, tmp_path)

@@ -90,4 +90,4 @@ def test_a_call_counts_to_the_day_on_which_it_was_sent(tmp_path: Path, monkeypat
             return spent_today(run.plan.output, run.plan.name)
 
     now = datetime.now(UTC)
-    assert (spent_on(now), spent_on(now + timedelta(days=1))) == (paid, 0)
+    assert (spent_on(now), spent_on(now + timedelta(days=1))) == (paid, Decimal(0))

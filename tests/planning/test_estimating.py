@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -44,7 +45,7 @@ def closed(monkeypatch: Patch) -> Iterator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def picture(path: Path, width: int, height: int, **options: object) -> Path:
+def picture(path: Path, width: int, height: int, **options: Any) -> Path:
     Image.new("RGB", (width, height), "white").save(path, **options)
     return path
 

@@ -109,9 +109,10 @@ def test_a_schema_comes_from_labels_the_job_or_the_preset(simulator: Simulator, 
 
 
 def test_finished_batches_are_of_one_question_and_one_preparation(simulator: Simulator, images: Path) -> None:
-    same = {plan(images, **job).batch_prefix for job in ({}, {"concurrency": 3}, {"max_cost": "9"}, {"name": "x"})}
+    cosmetic: list[dict[str, Any]] = [{}, {"concurrency": 3}, {"max_cost": "9"}, {"name": "x"}]
+    same = {plan(images, **job).batch_prefix for job in cosmetic}
     assert len(same) == 1
-    others = [
+    others: list[dict[str, Any]] = [
         {"prompt": "Else?"},
         {"system": "Be brief."},
         {"model": "claude-sonnet-5-5"},

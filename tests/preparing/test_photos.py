@@ -34,7 +34,8 @@ def photo(orientation: int = 1, size: tuple[int, int] = (4032, 3024), profile: b
     draw = ImageDraw.Draw(upright)
     draw.text((200, 200), "TOTAL 12.80 EUR  thank you for shopping", (230, 230, 230), font_size=60)
     draw.rectangle((x - SPOT, y - SPOT, x + SPOT - 1, y + SPOT - 1), "white")
-    stored = upright if MIRRORS[orientation] is None else upright.transpose(Image.Transpose(MIRRORS[orientation]))
+    mirror = MIRRORS[orientation]
+    stored = upright if mirror is None else upright.transpose(Image.Transpose(mirror))
     return saved(stored, "JPEG", quality=92, exif=b"Exif\0\0" + exif_block(orientation), icc_profile=profile)
 
 

@@ -50,12 +50,17 @@ def junk_before_the_end() -> bytes:
     return photo[:-2] + random.Random(1).randbytes(30_000) + photo[-2:]
 
 
+def halved(corners: Corners) -> Corners:
+    first, second, third, fourth = (tuple(value // 2 for value in corner) for corner in corners)
+    return first, second, third, fourth  # type: ignore[return-value]  # three values each
+
+
 RARE: dict[str, tuple[Callable[[], bytes], Corners]] = {
     "big-endian 16-bit grey": (big_endian, GREYS),
     "BigTIFF": (lambda: as_tiff(colours(), bigtiff=True), CORNERS),
     "WebP in TIFF": (lambda: as_tiff(colours(), compression="webp", lossless=True), CORNERS),
     "signed 16-bit": (lambda: as_tiff(colours().cast("short")), CORNERS),
-    "signed 8-bit": (lambda: as_tiff((colours() / 2).cast("char")), tuple(tuple(v // 2 for v in c) for c in CORNERS)),
+    "signed 8-bit": (lambda: as_tiff((colours() / 2).cast("char")), halved(CORNERS)),
     "unsigned 32-bit": (lambda: as_tiff(colours().cast("uint")), CORNERS),
     "16-bit": (lambda: as_tiff(colours().colourspace("rgb16")), CORNERS),
     "float, as light": (lambda: as_tiff(colours().colourspace("scrgb")), CORNERS),

@@ -190,8 +190,8 @@ def test_tables_of_the_first_release_are_read_and_left_alone(tmp_path: Path) -> 
     for run, schema, more in (("a", old, {}), ("b", typed, {"result": {"kind": "card", "total": 3}})):
         table = to_table([{**row, "image": f"{run}.jpg", "run_id": run, **more}], schema)
         output.write_table(f"results/job=receipts/run={run}/part-00000.parquet", table)
-    rows = read_results(output.uri, as_arrow=True).sort_by("image").to_pylist()
-    assert [(row["job"], row["result"]) for row in rows] == [
+    read: Any = read_results(output.uri, as_arrow=True)
+    assert [(row["job"], row["result"]) for row in read.sort_by("image").to_pylist()] == [
         ("receipts", None),
         ("receipts", {"kind": "card", "total": 3}),
     ]
