@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -103,8 +104,9 @@ class Asked:
     @property
     def halt(self) -> Halt:
         """Why it stopped, which it has to have done."""
-        assert self.engine.halt is not None
-        return self.engine.halt
+        halt: Halt | None = self.engine.halt
+        assert halt is not None
+        return halt
 
     @property
     def cost(self) -> Decimal:
@@ -131,3 +133,8 @@ def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterat
 def prices(model: str = MODEL) -> tuple[Price, ...]:
     """What the simulator's answers are billed at."""
     return prices_of("anthropic", model)
+
+
+def statuses(outcomes: list[Any]) -> Counter[str]:
+    """How many pages ended in which way."""
+    return Counter(outcome.status for outcome in outcomes)

@@ -4,7 +4,6 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +14,6 @@ from tasks.billing.pricing import cost_usd
 from tasks.billing.usage import Usage
 from tasks.simulator import Simulator
 from tests.asking import asking, page, pages, prepared, question
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISIONFLOW_HOME", str(tmp_path / "home"))
 
 
 @settings(max_examples=200, deadline=None)

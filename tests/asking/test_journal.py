@@ -37,11 +37,6 @@ with asking(sys.argv[1], Path(sys.argv[2]), run_id="killed", concurrency=4) as a
 """
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISIONFLOW_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
     return open_output(str(tmp_path / "output"))

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -11,11 +10,8 @@ import pytest
 from tasks.asking.limits.limiter import SHUT, Limiter
 from tasks.asking.limits.pacing import Load, Pace
 from tasks.asking.limits.rate import LearnedRate
-from tasks.simulator import Settings, Simulator
-from tests.asking import asking, pages, question, steps
 
 LOAD = Load(100)
-STORM = "429=0.30:1,529=0.05,500=0.01,502=0.01,drop=0.02,hang=0.01,truncate=0.01"
 
 
 class Clock:
@@ -31,11 +27,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISIONFLOW_HOME", str(tmp_path / "home"))
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
@@ -281,41 +272,3 @@ def test_after_the_trouble_the_free_rate_comes_back_step_by_step(clock: Clock) -
     assert rate.per_second is not None and rate.per_second > braked, "not all at once"
     drive(rate, endpoint, 20, most=200)
     assert rate.per_second is None
-
-
-def test_in_a_storm_every_image_is_answered_within_the_jobs_concurrency(tmp_path: Path) -> None:
-    asked_about = pages(150)
-    with Simulator(latency=0.05, faults=STORM.replace(":1", ":0.2")) as simulator:
-        with asking(simulator.url, tmp_path, concurrency=20, timeout=0.8) as asked:
-            outcomes = asked.engine.ask(asked_about, attempts=8)
-            assert {outcome.status for outcome in outcomes} == {"ok"}
-            assert max(page.attempts for page in asked_about) > 3
-            simulator.set_faults()
-            asked.engine._limits.limiter.peak = 0
-            asked.engine.ask(pages(150, start=1000), attempts=1)
-            assert asked.engine.peak_in_flight == 20, "the job's concurrency is reached again"
-        assert simulator.ledger().peak_in_flight <= 20 + 5, "hanging calls that we gave up are seen for a moment longer"
-    failed = [call for call in asked.calls if call["outcome"] == "failed"]
-    assert {call["error_type"] for call in failed} >= {"timeout", "connection", "truncated_body"}
-
-
-def test_headers_keep_a_run_under_the_request_limit(tmp_path: Path) -> None:
-    settings = Settings(latency=0.02, requests_per_minute=1200, burst_s=1.0)
-    with Simulator(settings) as simulator, asking(simulator.url, tmp_path, concurrency=10) as asked:
-        begun = monotonic()
-        asked.engine.ask(pages(100), attempts=3)
-        seconds = monotonic() - begun
-    assert asked.outcomes_of("throttled") == 0
-    assert seconds >= 80 / 20 * 0.9, "a hundred calls at twenty a second, the first burst free"
-
-
-def test_headers_keep_a_run_under_the_token_limit(tmp_path: Path) -> None:
-    long = steps(question("word " * 4000))  # 6,500 tokens, 260,000 in all: twice what may come at once
-    settings = Settings(latency=0.02, input_tokens_per_minute=3_000_000, burst_s=2.0)
-    with Simulator(settings) as simulator, asking(simulator.url, tmp_path, concurrency=10, steps=long) as asked:
-        begun = monotonic()
-        asked.engine.ask(pages(40), attempts=3)
-        seconds = monotonic() - begun
-    assert seconds >= 160_000 / 50_000 * 0.8
-    assert asked.outcomes_of("throttled") <= 2, "without the headers most are; a busy machine's clocks may differ once"
-    assert asked.outcomes_of("answered") == 40
