@@ -8,7 +8,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.job import Job
 from tasks.orchestration.asker import check_asker
 from tasks.orchestration.ending import last_state, says_how_it_ends
-from tasks.orchestration.opening import list_images, open_run, run_name, watched
+from tasks.orchestration.naming import run_name
+from tasks.orchestration.opening import list_images, open_run, watched
 from tasks.orchestration.steps import ask_for, prepare, report
 from tasks.orchestration.stopping import stoppable
 from tasks.orchestration.window import in_window

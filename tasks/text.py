@@ -33,6 +33,19 @@ def as_markdown(text: str) -> str:
     return _PUNCTUATION.sub(r"\\\g<0>", printable(text))
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `12,480 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as long as they deserve."""
+    if seconds < 100:
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
 _PUNCTUATION = re.compile(r"[\\`*_{}\[\]<>#!|~&@$^]|:(?=/)|(?<=www)\.", re.IGNORECASE)
 
 

@@ -3,11 +3,12 @@
 import json
 import sys
 
-from flows.cli.terminal import Terminal, counted
+from flows.cli.terminal import Terminal
 from tasks.recording.checking import Findings, check_journals, check_records, check_tables, recover_all
 from tasks.recording.memory import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.storage.records import LocalRecords, opened, records_of
+from tasks.text import counted
 
 
 def check_kept(output: str | None, *, as_json: bool) -> int:

@@ -8,12 +8,13 @@ from config.job import Job
 from flows.cli.leaving import ServerGone, not_waiting_for
 from flows.cli.server import Server
 from flows.cli.server_process import healthy
-from flows.cli.terminal import Terminal, counted, shortened
+from flows.cli.terminal import Terminal, shortened
 from tasks.errors import RowsFailed, StopRun
 from tasks.orchestration.caller import Caller, Ended, Observer, Todo, called_by
 from tasks.orchestration.context import RunContext
 from tasks.planning.plan import Plan, make_plan
 from tasks.recording.memory import leave_pandas_out
+from tasks.text import counted
 
 
 def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Terminal) -> dict[str, Any]:

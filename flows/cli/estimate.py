@@ -12,7 +12,7 @@ from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
 from flows.cli.columns import print_table
-from flows.cli.terminal import Terminal, counted
+from flows.cli.terminal import Terminal
 from tasks.asking.client import Checked
 from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
@@ -21,6 +21,7 @@ from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, 
 from tasks.planning.plan import Asked, batch_prefix, check, image_rules, resolve
 from tasks.recording.memory import leave_pandas_out
 from tasks.storage.output import open_output
+from tasks.text import counted
 from tasks.types import Source
 
 # So many earlier answers of the job tell more of the next than an assumption does.

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from flows.cli.report_server import ReportServer
 from flows.cli.server import find_or_start
 from flows.cli.server_process import note_address
 from flows.cli.terminal import Terminal
@@ -31,6 +32,9 @@ def serve_deployments() -> int:
     for deployment in deployments:
         terminal.say("Serving", f"{deployment.flow_name}/{deployment.name}")
     terminal.say("UI", server.url.removesuffix("/api"))
+    reports = ReportServer()
+    reports.begin()
+    terminal.say("Reports", f"on 127.0.0.1:{reports.port}, linked from each run's summary in the UI")
     terminal.say("", "Ctrl-C ends it; schedules and what was set in the UI stay for the next time.")
     return serve_patiently(deployments, terminal.say)
 

@@ -19,7 +19,8 @@ from rich.text import Text
 from tasks.billing.pricing import cny, usd
 from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
-from tasks.text import printable
+from tasks.orchestration.standing import standing
+from tasks.text import counted, duration, printable
 
 LABEL = 9
 EVERY_S = 0.2
@@ -204,31 +205,17 @@ def dollars(amount: Decimal) -> str:
     return f"${amount:,.2f}" if amount >= Decimal("0.1") else f"${amount:.2g}"
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 image`, `12,480 images`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def shortened(uri: str) -> str:
     """A path below the current folder as a person would type it."""
     path = Path(uri)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, as long as they deserve."""
-    if seconds < 100:
-        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
 def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: RunContext) -> None:
-    counts, recorder, to_ask = run.engine.progress, run.recorder, int(progress.tasks[asking].total or 0)
-    asked = counts.done - counts.statuses["unasked"] + run.preparation.failed
-    rate = asked / recorder.seconds if recorder.seconds else 0.0
-    left = f"  {duration(round((to_ask - asked) / rate))} left" if rate and asked < to_ask else ""
-    spent = f"  ${recorder.ledger.total_usd:.4f}"
-    facts = f"  {run.engine.in_flight} in flight  {rate:.1f}/s{spent}{left}"
-    progress.update(preparing, completed=min(run.preparation.done, to_ask))
-    progress.update(asking, completed=min(asked, to_ask), facts=facts)
+    now = standing(run, int(progress.tasks[asking].total or 0))
+    facts = f"  {now.in_flight} in flight  {now.per_second:.1f}/s  ${now.spent:.4f}"
+    facts += f" of ${now.cap:,.2f}" if now.cap is not None else ""
+    facts += f"  {now.retried:,} retried" if now.retried else ""
+    facts += f"  {duration(round(now.seconds_left))} left" if now.seconds_left is not None else ""
+    progress.update(preparing, completed=now.prepared)
+    progress.update(asking, completed=now.asked, facts=facts)

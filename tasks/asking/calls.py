@@ -20,7 +20,7 @@ class CallLedger:
 
     def __init__(self, journal: Journal, *, endpoint: str, preset: str) -> None:
         self.total_usd = Decimal(0)
-        self.count = 0
+        self.count = self.retried = 0
         self.journal = journal
         self.preset = preset
         self._fixed = {"endpoint": endpoint, "preset": preset, "tier": "standard"}
@@ -50,6 +50,7 @@ class CallLedger:
         with self._lock:
             self._rows.append(row)
             self.count += 1
+            self.retried += row["attempt"] > 1
             self.total_usd += row["cost_usd"]
         return self.journal.ended(row, record)
 

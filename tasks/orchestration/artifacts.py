@@ -21,21 +21,39 @@ from prefect.artifacts import (
 
 from tasks.billing.pricing import cny, usd
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.naming import artifact_key
+from tasks.reporting.serving import report_place
 from tasks.text import as_markdown
 
 EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
 MOST_FAILURES = 1000  # rows a table in the UI bears; the Parquet has all
+# The dollars first: a table in the UI is cut off on the right.
+COSTS = (
+    ("cost", lambda row: usd(row["cost_usd"])),
+    ("yuan", lambda row: cny(row["cost_cny"])),
+    ("model", lambda row: row["model"]),
+    ("calls", lambda row: f"{row['calls']:,}"),
+    ("images", lambda row: f"{row['images']:,}"),
+    ("input tokens", lambda row: f"{row['input_tokens']:,}"),
+    ("output tokens", lambda row: f"{row['output_tokens']:,}"),
+    ("saved by kept answers", lambda row: usd(row["saved_kept_usd"])),
+    ("tier", lambda row: row["tier"]),
+    ("endpoint", lambda row: row["endpoint"]),
+    ("preset", lambda row: row["preset"]),
+    ("prices checked", lambda row: row["price_checked"]),
+)
 
 
 @contextmanager
 def progress_artifact(run: RunContext) -> Iterator[None]:
     """Keep a progress bar in the UI up to date."""
     finished = threading.Event()
+    name = run.plan.name
 
     def update() -> None:
         with suppress(Exception):
             artifact = create_progress_artifact(
-                0.0, key="progress", description=f"Images of {as_markdown(run.plan.name)} finished"
+                0.0, key=artifact_key(name, "progress"), description=f"Images of {as_markdown(name)} finished"
             )
             assert isinstance(artifact, UUID)
             while not finished.wait(EVERY_S):
@@ -52,14 +70,24 @@ def progress_artifact(run: RunContext) -> Iterator[None]:
 
 
 def summary_artifacts(run: RunContext, summary: dict[str, Any]) -> None:
-    """The bill as a page, the costs and the first failures as tables."""
+    """The bill as a page with the report's address, the costs and the first failures as tables."""
+    name, failures = run.plan.name, run.recorder.failures[:MOST_FAILURES]
     costs = run.recorder.bill.rows(cny_per_usd=run.plan.cny_per_usd, simulated=run.plan.simulated)
     with suppress(Exception):
-        create_markdown_artifact(_markdown(summary), key="summary", description=f"Run {summary['run_id']}")
-        create_table_artifact(_cells(costs), key="costs")
-        if run.recorder.failures:
+        create_markdown_artifact(
+            _markdown(summary), key=artifact_key(name, "summary"), description=f"Run {summary['run_id']}"
+        )
+        create_table_artifact(
+            _cells({title: value(row) for title, value in COSTS} for row in costs),
+            key=artifact_key(name, "costs"),
+            description=f"{usd(summary['cost_usd'])} in all",
+        )
+        if failures:
+            first = "" if summary["failed"] == len(failures) else f"The first {len(failures):,} of "
             create_table_artifact(
-                _cells(run.recorder.failures[:MOST_FAILURES]), key="failures", description="First failed images"
+                _cells(_failure(row) for row in failures),
+                key=artifact_key(name, "failures"),
+                description=f"{first}{summary['failed']:,} failed rows",
             )
 
 
@@ -67,20 +95,28 @@ def _percent(run: RunContext) -> float:
     return min(100.0, 100 * run.recorder.images / max(1, len(run.plan.listing.images)))
 
 
+def _failure(row: Mapping[str, Any]) -> dict[str, Any]:
+    page = f", page {row['page']}" if row["page"] != 1 else ""
+    return {"image": f"{row['name']}{page}", "status": row["status"], "reason": row["error"]}
+
+
 def _markdown(summary: dict[str, Any]) -> str:
     simulated = "**Simulated: no dollars were spent.**\n\n" if summary["simulated"] else ""
     lines = [
-        f"| Images | {summary['images']:,} |",
+        f"| Cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
         "| --- | ---: |",
+        f"| images | {summary['images']:,} |",
         *(f"| {status} | {count:,} |" for status, count in summary["statuses"].items()),
         f"| kept from earlier runs | {summary['cached']:,} |",
         f"| duplicates | {summary['duplicates']:,} |",
         f"| calls | {summary['calls']:,} |",
-        f"| cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
+        f"| saved by kept answers and duplicates | {usd(summary['saved_usd'])} |",
         f"| seconds | {summary['seconds']:.1f} |",
     ]
-    places = f"Results: {as_markdown(summary['results'])}\n\nReport: {as_markdown(summary['report'])}\n"
-    return f"{simulated}{chr(10).join(lines)}\n\n{places}"
+    report = report_place(summary["report"])
+    shown = f"[Open the report]({report})" if report.startswith("http://127.0.0.1:") else as_markdown(report)
+    places = f"Results: {as_markdown(summary['results'])}\n"
+    return f"{simulated}**Report:** {shown}\n\n{chr(10).join(lines)}\n\n{places}"
 
 
 def _cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

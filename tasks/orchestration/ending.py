@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from tasks.asking.halting import Halt
 from tasks.billing.pricing import usd
 from tasks.errors import RowsFailed, VisionflowError
+from tasks.reporting.serving import report_place
 from tasks.text import printable
 
 if TYPE_CHECKING:
@@ -83,8 +84,11 @@ def last_state(run: "RunContext", summary: dict[str, Any]) -> Any:
     """
     from prefect.client.schemas.objects import State, StateType
 
+    from tasks.orchestration.progress import tell_end
+
     if run.halt and run.halt.error:
         raise run.halt.error
+    tell_end(run, report_place(summary["report"]))
     end = ENDS[summary["status"]]
     most = run.plan.job.max_failed
     if end.state_name == "RowsFailed" and summary["failed"] / summary["rows"] <= most:

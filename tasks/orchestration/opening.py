@@ -7,13 +7,14 @@ from functools import partial
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from config.job import Job, job_name, with_texts
+from config.job import Job, with_texts
 from tasks.asking.halting import Halt
 from tasks.errors import BusyError, UsageError
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.caller import Todo, caller
 from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.progress import logged_progress
 from tasks.orchestration.stopping import Stop
 from tasks.orchestration.store import PrefectStore
 from tasks.orchestration.turn import turn
@@ -66,16 +67,8 @@ def list_images(run: RunContext) -> Todo:
 @contextmanager
 def watched(run: RunContext, todo: Todo) -> Iterator[None]:
     """Within, Prefect's UI and whoever called see how it goes."""
-    with progress_artifact(run), caller().observer.watch(run, todo):
+    with progress_artifact(run), logged_progress(run, len(todo.images)), caller().observer.watch(run, todo):
         yield
-
-
-def run_name() -> str:
-    """The flow run's name in the UI: the job's."""
-    parameters = flow_run.get_parameters()
-    job = parameters.get("job")
-    named = job.name if isinstance(job, Job) else (job or {}).get("name")
-    return named or job_name(str(parameters["source"]))
 
 
 def _lost(run: RunContext, why: str) -> None:

@@ -154,7 +154,7 @@ NO_OPTION = [
     (["--colour", "red"], "there is no option --colour."),
     (["--concurency", "3"], "there is no option --concurency. Did you mean --concurrency?"),
     (["--concurency=3"], "there is no option --concurency. Did you mean --concurrency?"),
-    (["--max", "5"], "there is no option --max. Did you mean --max-tokens or --max-cost?"),
+    (["--max", "5"], "there is no option --max. Did you mean --max-tokens or --max-cost or --max-failed?"),
     (["b.jpg", "c.jpg"], "'b.jpg' is one word too many: put a glob in quotes."),
     (["--limit"], "argument --limit: expected one argument."),
 ]

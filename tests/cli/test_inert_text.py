@@ -65,7 +65,7 @@ def test_a_hostile_name_and_answer_reach_nobody(simulator: Simulator, tmp_path: 
     assert "\x1b]" not in ended.out + ended.err and "\x07" not in ended.out + ended.err
     assert HOSTILE in set(rows(ended.summary)["name"]), "the table keeps what it was"
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["failures"])))
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["hostile-failures"])))
     stored = [str(one.data) for one in found if "pwned" in str(one.data)]
     assert stored and not any(IMAGE.replace("/", "∕") in one for one in stored)
     assert all(r"\\!\\[x\\](http" in one for one in stored)

@@ -340,10 +340,10 @@ def test_prefects_ui_shows_every_image_of_a_small_run(simulator: Simulator, tmp_
     with get_client(sync_client=True) as client:
         query = {"flow_runs": {"id": {"any_": [str(flow_run.id)]}}}
         artifacts = {one["key"]: one for one in client._client.post("/artifacts/filter", json=query).json()}
-    assert set(artifacts) == {"progress", "summary", "costs", "failures"}
-    assert artifacts["progress"]["data"] == 100
-    assert "Simulated: no dollars were spent" in artifacts["summary"]["data"]
-    assert "damaged.jpg" in artifacts["failures"]["data"]
+    assert set(artifacts) == {f"images-{what}" for what in ("progress", "summary", "costs", "failures")}
+    assert artifacts["images-progress"]["data"] == 100
+    assert "Simulated: no dollars were spent" in artifacts["images-summary"]["data"]
+    assert "damaged.jpg" in artifacts["images-failures"]["data"]
 
 
 def test_a_larger_run_shares_task_runs_and_a_finished_one_makes_none(simulator: Simulator, tmp_path: Path) -> None:

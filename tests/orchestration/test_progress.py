@@ -1,0 +1,63 @@
+"""What a run says in Prefect's log while it goes on and at its end, and what its artifacts show."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter
+from prefect.logging.handlers import APILogWorker
+
+from flows import analyze_images
+from tasks.orchestration import progress
+from tasks.orchestration.standing import Standing
+from tasks.simulator import Simulator
+from tests.runs import draw
+
+
+def test_a_line_has_all_figures_and_only_those_that_there_are() -> None:
+    whole = Standing(300, 241, 368, 3, 12, 47, 16.2, Decimal("0.12"), Decimal(5))
+    assert progress.progress_line(whole) == (
+        "Asked 241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left"
+    )
+    begun = Standing(1, 0, 1, 0, 0, 1, 0.0, Decimal(0), None)
+    assert progress.progress_line(begun) == "Asked 0 of 1 image, 0.0/s, $0.0000"
+
+
+def test_the_pace_is_steady_and_bounded() -> None:
+    assert sum(progress.PACE_S) == 60 and len(progress.PACE_S) == 6
+    assert progress.THEN_S == 60
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_log_and_the_artifacts_of_a_run(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PACE_S", (0.3,) * 3)
+    images = draw(tmp_path / "images", 6)
+    for number in range(7):
+        (images / f"bad{number}.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    simulator.change(latency=0.4)
+    summary: Any = analyze_images(
+        str(images), str(tmp_path / "out"), {"name": "Photos", "concurrency": 1, "max_cost": "2"}
+    )
+    APILogWorker.instance().drain_all(timeout=10, at_exit=False)
+    with get_client(sync_client=True) as client:
+        (run,) = [one for one in client.read_flow_runs(limit=50) if one.parameters["output"] == str(tmp_path / "out")]
+        logs = [one.message for one in client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))]
+        chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        artifacts = {str(one.key): one for one in client.read_artifacts(artifact_filter=chosen)}
+    asked = [line for line in logs if line.startswith("Asked ")]
+    assert len(asked) == 3 and all("/s, $0.0" in line and " of $2.00" in line for line in asked), logs
+    assert "7 failed" in asked[-1] and asked[-1].endswith(" left")
+    assert sum(line.startswith("Unreadable bad") for line in logs) == progress.MOST_FAILURES
+    assert f"Report: {summary['report']}" in logs
+    keys = {key.rpartition("-")[2]: key for key in artifacts}
+    assert set(keys) == {"progress", "summary", "costs", "failures"}
+    assert len({key.rpartition("-")[0] for key in artifacts}) == 1
+    page = str(artifacts[keys["summary"]].data)
+    assert page.index("Report:") < page.index("| Cost | $0.0") < page.index("| images | 13 |")
+    costs = str(artifacts[keys["costs"]].data)
+    assert costs.startswith('[{"cost": "\\\\$0.0'), costs[:80]
+    assert str(artifacts[keys["failures"]].description) == "7 failed rows"
