@@ -3,13 +3,11 @@
 Not for each image: a line is a row in the server's database, and a run may have a million images.
 """
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import chain, repeat
-from typing import Any
 
 from prefect import get_run_logger
 
@@ -55,7 +53,7 @@ def progress_line(now: Standing) -> str:
 
 def tell_end(run: RunContext, report: str) -> None:
     """The first failed rows with their reasons, and where the report is. How it ended, Prefect's own line says."""
-    log: logging.Logger | logging.LoggerAdapter[Any] = get_run_logger()
+    log = get_run_logger()
     failures = [row for row in run.recorder.failures if row["status"] != "unasked"]
     for row in failures[:MOST_FAILURES]:
         log.warning("%s", printable(f"{row['status'].capitalize()} {row['name']}: {row['error']}"))

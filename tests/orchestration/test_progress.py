@@ -1,5 +1,6 @@
 """What a run says in Prefect's log while it goes on and at its end, and what its artifacts show."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def test_the_pace_is_steady_and_bounded() -> None:
 def test_the_log_and_the_artifacts_of_a_run(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "PACE_S", (0.3,) * 3)
+    monkeypatch.setattr(progress, "PACE_S", (0.2,) * 100)
     images = draw(tmp_path / "images", 6)
     for number in range(7):
         (images / f"bad{number}.jpg").write_bytes(b"\xff\xd8\xff nothing")
@@ -49,8 +50,8 @@ def test_the_log_and_the_artifacts_of_a_run(
         chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         artifacts = {str(one.key): one for one in client.read_artifacts(artifact_filter=chosen)}
     asked = [line for line in logs if line.startswith("Asked ")]
-    assert len(asked) == 3 and all("/s, $0.0" in line and " of $2.00" in line for line in asked), logs
-    assert "7 failed" in asked[-1] and asked[-1].endswith(" left")
+    assert asked and all(re.search(r"/s, \$0\.0\d* of \$2\.00", line) for line in asked), logs
+    assert any(", 7 failed, " in line and line.endswith(" left") for line in asked), asked
     assert sum(line.startswith("Unreadable bad") for line in logs) == progress.MOST_FAILURES
     assert f"Report: {summary['report']}" in logs
     keys = {key.rpartition("-")[2]: key for key in artifacts}
