@@ -11,6 +11,10 @@ VisionflowError
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
 │   └── PriceError    no price is known, so no bill could be exact
 ├── RowsFailed        all is written, but more rows failed than the job allows: exit status 3
+
+
+│   ├── PriceError    no price is known, so no bill could be exact
+│   └── TruthError    labels cannot be used: the file, the row and the field that are wrong
 ├── ImageError        one image cannot be sent; it becomes a row with this reason
 └── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
 Signal                tells the next function up what happened, and never leaves the rooms named here
@@ -79,6 +83,10 @@ class RowsFailed(VisionflowError):
 
     def __reduce__(self) -> tuple[type["RowsFailed"], tuple[str, dict[str, Any]]]:
         return type(self), (str(self), self.summary)
+
+
+class TruthError(StopRun):
+    """Labels that answers are to be compared with cannot be read, or fit neither the images nor the schema."""
 
 
 class ImageError(VisionflowError):

@@ -1,7 +1,7 @@
 """Commands and options, as argparse has them."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(commands.add_parser("demo", help="the whole thing, offline and without a key, over the sample images"))
     _run(commands.add_parser("run", help="ask about every image of SOURCE"))
     _estimate(commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call"))
+    _compare(commands.add_parser("compare", help="which model, preset and prompt is the cheapest that is still right"))
     _report(commands.add_parser("report", help="write the HTML report of a run and print its summary"))
     _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
     _check(commands.add_parser("check", help="verify what is kept: answers, journals, tables; mend what can be"))
@@ -82,6 +83,19 @@ def _estimate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the estimate as one JSON object")
 
 
+def _compare(command: argparse.ArgumentParser) -> None:
+    _add_source(command)
+    command.add_argument("--output", metavar="URI", help="local folder or s3://bucket/prefix for the tables")
+    add = command.add_argument_group("what is compared (every combination is a variant)").add_argument
+    add("--truth", metavar="FILE", help="labels: .jsonl, .csv, .parquet, a folder of NAME.json, or of Label Studio")
+    add("--model", dest="models", action="append", metavar="ID", help="a model (repeatable)")
+    add("--preset", dest="presets", action="append", metavar="NAME", help="a preset (repeatable)")
+    add("--prompt", dest="prompts", action="append", metavar="TEXT|@FILE", help="a prompt (repeatable)")
+    add("--tolerance", metavar="X", help="a loss of score, 0 to 1, that does not matter (default: 0)")
+    _add_job_options(command, varied=("model", "preset", "prompt"))
+    _add_output_options(command)
+
+
 def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument("output", metavar="OUTPUT", help="the run's output")
     command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
@@ -101,6 +115,11 @@ def _simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch-latency", type=float, default=0.0, metavar="S", help="seconds a Message Batch takes")
     command.add_argument("--batch-faults", default="", metavar="KIND=N,...", help="such as late=3,lost=1")
     command.add_argument("--seed", type=int, default=0, help="of the faults")
+    command.add_argument("--truth", default="", metavar="FILE", help="labels, as of compare: answer what they say")
+    command.add_argument("--images", default="", metavar="FOLDER", help="their images (default: the labels' folder)")
+    command.add_argument(
+        "--errors", default="", metavar="MODEL=SHARE,...", help="such as claude-haiku-5-5@1024=0.2,*=0.05"
+    )
     command.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
 
 
@@ -119,9 +138,17 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-progress", action="store_true", help="no progress bars")
 
 
-def _add_job_options(command: argparse.ArgumentParser) -> None:
-    """Every option's destination is the job's field of the same name, which checks it; what is not given stays out."""
-    add = command.add_argument_group("the job (all may stand in a job file; an option overrides it)").add_argument
+def _add_job_options(command: argparse.ArgumentParser, varied: Sequence[str] = ()) -> None:
+    """Every option's destination is the job's field of the same name, which checks it; what is not given stays out.
+
+    `varied` are options that the command has in a way of its own.
+    """
+    group = command.add_argument_group("the job (all may stand in a job file; an option overrides it)")
+
+    def add(option: str, **settings: Any) -> None:
+        if option.removeprefix("--") not in varied:
+            group.add_argument(option, **settings)
+
     add("--job", dest="job_file", metavar="FILE.yaml", help="job file")
     add("--name", metavar="JOB", help="names the job's folder in the output (default: SOURCE's last part)")
     add("--preset", metavar="NAME", help="ocr, object_detection, classification or your own (default: ocr)")

@@ -51,6 +51,27 @@ def estimate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def compare(arguments: argparse.Namespace) -> int:
+    """Score variants on labelled images, and name the cheapest that holds."""
+    gc.disable()
+    from flows.cli.jobs import load_choices, load_job
+    from flows.cli.server import find_or_start
+
+    source, output, job = load_job(arguments)
+    choices = load_choices(arguments)
+    if output is None:
+        raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
+    server = find_or_start()
+    from flows.cli.compare import Asked, conduct_comparison
+    from flows.cli.terminal import Terminal
+
+    terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
+    found = conduct_comparison(Asked(source, output, choices, job), server=server, terminal=terminal)
+    if arguments.json:
+        sys.stdout.write(json.dumps(found["summary"]) + "\n")
+    return int(found["exit_status"])
+
+
 def report(arguments: argparse.Namespace) -> int:
     """Write the report of a run and print its summary."""
     from flows.cli.report import print_report
@@ -81,6 +102,9 @@ def simulate(arguments: argparse.Namespace) -> int:
             batch_faults=arguments.batch_faults,
             seed=arguments.seed,
             ocr=not arguments.no_ocr and model_folder() is not None,
+            truth=arguments.truth,
+            images=arguments.images,
+            errors=arguments.errors,
         )
         serve(settings, _simulator_ready)
     except ValueError as error:

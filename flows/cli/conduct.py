@@ -26,18 +26,14 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     with terminal.listing() as progress:
         plan = make_plan(source, output, job, progress)
     announce(plan, terminal)
-    server.set_environment()
-    import prefect  # noqa: F401  # while the server is starting
-
-    terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+    make_ready(server, terminal)
     from httpx import HTTPError
     from prefect.exceptions import CancelledRun
 
     from flows.analyze_images import analyze_images
 
-    gc.freeze()  # modules stay for good: looking through them for garbage would take a sixth of the start
-    gc.enable()
-    follower, unreported = _Follower(terminal), None
+    keep_modules()
+    follower, unreported = Follower(terminal), None
     try:
         with called_by(Caller(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
             analyze_images(source, output, job)
@@ -63,11 +59,25 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     return follower.end.summary
 
 
-class _Follower(Observer):
+def make_ready(server: Server, terminal: Terminal) -> None:
+    """Import Prefect while its server is starting, and wait for that."""
+    server.set_environment()
+    import prefect  # noqa: F401
+
+    terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+
+
+def keep_modules() -> None:
+    """They stay for good: looking through them for garbage would take a sixth of the start."""
+    gc.freeze()
+    gc.enable()
+
+
+class Follower(Observer):
     """Shows the run in the terminal, and knows how far it is."""
 
     def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
+        self.terminal = terminal
         self.began = False
         self.end: Ended | None = None
 
@@ -77,15 +87,19 @@ class _Follower(Observer):
         return self.began and self.end is None
 
     def note(self, text: str) -> None:
-        self._terminal.note(text)
+        """Say it."""
+        self.terminal.note(text)
 
     def opened(self) -> None:
+        """From now on the run is busy."""
         self.began = True
 
     def watch(self, run: RunContext, todo: Todo) -> AbstractContextManager[object]:
-        return self._terminal.watch(run, todo)
+        """Show what is to be done, and how it goes."""
+        return self.terminal.watch(run, todo)
 
     def ended(self, ended: Ended) -> None:
+        """Remember how it ended."""
         self.end = ended
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.choices import Choices
 from config.endpoints import endpoint, endpoint_names, endpoint_row
 from config.job import TEXTS, Job, text_or_file
 from config.models import listed_models, model_facts
@@ -21,6 +22,8 @@ FIELDS = tuple(field.alias or name for name, field in Job.model_fields.items())
 SETTINGS = (*PLACES, *FIELDS)
 # Options whose name is not that of the field; a job file may say either.
 OPTIONS = {"label": "labels"}
+VARIED = {"model": "models", "preset": "presets", "prompt": "prompts"}  # of `compare`
+CHOICES = tuple(Choices.model_fields)
 REPEATABLE = ("labels", "fallback_prompt", "fallback_model", "include", "exclude")
 WRONG = {
     "literal_error": "is not one of {expected}",
@@ -67,6 +70,24 @@ def load_job(arguments: argparse.Namespace) -> tuple[str, str | None, Job]:
     job = _job(given)
     _check_names(job, given)
     return source, output, job
+
+
+def load_choices(arguments: argparse.Namespace) -> Choices:
+    """What a comparison varies. Raises UsageError."""
+    given = {name: Given(value, _option(name)) for name, value in vars(arguments).items() if name in CHOICES}
+    values = {name: one.value for name, one in given.items() if one.value is not None}
+    if "prompts" in values:
+        values["prompts"] = _text(given["prompts"])
+    try:
+        choices = Choices(**values)
+        for name in choices.presets:
+            preset(name)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
+    except LookupError as error:
+        raise UsageError(f"--preset: {error.args[0]}") from None
+    return choices
 
 
 def check_configuration() -> None:
@@ -162,7 +183,7 @@ def _setting(path: str, name: str) -> str:
 
 def _option(setting: str) -> str:
     """The setting's option, as a person types it."""
-    spelt = {field: option for option, field in OPTIONS.items()}.get(setting, setting)
+    spelt = {field: option for option, field in (OPTIONS | VARIED).items()}.get(setting, setting)
     return "SOURCE" if setting == "source" else f"--{spelt.replace('_', '-')}"
 
 

@@ -33,6 +33,7 @@ class Terminal:
     """Lines and bars on stdout; with `bars` off, or where stdout is no terminal, only the lines."""
 
     def __init__(self, *, bars: bool = True, quiet: bool = False) -> None:
+        self.quiet = quiet
         width = None if sys.stdout.isatty() else 10_000  # never fold a line that a program or a log reads
         self._folded = width is None
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)

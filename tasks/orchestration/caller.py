@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasks.asking.halting import Halt
     from tasks.orchestration.context import RunContext
     from tasks.orchestration.stopping import Stop
+    from tasks.planning.comparing import Comparison, Variant
     from tasks.planning.plan import Plan
 
 
@@ -41,6 +42,9 @@ class Observer:
     def note(self, text: str) -> None:
         """What happens before there is a run."""
 
+    def variant(self, comparison: "Comparison", variant: "Variant") -> None:
+        """The next run is of this variant of a comparison."""
+
     def opened(self) -> None:
         """The run is open: nothing was asked yet."""
 
@@ -59,6 +63,7 @@ class Caller:
     plan: "Plan | None" = None
     observer: Observer = field(default_factory=Observer)
     stop: "Stop | None" = None
+    comparison: "Comparison | None" = None
 
 
 _caller: ContextVar[Caller | None] = ContextVar("visionflow_caller", default=None)

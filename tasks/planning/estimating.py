@@ -130,15 +130,25 @@ def expected_cost(plan: Plan, sources: Sequence[Source]) -> Decimal | None:
     """
     if any_on_s3(sources):
         return None
+    sample = measured_sample(sources)
+    return cost_by_sample(plan, sample, len(sources))
+
+
+def measured_sample(sources: Sequence[Source]) -> list[Measured | None]:
+    """Some of the files measured, evenly spread."""
+    return measure_all(sources[:: max(1, len(sources) // SAMPLE)])
+
+
+def cost_by_sample(plan: Plan, sample: Sequence[Measured | None], images: int) -> Decimal | None:
+    """About what asking about so many files like these will cost online; None without a price."""
     prices = prices_of(plan.endpoint.prices, plan.job.model)
-    sample = sources[:: max(1, len(sources) // SAMPLE)]
-    measured = [size for size in measure_all(sample) if size is not None]
+    measured = [size for size in sample if size is not None]
     if not prices or not measured:
         return None
     question = plan.question
     prompt = assumed_prompt(question.prompt + (question.system or ""), question.model)
     usage = _usage(measured, plan.rules, prompt, Decimal(plan.preset.typical_output))
-    return cost_usd(usage, [_image_price(prices)]) / len(sample) * len(sources)
+    return cost_usd(usage, [_image_price(prices)]) / len(sample) * images
 
 
 def _usage(measured: list[Measured], rules: ImageRules, prompt: Decimal, output: Decimal) -> Usage:

@@ -84,7 +84,13 @@ def make_plan(
     checked = check(asked.endpoint, job)  # before the listing, which may take minutes
     asked = asked.at(checked)
     listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
-    names = jobs_for(where, job.name or job_name(source), asked.schema.arrow if asked.schema else None)
+    return plan_of(listing, where, asked, checked, flow_run=flow_run)
+
+
+def plan_of(listing: Listing, where: Output, asked: "Asked", checked: Checked, *, flow_run: str | None = None) -> Plan:
+    """The plan of a job whose names are resolved and whose images are listed. Raises OutputError."""
+    job = asked.job
+    names = jobs_for(where, job.name or job_name(listing.source), asked.schema.arrow if asked.schema else None)
     return Plan(
         run_id=new_run_id(flow_run),
         names=names,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.reporting import figures
-from tasks.schemas.boxes import CORNERS, SIZES
+from tasks.schemas.boxes import corners
 from tasks.storage.s3 import is_s3
 
 CARDS = 300  # rows with image and all fields; the failed ones and those to review are at most a third each
@@ -118,16 +118,6 @@ def shape(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
         return "table"
     return "list" if isinstance(value, list) else "text"
-
-
-def corners(value: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    """Left, top, width and height of a value that is a box by the names of its numbers."""
-    for names in (*CORNERS, *SIZES):
-        numbers = [value.get(name) for name in names]
-        if all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-            left, top, a, b = map(float, numbers)  # type: ignore[arg-type]
-            return (left, top, a, b) if names in SIZES else (left, top, a - left, b - top)
-    return None
 
 
 def boxes(value: Any, name: str = "") -> Iterator[tuple[str, tuple[float, float, float, float]]]:

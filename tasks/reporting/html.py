@@ -17,6 +17,7 @@ from tasks.billing import pricing
 from tasks.recording.writer import run_folder
 from tasks.reporting import charts, figures, gallery
 from tasks.reporting.gallery import Gallery
+from tasks.schemas.boxes import corners
 
 NO_VALUE = "–"
 SCRIPT = files("tasks.reporting").joinpath("report.js").read_text(encoding="utf-8").strip()
@@ -91,7 +92,7 @@ def environment() -> Environment:
         "people": gallery.people,
         "shape": gallery.shape,
         "boxes": lambda value: list(gallery.boxes(value)),
-        "corners": gallery.corners,
+        "corners": corners,
         "link": gallery.link,
     }
     return made

@@ -4,7 +4,7 @@ A schema marks a box with `"x-box": "pixels"`: an object with one of the layouts
 top, right, bottom). The keyword is not sent; the field's description tells the model what to write.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from tasks.errors import SchemaError
@@ -71,6 +71,20 @@ def _names(node: Node, path: str) -> tuple[str, ...]:
 
 def _is_number(node: Node) -> bool:
     return node.kind in ("integer", "number")
+
+
+def corners(value: Any) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height of a box: by the names of its numbers, or a list of left, top, right, bottom."""
+    if isinstance(value, list | tuple):
+        value = dict(zip(CORNERS[0], value, strict=True)) if len(value) == 4 else {}
+    if not isinstance(value, Mapping):
+        return None
+    for names in (*CORNERS, *SIZES):
+        numbers = [value.get(name) for name in names]
+        if all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            left, top, a, b = map(float, numbers)  # type: ignore[arg-type]
+            return (left, top, a, b) if names in SIZES else (left, top, a - left, b - top)
+    return None
 
 
 def map_boxes(node: Node, value: Any, transform: Transform) -> Any:

@@ -8,6 +8,7 @@ metering  tokens, prompt cache          limits     requests and tokens a minute
 faults    failures on purpose           ledger     every request and its cost
 lies      fields that are nonsense      misbehaving  without end, too large, elsewhere
 batches   Message Batches        batch_routes  their endpoints
+known     answers from labels, spoilt at a rate   spoiling  how a value is made wrong
 embedded  the server in a thread, for tests
 
 Every answer is marked: header `visionflow-simulated: true`, model `simulated/...`, ids `msg_simulated_...`.

@@ -56,7 +56,8 @@ class Settings:
     A limit that is None does not exist, nor do its headers; `burst_s` is how many seconds' worth may come at once.
     `elsewhere` is where the fault `redirect` sends clients. `batch_latency` is the time from a Message Batch's creation
     to its end, in seconds, and `batch_faults` are explained in `batches`; without `batches` that path is
-    unknown. `keep_entries` False keeps the ledger's totals only.
+    unknown. `keep_entries` False keeps the ledger's totals only. `truth`, `images` and `errors` are explained in
+    `known`.
     """
 
     host: str = "127.0.0.1"
@@ -78,6 +79,9 @@ class Settings:
     batch_latency: float = 0.0
     batch_faults: str = ""
     keep_entries: bool = True
+    truth: str = ""
+    images: str = ""
+    errors: str = ""
 
 
 STATUS_TYPES = {

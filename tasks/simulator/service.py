@@ -12,6 +12,7 @@ from tasks.errors import UsageError
 from tasks.simulator.batches import Shelf
 from tasks.simulator.content import Block
 from tasks.simulator.faults import OK, SLOW_S, Fault, FaultPlan, Script, Settings, fault_error
+from tasks.simulator.known import Known
 from tasks.simulator.ledger import Book, Entry, cost, now
 from tasks.simulator.limits import RateLimits
 from tasks.simulator.messages import Message, answer, answer_text, cut_answer, garbage, refusal, wants_text
@@ -56,6 +57,7 @@ class Service:
         self.faults = FaultPlan(settings.faults, script=settings.script, seed=settings.seed)
         self.recent: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_REQUESTS)
         self.reader = _reader(settings)
+        self.known = Known.of(settings)
         self._ids = secrets.token_hex(4)
         self.shelf = Shelf(self)
 
@@ -141,7 +143,9 @@ class Service:
             return refusal(question, prompt, empty=fault.name == "refusal_empty")
         if fault.name == "garbage":
             return answer(question, garbage(question.schema), prompt)
-        text = answer_text(question, await self._read(question))
+        text = self.known.answer(question) if self.known else None
+        if text is None:
+            text = answer_text(question, await self._read(question))
         return cut_answer(question, text, prompt) if fault.name == "max_tokens" else answer(question, text, prompt)
 
     async def _read(self, question: MessagesRequest) -> str | None:

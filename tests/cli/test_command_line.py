@@ -18,6 +18,7 @@ from tests.runs import ROOT, Ended, draw, forget_s3_connections, picture, run_ta
 from tests.s3 import S3Server
 
 HEAVY = {"prefect", "anthropic", "pydantic", "PIL", "pyarrow", "pandas", "numpy", "rich", "yaml", "s3fs", "aiohttp"}
+HEAVY |= {"rapidfuzz"}
 SUMMARY = {
     *("run_id", "job", "status", "images", "ok", "failed", "cached", "duplicates", "calls", "input_tokens"),
     *("output_tokens", "cost_usd", "cost_cny", "seconds", "results", "calls_table", "costs", "report"),

@@ -1,0 +1,121 @@
+"""`visionflow compare`: plan and estimate before the first call, run every variant, and say which holds."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from config.choices import Choices
+from config.job import Job
+from flows.cli.columns import print_table
+from flows.cli.conduct import Follower, announce, keep_modules, make_ready
+from flows.cli.leaving import ServerGone, not_waiting_for
+from flows.cli.server import Server
+from flows.cli.terminal import Terminal, cost_line, dollars, done_line, shortened
+from tasks.errors import StopRun
+from tasks.orchestration.caller import Caller, Ended, Todo, called_by
+from tasks.orchestration.context import RunContext
+from tasks.planning.comparing import Comparison, Variant, plan_comparison, unlabelled
+from tasks.recording.memory import leave_pandas_out
+from tasks.text import counted, duration
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for."""
+
+    source: str
+    output: str
+    choices: Choices
+    job: Job
+
+
+def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> dict[str, Any]:
+    """Plan, run every variant, and return the comparison with its exit status; StopRun where it has to stop."""
+    leave_pandas_out()
+    with terminal.listing() as progress:
+        comparison = plan_comparison(asked.source, asked.output, asked.job, asked.choices, progress)
+    _announce(comparison, terminal)
+    make_ready(server, terminal)
+    from httpx import HTTPError
+
+    from flows.compare import compare
+
+    keep_modules()
+    follower = _Follower(terminal)
+    try:
+        with (
+            called_by(Caller(observer=follower, comparison=comparison)),
+            not_waiting_for(server.url, busy=lambda: follower.busy),
+        ):
+            found: dict[str, Any] = compare(asked.source, asked.output, asked.choices, asked.job)
+    except (HTTPError, ServerGone):
+        raise StopRun(
+            f"Prefect's server at {server.url} stopped answering. What was answered is kept: run the command again."
+        ) from None
+    _show(comparison, found["summary"], terminal)
+    return found
+
+
+def _announce(comparison: Comparison, terminal: Terminal) -> None:
+    """What was found and what it will cost, before anything is asked."""
+    for at, variant in enumerate(comparison.variants):
+        if at == 0:
+            announce(variant.plan, terminal)
+    if rest := unlabelled(comparison):
+        terminal.say("", f"{counted(rest, 'image')} without a label left out")
+    estimates = comparison.estimates()
+    for number, (variant, estimate) in enumerate(zip(comparison.variants, estimates, strict=True), start=1):
+        about = "no price known" if estimate is None else f"about {dollars(estimate)}"
+        terminal.say("Variants" if number == 1 else "", f"{number}. {comparison.name(variant)}: {about}")
+    known = [estimate for estimate in estimates if estimate is not None]
+    cap = comparison.variants[0].plan.job.max_cost
+    capped = f"cap ${cap:,} for all together" if cap is not None else "no cap (--max-cost)"
+    terminal.say("Estimate", f"about {dollars(sum(known, Decimal(0)))} at most, less what is kept; {capped}")
+
+
+class _Follower(Follower):
+    """Shows the runs of the variants one after another, each in a few lines."""
+
+    def variant(self, comparison: Comparison, variant: Variant) -> None:
+        self.began, self.end = False, None
+        number = comparison.variants.index(variant) + 1
+        self.terminal.say(f"{number} of {len(comparison.variants)}", comparison.name(variant))
+
+    def watch(self, run: RunContext, todo: Todo) -> AbstractContextManager[object]:
+        return self.terminal.watch(run, todo)
+
+    def ended(self, ended: Ended) -> None:
+        super().ended(ended)
+        self.terminal.failures(ended.failures, most=3)
+        self.terminal.say("", f"{done_line(ended.summary)}, {cost_line(ended.summary)}")
+
+
+def _show(comparison: Comparison, summary: dict[str, Any], terminal: Terminal) -> None:
+    """The variants as a table, and the choice."""
+    terminal.say(
+        "Compared", f"{counted(len(summary['variants']), 'variant')} over {counted(summary['images'], 'image')}"
+    )
+    if not terminal.quiet:
+        rows = [
+            (
+                comparison.name(variant),
+                _share(one["score"]),
+                f"{one['low']:.3f} to {one['high']:.3f}",
+                _usd(one["cost_usd_per_1000"]),
+                _usd(one["batch_usd_per_1000"]),
+                "-" if one["latency_ms"] is None else duration(one["latency_ms"] / 1000),
+            )
+            for variant, one in zip(comparison.variants, summary["variants"], strict=True)
+        ]
+        print_table(("variant",), ("score", "95 % interval", "$ per 1,000", "in batches", "latency"), rows)
+    terminal.say("Best", summary["why"])
+    terminal.say("Results", shortened(summary["results"]))
+
+
+def _share(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def _usd(amount: float | None) -> str:
+    return "-" if amount is None else f"{amount:,.2f}"

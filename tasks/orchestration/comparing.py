@@ -1,0 +1,70 @@
+"""A comparison as it goes on: its variants one after another under one cap, and what their runs come to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from prefect.runtime import flow_run
+
+from config.choices import Choices
+from config.job import Job
+from tasks.orchestration.caller import called_by, caller
+from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
+from tasks.recording.reading import read_rows
+from tasks.scoring.compared import Compared, compare_rows
+
+Summary = dict[str, Any]
+
+
+@dataclass
+class Course:
+    """A comparison under way: the summaries of the runs so far."""
+
+    comparison: Comparison
+    runs: list[Summary] = field(default_factory=list)
+
+    @property
+    def left(self) -> Decimal | None:
+        """Dollars that are left of the cap, which is one for all variants together."""
+        cap = self.comparison.variants[0].plan.job.max_cost
+        spent = sum((Decimal(str(run["cost_usd"])) for run in self.runs), Decimal(0))
+        return None if cap is None else max(cap - spent, Decimal(0))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the cap kept a variant from being asked about every image."""
+        return any(run["status"] == "paused" for run in self.runs)
+
+
+def opened(source: str, output: str, choices: Choices, job: Job) -> Course:
+    """The comparison that the caller has planned, or else the plan of it."""
+    return Course(caller().comparison or plan_comparison(source, output, job, choices))
+
+
+@contextmanager
+def next_variant(course: Course, variant: Variant) -> Iterator[Job]:
+    """Within, the flow runs this variant as it was planned, with what is left of the cap."""
+    plan = with_cap(variant.plan, course.left)
+    caller().observer.variant(course.comparison, variant)
+    with called_by(replace(caller(), plan=plan, comparison=None)):
+        yield plan.job
+
+
+def compared(course: Course) -> Summary:
+    """Score what the runs have written; `summary` is what `--json` prints."""
+    output = course.comparison.variants[0].plan.output
+    rows = [read_rows("results", output.uri, run["job"], run["run_id"]).to_pylist() for run in course.runs]
+    found = compare_rows(course.comparison, rows, course.runs)
+    return {"summary": found.summary, "exit_status": _exit_status(course, found)}
+
+
+def _exit_status(course: Course, found: Compared) -> int:
+    """As of a run: 4 paused by the cap, 3 where an image has no score, as it could not be asked about."""
+    return 4 if course.paused else 0 if found.is_whole else 3
+
+
+def comparison_name() -> str:
+    """The flow run's name in the UI."""
+    return f"compare {flow_run.get_parameters()['source']}"

@@ -1,0 +1,119 @@
+"""The plan of a comparison: a run's plan for every variant, over the same images, and labels that fit all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+from config.choices import Choices
+from config.job import Job, job_name
+from tasks.errors import UsageError
+from tasks.labelling.truth import fit_truth, read_truth
+from tasks.listing import Images, Listing, Progress
+from tasks.planning.estimating import cost_by_sample, measured_sample
+from tasks.planning.plan import Plan, check, make_plan, new_run_id, plan_of, resolve
+
+Labels = Mapping[tuple[str, int], Mapping[str, Any]]  # by image and page
+ENDING = "-compare"  # of the job's name, so that a production job's tables hold no runs of other models
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model, preset and prompt; `prompt` is None where it is the job's or the preset's own."""
+
+    model: str
+    preset: str
+    prompt: str | None
+    plan: Plan = field(repr=False)
+
+    @property
+    def key(self) -> dict[str, str | None]:
+        """What tells it from others."""
+        return {"model": self.model, "preset": self.preset, "prompt": self.prompt}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is known before the first paid call; `labels` are None where there is no truth."""
+
+    run_id: str
+    variants: tuple[Variant, ...]
+    labels: Labels | None
+    listed: int
+    """Images of SOURCE, with a label or without."""
+    tolerance: float = 0.0
+
+    @property
+    def listing(self) -> Listing:
+        """The images that are asked about."""
+        return self.variants[0].plan.listing
+
+    def name(self, variant: Variant) -> str:
+        """The variant for people: its model, and what else differs between the variants."""
+        parts = [variant.model]
+        if len({one.preset for one in self.variants}) > 1:
+            parts.append(variant.preset)
+        prompts = list(dict.fromkeys(one.prompt for one in self.variants))
+        if len(prompts) > 1:
+            parts.append(f"prompt {prompts.index(variant.prompt) + 1}")
+        return " ".join(parts)
+
+    def estimates(self) -> list[Decimal | None]:
+        """About what each variant costs online, were no answer kept; None without a price."""
+        sample = measured_sample(self.listing.images)
+        return [cost_by_sample(one.plan, sample, len(self.listing.images)) for one in self.variants]
+
+
+def plan_comparison(
+    source: str, output: str, job: Job, choices: Choices, progress: Progress | None = None
+) -> Comparison:
+    """Resolve and check every variant and every label; UsageError or a StopRun says what is wrong."""
+    if choices.truth is None:
+        raise UsageError("--truth is missing: name the file of labels that answers are compared with.")
+    written = read_truth(choices.truth)
+    name = job.name or f"{job_name(source)[: 60 - len(ENDING)]}{ENDING}"
+    # Rows that fail are what is to be found out.
+    jobs = _jobs(job.model_copy(update={"name": name, "max_failed": 1.0}), choices)
+    first = make_plan(source, output, jobs[0], progress)
+    plans = [first, *(_beside(first, other) for other in jobs[1:])]
+    images = first.listing.images
+    for plan in plans:  # presets may bring schemas of their own
+        truth = fit_truth(written, images, plan.schema.root if plan.schema else None, choices.truth)
+    listing = replace(first.listing, images=Images.of(images.at(truth.positions)))
+    variants = tuple(
+        Variant(plan.job.model, plan.job.preset, plan.job.prompt if choices.prompts else None, plan)
+        for plan in (replace(plan, listing=listing) for plan in plans)
+    )
+    return Comparison(new_run_id(), variants, truth.labels, len(images), choices.tolerance)
+
+
+def _jobs(job: Job, choices: Choices) -> list[Job]:
+    """The job of every variant, each once."""
+    keys = product(choices.models or (job.model,), choices.presets or (job.preset,), choices.prompts or (job.prompt,))
+    return [
+        job.model_copy(update={"model": model, "preset": preset, "prompt": prompt})
+        for model, preset, prompt in dict.fromkeys(keys)
+    ]
+
+
+def _beside(plan: Plan, job: Job) -> Plan:
+    """The plan of another job over the same images."""
+    asked = resolve(job)
+    checked = check(asked.endpoint, job)
+    return plan_of(plan.listing, plan.output, asked.at(checked), checked)
+
+
+def with_cap(plan: Plan, left: Decimal | None) -> Plan:
+    """The plan with what earlier variants left of the cap."""
+    return plan if left is None else replace(plan, job=plan.job.model_copy(update={"max_cost": left}))
+
+
+def unlabelled(comparison: Comparison) -> int:
+    """Images of SOURCE that are not asked about, as they have no label."""
+    return comparison.listed - len(comparison.listing.images)
+
+
+def keys_of(labels: Labels) -> Sequence[tuple[str, int]]:
+    """Image and page of every label, in order."""
+    return sorted(labels)

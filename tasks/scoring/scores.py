@@ -1,0 +1,141 @@
+"""Answers of runs against labels: every variant scored, image by image and field by field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from config.prices import Price
+from tasks.billing.pricing import cost_usd, price_for
+from tasks.billing.usage import Usage
+from tasks.labelling.truth import PLAIN
+from tasks.schemas.tree import Node
+from tasks.scoring.cells import Tally, failed, tally
+from tasks.scoring.shapes import TEXT, Shape, shape_of
+from tasks.scoring.statistics import Scores, interval
+
+Row = Mapping[str, Any]
+Key = tuple[str, int]  # image and page
+
+# The endpoint's doing and no answer of the model's: such an image is no evidence for or against it.
+UNSCORED = frozenset({"unavailable", "unasked"})
+COLUMNS = ["image", "page", "name", "status", "error", "answer", "result", "cost_usd", "latency_ms", "cached"]
+COLUMNS += ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "step", "needs_review"]
+THOUSAND = 1000
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One variant's answers: a row for each key, and what each field and the whole came to; None where unscored."""
+
+    rows: Sequence[Row | None] = field(repr=False)
+    fields: Mapping[str, Sequence[Tally | None]] = field(repr=False)
+    totals: Sequence[Tally | None] = field(repr=False)
+
+    @property
+    def scores(self) -> Scores:
+        """Value F1 of each image and page; NaN where there is no score."""
+        return np.array([np.nan if one is None else one.f1 for one in self.totals], np.float64)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every image has a score."""
+        return all(one is not None for one in self.totals)
+
+    @property
+    def failed(self) -> int:
+        """Images that count 0, as they have no good answer."""
+        return sum(row is not None and row["status"] not in ("ok", *UNSCORED) for row in self.rows)
+
+
+def fields_of(root: Node | None, labels: Sequence[Any] | None) -> tuple[tuple[str, Shape], ...]:
+    """The fields that are scored, each with its shape; without a schema the one text."""
+    return shape_of(root, labels).fields if root is not None else ((PLAIN, TEXT),)
+
+
+def answer_of(row: Row) -> Mapping[str, Any]:
+    """The answer's fields; of a run without a schema the one text."""
+    result = row.get("result")
+    return result if isinstance(result, Mapping) else {PLAIN: row["answer"]}
+
+
+def mark(
+    fields: Sequence[tuple[str, Shape]], keys: Sequence[Key], labels: Mapping[Key, Row], rows: Mapping[Key, Row]
+) -> Sheet:
+    """Hold a variant's rows against the labels. A page that has no row, as the file has fewer, counts as failed."""
+    marked: dict[str, list[Tally | None]] = {name: [] for name, _ in fields}
+    totals: list[Tally | None] = []
+    for key in keys:
+        row, label = rows.get(key), labels[key]
+        if row is not None and row["status"] in UNSCORED:
+            found: list[Tally | None] = [None] * len(fields)
+        elif row is None or row["status"] != "ok":
+            found = [failed(shape, label.get(name)) for name, shape in fields]
+        else:
+            answer = answer_of(row)
+            found = [tally(shape, label.get(name), answer.get(name)) for name, shape in fields]
+        for (name, _), one in zip(fields, found, strict=True):
+            marked[name].append(one)
+        told = [one for one in found if one is not None]
+        totals.append(sum(told, Tally()) if len(told) == len(found) else None)
+    return Sheet([rows.get(key) for key in keys], marked, totals)
+
+
+def figures(tallies: Sequence[Tally | None]) -> dict[str, Any]:
+    """Score and 95 % interval over the images that have one; edit similarity and overlap where there are any."""
+    told = [one for one in tallies if one is not None]
+    scores = np.array([one.f1 for one in told], np.float64)
+    low, high = interval(scores)
+    alike = [fmean(one.alike) for one in told if one.alike]
+    overlaps = [fmean(one.overlaps) for one in told if one.overlaps]
+    return {
+        "images": len(told),
+        "score": _rounded(float(scores.mean())) if told else None,
+        "low": _rounded(low),
+        "high": _rounded(high),
+        "similarity": _rounded(fmean(alike)) if alike else None,
+        "iou": _rounded(fmean(overlaps)) if overlaps else None,
+    }
+
+
+@dataclass(frozen=True)
+class Price1000:
+    """US dollars for a thousand images like these, as if no answer had been kept; None without a price."""
+
+    online: Decimal | None
+    batch: Decimal | None
+
+
+def price_per_1000(rows: Sequence[Row], prices: Sequence[Price], *, paid_online: bool) -> Price1000:
+    """What a thousand such images cost: what this run paid for a row, else what its tokens cost at the list price."""
+    images = len({row["image"] for row in rows})
+    if not prices or not images:
+        return Price1000(None, None)
+    online = sum((_price(row, prices, paid_online=paid_online) for row in rows), Decimal(0)) * THOUSAND / images
+    factor = price_for(0, prices).batch_factor
+    return Price1000(online, online * factor if factor is not None else None)
+
+
+def _price(row: Row, prices: Sequence[Price], *, paid_online: bool) -> Decimal:
+    if paid_online and row["cost_usd"]:
+        return Decimal(row["cost_usd"])  # with repeated calls and earlier steps
+    usage = Usage(
+        input=row["input_tokens"] or 0,
+        output=row["output_tokens"] or 0,
+        cache_read=row["cache_read_tokens"] or 0,
+        cache_write_5m=row["cache_write_tokens"] or 0,
+    )
+    return cost_usd(usage, prices)
+
+
+def latency_ms(rows: Sequence[Row]) -> int | None:
+    """The median over answered images."""
+    known = [row["latency_ms"] for row in rows if row["latency_ms"] is not None]
+    return round(median(known)) if known else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)

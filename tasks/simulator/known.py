@@ -1,0 +1,143 @@
+"""Answers from labels: what an image shows is known, and a share of it is given wrong, by model and sent size.
+
+`truth` names labels as `visionflow compare` takes them, `images` the folder of their images (default: the labels' own).
+An image is known again, however it was shrunk or encoded, by a small grey picture of it; one that is not known is
+answered as always. `errors` is a list of `MODEL=SHARE` or `MODEL@EDGE=SHARE`: so large a share of the values is wrong
+in answers of that model, or of that model to images of at most so many pixels a side; `*` stands for every other model.
+Which values are wrong depends on the seed, model, size, prompt and image, and on nothing else.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from tasks.labelling.matching import Names
+from tasks.labelling.truth import Label, read_truth
+from tasks.listing import list_images
+from tasks.simulator.content import Image
+from tasks.simulator.faults import Settings
+from tasks.simulator.rules import MessagesRequest
+from tasks.simulator.spoiling import Spoiler, chance, spoilt
+
+SIDE = 64  # pixels of the small grey picture
+FARTHEST = 12.0  # grey levels of 255 that two pictures of the same image differ by, on average
+
+Grey = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The share of wrong values by model and by the longest side that it goes up to."""
+
+    shares: Mapping[tuple[str, float], float]
+
+    @classmethod
+    def parse(cls, text: str) -> "Rates":
+        """Raises ValueError for a list that is none."""
+        shares: dict[tuple[str, float], float] = {}
+        for entry in filter(None, map(str.strip, text.split(","))):
+            name, equals, share = entry.partition("=")
+            model, _, edge = name.partition("@")
+            try:
+                shares[model.strip(), float(edge or "inf")] = float(share)
+            except ValueError:
+                equals = ""
+            if not equals or not 0 <= shares[model.strip(), float(edge or "inf")] <= 1:
+                raise ValueError(f"{entry!r} is no MODEL=SHARE or MODEL@EDGE=SHARE with a share from 0 to 1")
+        return cls(shares)
+
+    def of(self, model: str, edge: int) -> float:
+        """The share for a model and an image of this longest side."""
+        for name in (model, "*"):
+            edges = [most for known, most in self.shares if known == name and edge <= most]
+            if edges:
+                return self.shares[name, min(edges)]
+        return 0.0
+
+
+class Known:
+    """The labels of a sample, found by what an image looks like."""
+
+    def __init__(self, pictures: Sequence[tuple[Label, Grey, tuple[int, int]]], settings: Settings) -> None:
+        self._labels = [label for label, _, _ in pictures]
+        self._pictures = np.stack([grey for _, grey, _ in pictures])
+        self._sizes = [size for _, _, size in pictures]
+        self._seed = settings.seed
+        self._rates = Rates.parse(settings.errors)
+        self._found: dict[str, int | None] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Known | None":
+        """What the settings say is known. Raises ValueError, or as reading the labels does."""
+        if not settings.truth:
+            if settings.errors:
+                raise ValueError("errors without labels to spoil: name them with --truth FILE")
+            return None
+        place = Path(settings.truth).expanduser()
+        folder = settings.images or str(place if place.is_dir() else place.parent)
+        images = list_images(folder).images
+        names = Names(images, Path(folder))
+        pictures = []
+        for label in read_truth(settings.truth):
+            at = names.position(label.image)
+            seen = _seen(Path(images[at].uri).read_bytes(), label.page) if at is not None else None
+            if seen is not None:
+                pictures.append((label, *seen))
+        if not pictures:
+            raise ValueError(f"no image of {settings.truth} lies in {folder}: name their folder with --images")
+        return cls(pictures, settings)
+
+    def answer(self, question: MessagesRequest) -> str | None:
+        """The answer's text; None for a question about no image, several, or one that is not known."""
+        if len(question.images) != 1:
+            return None
+        image = question.images[0]
+        at = self._position(image)
+        if at is None:
+            return None
+        label = self._labels[at]
+        model, edge = question.asked_model, max(image.width, image.height)
+        rate = self._rates.of(model, edge)
+
+        def misses(path: str) -> bool:
+            return chance(self._seed, model, edge, question.text, label.image, label.page, path) < rate
+
+        if question.schema is None:
+            text = str(next(iter(label.fields.values()), ""))
+            return spoilt(text) if misses("$") else text
+        width, height = self._sizes[at]
+        spoiler = Spoiler(question.schema, misses, (image.width / width, image.height / height))
+        return json.dumps(spoiler.answer(label.fields), ensure_ascii=False, default=str)
+
+    def _position(self, image: Image) -> int | None:
+        if image.sha256 not in self._found:
+            seen = _seen(image.data, 1)
+            self._found[image.sha256] = None if seen is None else self._nearest(seen[0])
+        return self._found[image.sha256]
+
+    def _nearest(self, grey: Grey) -> int | None:
+        distances: Any = np.abs(self._pictures - grey).mean(axis=(1, 2))
+        nearest = int(distances.argmin())
+        return nearest if distances[nearest] <= FARTHEST else None
+
+
+@lru_cache(256)
+def _seen(data: bytes, page: int) -> tuple[Grey, tuple[int, int]] | None:
+    """The small grey picture of an image, upright, and its size; None where Pillow cannot read it."""
+    try:
+        with Pillow.open(BytesIO(data)) as opened:
+            opened.seek(page - 1)
+            upright = ImageOps.exif_transpose(opened)
+            grey = upright.convert("L").resize((SIDE, SIDE), Pillow.Resampling.BOX)
+            return np.asarray(grey, np.float32), upright.size
+    except (OSError, ValueError, EOFError, Pillow.DecompressionBombError):
+        return None

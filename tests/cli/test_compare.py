@@ -1,0 +1,141 @@
+"""`visionflow compare` over a sample whose truth the simulator knows, and spoils at a rate by model and size."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.simulator import Simulator
+from tests.cli.test_command_line import CommandLine
+from tests.runs import draw
+
+COUNT = 24
+ERRORS = "claude-haiku-5-5=0.02,claude-haiku-5-5@55=0.5,claude-sonnet-5-5=0.02"
+VARIANT = {"model", "preset", "prompt", "images", "score", "low", "high", "cost_usd_per_1000", "fields"}
+
+
+@pytest.fixture
+def visionflow(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(capsys)
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Labels of all images but the last two."""
+    draw(tmp_path / "images", COUNT + 2)
+    labels = [
+        {"image": f"p{number:03}.jpg", "company": f"Shop {number}", "date": "2026-05-09", "total": f"{number + 1}.50"}
+        for number in range(COUNT)
+    ]
+    path = tmp_path / "truth.jsonl"
+    path.write_text("\n".join(map(json.dumps, labels)))
+    return path
+
+
+@pytest.fixture
+def small_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A preset that sends images so small that the cheap model cannot read them."""
+    (tmp_path / "config").mkdir()
+    words = 'max_edge = 50\nquality = 80\nprompt = "Read it."\nmax_tokens = 1000\n'
+    (tmp_path / "config" / "presets.toml").write_text(f"[small]\n{words}")
+    monkeypatch.setenv("VISIONFLOW_CONFIG", str(tmp_path / "config"))
+    return "small"
+
+
+@pytest.mark.usefixtures("prefect_server", "home")
+class TestCompare:
+    """Whole comparisons over a socket."""
+
+    def command(self, truth: Path, url: str, *more: str) -> tuple[object, ...]:
+        folder = truth.parent
+        options = ("--schema", "receipt", "--endpoint", url, "--no-thumbnails", "--no-progress", "--json")
+        return ("compare", folder / "images", "--truth", truth, "--output", folder / "out", *options, *more)
+
+    @pytest.mark.all
+    def test_the_cheapest_that_holds_is_found_priced_and_explained_and_not_paid_again(
+        self, visionflow: CommandLine, truth: Path, small_preset: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from config.user_files import load
+
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+        load.cache_clear()
+        more = (
+            "--model",
+            "claude-haiku-5-5",
+            "--model",
+            "claude-sonnet-5-5",
+            "--preset",
+            "ocr",
+            "--preset",
+            small_preset,
+        )
+        with Simulator(truth=str(truth), images=str(truth.parent / "images"), errors=ERRORS) as simulator:
+            ended = visionflow(*self.command(truth, simulator.url, *more))
+            assert ended.status == 0, ended.err
+            asked = simulator.ledger().requests
+            again = visionflow(*self.command(truth, simulator.url, *more))
+            assert simulator.ledger().requests == asked == 4 * COUNT
+        found = json.loads(ended.out)
+        assert found.keys() == {"images", "variants", "best", "why", "results"}
+        assert found["images"] == COUNT
+        by = {(one["model"], one["preset"]): one for one in found["variants"]}
+        assert len(by) == 4 and all(one.keys() >= VARIANT for one in by.values())
+        best = by["claude-haiku-5-5", "ocr"]
+        assert best["low"] <= 0.98 <= best["high"]
+        assert best["fields"].keys() == {"company", "date", "total"}
+        poor = by["claude-haiku-5-5", "small"]
+        assert poor["low"] <= 0.5 <= poor["high"] and poor["cost_usd_per_1000"] < best["cost_usd_per_1000"]
+        assert found["best"] == {"model": "claude-haiku-5-5", "preset": "ocr", "prompt": None}
+        assert found["why"].startswith("claude-haiku-5-5 ocr is the cheapest that holds ($")
+        assert "claude-haiku-5-5 small" not in found["why"].partition(" is the cheapest")[0]
+
+        rows = pd.read_parquet(found["results"])
+        assert len(rows) == 4 * COUNT and set(rows["model"]) == {"claude-haiku-5-5", "claude-sonnet-5-5"}
+        paid = rows[(rows["model"] == "claude-haiku-5-5") & (rows["preset"] == "ocr")]["cost_usd"].sum()
+        assert best["cost_usd_per_1000"] == pytest.approx(float(paid) * 1000 / COUNT, rel=1e-6)
+        assert best["batch_usd_per_1000"] == pytest.approx(best["cost_usd_per_1000"] / 2, rel=1e-6)
+
+        kept = json.loads(again.out)
+        for one in (*kept["variants"], *found["variants"]):
+            one.pop("run_id")
+        assert kept == found, "what was kept tells the same, prices and all"
+        assert "2 images without a label left out" in ended.err and "Estimate" in ended.err
+
+    def test_one_cap_for_all_and_an_endpoint_that_is_away_are_no_score_of_a_model(
+        self, visionflow: CommandLine, truth: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+        more = ["--prompt", "Read it.", "--prompt", "Look.", "--max-tokens", "200", "--attempts", "1"]
+        with Simulator(truth=str(truth), images=str(truth.parent / "images")) as simulator:
+            ended = visionflow(*self.command(truth, simulator.url, *more, "--max-cost", "0.004"))
+            assert ended.status == 4, ended.err
+            assert float(simulator.ledger().cost_usd) <= 0.004
+            found = json.loads(ended.out)
+            counted = [one["images"] for one in found["variants"]]
+            assert 0 < sum(counted) < 2 * COUNT
+            assert [one["prompt"] for one in found["variants"]] == ["Read it.", "Look."]
+
+            simulator.set_faults("500=0.2")
+            ended = visionflow(*self.command(truth, simulator.url, *more))
+            assert ended.status == 3, ended.err
+            found = json.loads(ended.out)
+            assert sum(one["images"] for one in found["variants"]) < 2 * COUNT
+            assert min(one["score"] for one in found["variants"]) == 1, "what was answered was right"
+
+
+@pytest.mark.usefixtures("home")
+def test_labels_that_do_not_fit_cost_nothing(visionflow: CommandLine, truth: Path, simulator: Simulator) -> None:
+    output = truth.parent / "out"
+    source, good = truth.parent / "images", ("--schema", "receipt", "--output", output)
+    truth.write_text('{"image": "p000.jpg", "total": 1}\n{"image": "p001.jpg", "totl": 2}\n')
+    line = visionflow.mistake("compare", source, "--truth", truth, *good, status=1)
+    assert line == f"visionflow: {truth} row 2, totl: the schema has no such field. Did you mean total."
+    line = visionflow.mistake("compare", source, "--truth", truth.parent / "none.csv", *good, status=2)
+    assert "--truth: There is no " in line
+    line = visionflow.mistake("compare", source, "--truth", truth, *good, "--tolerance", "2", status=2)
+    assert line == "visionflow: --tolerance: '2' is not allowed: it must be at most 1."
+    line = visionflow.mistake("compare", source, "--truth", truth, *good, "--preset", "ocrr", status=2)
+    assert "--preset: There is no preset 'ocrr'" in line
+    assert "--output is missing" in visionflow.mistake("compare", source, "--truth", truth, status=2)
+    assert simulator.ledger().requests == 0
