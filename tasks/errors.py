@@ -21,7 +21,8 @@ Signal                tells the next function up what happened, and never leaves
 ├── CallFailed, Claimed, Halted, CutOff, BudgetSpent   asking: no more calls for this page, or for this run
 ├── ChildLostError, OutOfTimeError                     preparing: a decoder ended, or did not end in time
 ├── TooMuch                                            schemas: checking an answer would take too long
-└── SourceUnavailable                                  storage: a moment's trouble; the task is tried again
+├── SourceUnavailable                                  storage: a moment's trouble; the task is tried again
+└── Unanswered                                         orchestration: some images have no answer yet; likewise
 ConfigError           in config/, which knows no task: a TOML file cannot be used
 
 Every message is one line for a person: what happened, to what, and what to do.

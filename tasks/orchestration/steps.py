@@ -19,7 +19,7 @@ from prefect.tasks import Task, exponential_backoff
 from config.settings import home
 from tasks.asking.halting import Halt
 from tasks.asking.pages import Outcome, Page
-from tasks.errors import ImageError, OutputError, StopRun
+from tasks.errors import ImageError, OutputError, Signal, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch, Prepared
 from tasks.orchestration.caller import Ended, caller
@@ -34,7 +34,7 @@ from tasks.types import Source
 RETRIES = 2
 
 
-class Unanswered(Exception):
+class Unanswered(Signal):
     """Some images of the batch have no answer yet, and asking again may help."""
 
 

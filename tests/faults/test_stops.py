@@ -154,6 +154,9 @@ def test_cancelled_from_the_ui(client: SyncPrefectClient, simulator: Simulator, 
         client.set_flow_run_state(flow_run.id, Cancelling())
         until(lambda: client.read_flow_run(flow_run.id).state.type == "CANCELLED")  # type: ignore[union-attr]
     check_tables(simulator, tmp_path / "out", "Interrupted (SIGTERM)")
+    state = client.read_flow_run(flow_run.id).state
+    assert state is not None
+    assert (state.name, "ok" in str(state.message)) == ("Interrupted", True), "the run's own last words"
 
 
 @pytest.mark.usefixtures("prefect_server")
