@@ -2,9 +2,11 @@
 
 import os
 import sys
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+PAUSE_MINUTES = 30.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -27,6 +29,31 @@ def grace(usual: float | None) -> float | None:
     except ValueError:
         return usual
     return seconds if seconds > 0 else None
+
+
+def alert_per_day() -> Decimal | None:
+    """US dollars that an output may cost in a day (UTC) before it is told (VISIONFLOW_ALERT_PER_DAY); None: never."""
+    return _amount("VISIONFLOW_ALERT_PER_DAY")
+
+
+def pause_minutes() -> float:
+    """For how long a paused run of a deployment keeps its process before it is suspended (VISIONFLOW_PAUSE_MINUTES)."""
+    said = _amount("VISIONFLOW_PAUSE_MINUTES")
+    return PAUSE_MINUTES if said is None else float(said)
+
+
+def _amount(name: str) -> Decimal | None:
+    """A number from 0 on. Raises ValueError, which says so, for anything else."""
+    said = os.environ.get(name, "").strip()
+    if not said:
+        return None
+    try:
+        amount = Decimal(said)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"{name} is {said!r}: it must be a number, 0 or more.")
+    return amount
 
 
 def keep_server() -> bool:

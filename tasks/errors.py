@@ -34,6 +34,9 @@ from typing import Any
 class VisionflowError(Exception):
     """Root of every error raised on purpose."""
 
+    summary: dict[str, Any] | None = None
+    """Of the run that it ended, where that came so far that it has one."""
+
 
 class Signal(Exception):
     """Tells the next function up what happened; no person ever reads it."""
@@ -80,7 +83,7 @@ class RowsFailed(VisionflowError):
 
     def __init__(self, message: str, summary: dict[str, Any]) -> None:
         super().__init__(message)
-        self.summary = summary
+        self.summary: dict[str, Any] = summary
 
     def __reduce__(self) -> tuple[type["RowsFailed"], tuple[str, dict[str, Any]]]:
         return type(self), (str(self), self.summary)

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
     _check(commands.add_parser("check", help="verify what is kept: answers, journals, tables; mend what can be"))
     _prices(commands.add_parser("prices", help="the price table"))
+    _automations(commands.add_parser("automations", help="have Prefect tell when runs fail, wait or cost much"))
     commands.add_parser("serve", help="serve the deployments from this machine: schedules and ad-hoc runs")
     return top
 
@@ -121,6 +122,10 @@ def _simulate(command: argparse.ArgumentParser) -> None:
         "--errors", default="", metavar="MODEL=SHARE,...", help="such as claude-haiku-5-5@1024=0.2,*=0.05"
     )
     command.add_argument("--no-ocr", action="store_true", help="answer without reading the images' text")
+
+
+def _automations(command: argparse.ArgumentParser) -> None:
+    command.add_argument("block", metavar="BLOCK", help="notification block to send by, such as slack-webhook/team")
 
 
 def _prices(command: argparse.ArgumentParser) -> None:

@@ -129,6 +129,13 @@ def serve(_: argparse.Namespace) -> int:
     return serve_deployments()
 
 
+def automations(arguments: argparse.Namespace) -> int:
+    """Create the automations."""
+    from flows.cli.automating import create_automations
+
+    return create_automations(arguments.block)
+
+
 def _simulator_ready(url: str) -> None:
     lines = [
         url,

@@ -8,10 +8,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Schedule
 
 from flows.analyze_images import analyze_images
+from tasks.errors import UsageError
 
 MARK = "prefect.yaml "
 # Prefect updates the fields that were set, so these are all that a restart touches.
@@ -45,6 +47,28 @@ def deployment_of(entry: dict[str, Any]) -> RunnerDeployment:
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
     return deployment
+
+
+def register_automation(entry: dict[str, Any], kind: str, name: str) -> str:
+    """Create an automation whose messages go to a notification block, or bring that of its name up to date.
+
+    What was done, in a word. UsageError where there is no such block.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            block = client.read_block_document_by_name(name, kind)
+        except ObjectNotFound:
+            raise UsageError(
+                f"Prefect's server has no block {kind}/{name}. Make it in the UI under Blocks, or take another."
+            ) from None
+        actions = [{**action, "block_document_id": block.id} for action in entry["actions"]]
+        automation = AutomationCore.model_validate({**entry, "actions": actions})
+        existing = client.read_automations_by_name(entry["name"])
+        for one in existing:
+            client.update_automation(one.id, automation.model_copy(update={"enabled": one.enabled}))
+        if not existing:
+            client.create_automation(automation)
+    return "Updated" if existing else "Created"
 
 
 def _existing(name: str) -> DeploymentResponse | None:

@@ -106,8 +106,8 @@ class Bill:
         return uncached_cost(usage, prices) - cost
 
 
-def spent_today(output: Output, job: str) -> Decimal:
-    """US dollars of the calls of this job that were sent today (UTC), by runs that began today or yesterday."""
+def spent_today(output: Output, job: str | None = None) -> Decimal:
+    """US dollars of the calls of this job, or of all, that were sent today (UTC), by runs of today or yesterday."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     yesterday = f"{midnight - timedelta(days=1):%Y%m%d}"
     return _spent(output, job, lambda run: run >= yesterday, since=midnight)
@@ -118,9 +118,9 @@ def spent_by_attempts(output: Output, job: str, ending: str) -> Decimal:
     return _spent(output, job, lambda run: run.endswith(f"-{ending}"))
 
 
-def _spent(output: Output, job: str, counts: Callable[[str], bool], since: datetime | None = None) -> Decimal:
+def _spent(output: Output, job: str | None, counts: Callable[[str], bool], since: datetime | None = None) -> Decimal:
     spent = Decimal(0)
-    for name in output.parts(f"calls/job={job}"):
+    for name in output.parts(f"calls/job={job}" if job else "calls"):
         if counts(name.split("/")[2].removeprefix("run=")):
             for part in sound_parts(output, name, ["started_at", "cost_usd"]):
                 calls = zip(part.column("started_at").to_pylist(), part.column("cost_usd").to_pylist(), strict=True)

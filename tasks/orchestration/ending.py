@@ -66,11 +66,14 @@ def says_how_it_ends(body: Callable[Parameters, Returned]) -> Callable[Parameter
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
         from prefect.states import Failed
 
+        from tasks.orchestration import events
+
         for name in LOGGERS:
             logging.getLogger(name).addFilter(_tells_more_than_the_state)
         try:
             return body(*args, **kwargs)
         except VisionflowError as error:
+            events.tell_stop(error)
             state: Any = Failed(message=printable(str(error)), data=error)
             return state  # type: ignore[no-any-return]  # Prefect takes it for the flow's last
 
@@ -84,9 +87,11 @@ def last_state(run: "RunContext", summary: dict[str, Any]) -> Any:
     """
     from prefect.client.schemas.objects import State, StateType
 
+    from tasks.orchestration import events
     from tasks.orchestration.progress import tell_end
 
     if run.halt and run.halt.error:
+        run.halt.error.summary = summary
         raise run.halt.error
     tell_end(run, report_place(summary["report"]))
     end = ENDS[summary["status"]]
@@ -101,6 +106,7 @@ def last_state(run: "RunContext", summary: dict[str, Any]) -> Any:
         message = f"{said}: {message}"
         data = RowsFailed(message, summary)
         _never_again()
+    events.tell_end(summary, end.state_type, end.state_name)
     if end.state_type == "CANCELLED":  # Prefect takes only an exception there
         data = None
     return State(type=StateType(end.state_type), name=end.state_name, message=message, data=data)

@@ -14,6 +14,7 @@ from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.caller import Todo, caller
 from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.events import day_watched, tell_start
 from tasks.orchestration.progress import logged_progress
 from tasks.orchestration.stopping import Stop
 from tasks.orchestration.store import PrefectStore
@@ -67,7 +68,14 @@ def list_images(run: RunContext) -> Todo:
 @contextmanager
 def watched(run: RunContext, todo: Todo) -> Iterator[None]:
     """Within, Prefect's UI and whoever called see how it goes."""
-    with progress_artifact(run), logged_progress(run, len(todo.images)), caller().observer.watch(run, todo):
+    count = len(todo.images)
+    tell_start(run, count, todo.estimate)
+    with (
+        day_watched(run),
+        progress_artifact(run),
+        logged_progress(run, count),
+        caller().observer.watch(run, todo),
+    ):
         yield
 
 

@@ -24,6 +24,7 @@ from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch, Prepared
 from tasks.orchestration.caller import Ended, caller
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.events import tell_if_passed
 from tasks.preparing.preparers import PreparedFile
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
@@ -133,6 +134,7 @@ def report(run: RunContext) -> dict[str, Any]:
     finally:
         caller().observer.ended(Ended(summary, run.recorder.failures, run.halt))
     summary_artifacts(run, summary)
+    tell_if_passed(run.plan)
     return summary
 
 
