@@ -130,7 +130,9 @@ class TestCommandLine:
         lines = [line for line in MANUAL.splitlines() if not other_programs.search(line)]
         assert {option for line in lines for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)} <= real
 
-    @pytest.mark.parametrize("command", ["demo", "estimate", "report", "check", "simulate", "prices", "serve"])
+    @pytest.mark.parametrize(
+        "command", ["demo", "estimate", "compare", "report", "export", "check", "simulate", "prices", "serve"]
+    )
     def test_what_the_other_commands_add_is_told(self, command: str) -> None:
         known = {name.split()[0] for name in first_cells("Options of run")}
         added = [name for name in options(command) if name not in known and name != "--help"]

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _estimate(commands.add_parser("estimate", help="what a run would cost, with every priced model; no paid call"))
     _compare(commands.add_parser("compare", help="which model, preset and prompt is the cheapest that is still right"))
     _report(commands.add_parser("report", help="write the HTML report of a run and print its summary"))
+    _export(commands.add_parser("export", help="a run's rows for labelling tools and programs"))
     _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
     _check(commands.add_parser("check", help="verify what is kept: answers, journals, tables; mend what can be"))
     _prices(commands.add_parser("prices", help="the price table"))
@@ -102,6 +103,13 @@ def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
     command.add_argument("--no-thumbnails", action="store_true", help="no small pictures of the images")
     command.add_argument("--json", action="store_true", help="print the run's summary as one JSON object")
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("output", metavar="OUTPUT", help="the run's output")
+    command.add_argument("--to", required=True, choices=("label-studio", "coco", "jsonl"), help="the form")
+    command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
+    command.add_argument("--review", action="store_true", help="only rows that failed or that need a person")
 
 
 def _check(command: argparse.ArgumentParser) -> None:

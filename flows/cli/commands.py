@@ -80,6 +80,14 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """Write a run's rows for labelling tools and programs."""
+    from flows.cli.export import print_export
+
+    print_export(arguments.output, arguments.run, to=arguments.to, review=arguments.review)
+    return 0
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Verify what is kept."""
     from flows.cli.check import check_kept

@@ -20,7 +20,7 @@ def print_report(uri: str, run_id: str | None, *, as_json: bool, pictures: bool)
     """Write the report of the run, or of the newest one, and say how it went in the words of the run itself."""
     leave_pandas_out()
     output = open_output(uri)
-    job, run = _find(output, run_id)
+    job, run = find_run(output, run_id)
     write_report(output, job, run, pictures=pictures)
     row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
@@ -33,7 +33,8 @@ def print_report(uri: str, run_id: str | None, *, as_json: bool, pictures: bool)
     terminal.summary(summary)
 
 
-def _find(output: Output, run_id: str | None) -> tuple[str, str]:
+def find_run(output: Output, run_id: str | None) -> tuple[str, str]:
+    """Job and id of a finished run, the newest unless one is named. Raises UsageError."""
     try:
         found = [match for name in output.list("runs") if (match := RUN_FILE.fullmatch(str(PurePosixPath(name))))]
     except OutputError:

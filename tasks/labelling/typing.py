@@ -11,6 +11,7 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Any
 
+from tasks.labelling.controls import Region, as_answered
 from tasks.schemas.boxes import corners
 from tasks.schemas.tree import Node
 from tasks.scoring.values import canonical, collapsed, date_in, number_in, told_day_first
@@ -37,6 +38,8 @@ class Typing:
         """The value with dates, numbers and boxes in their types. Raises Misfit."""
         if value is None or (isinstance(value, float) and value != value) or value == "":  # NaN
             return None
+        if isinstance(value, list) and value and isinstance(value[0], Region):
+            value = as_answered(node, value)
         if node.box:
             return self._box(value, path)
         if node.kind in KINDS:
@@ -111,11 +114,13 @@ def _texts(node: Node, value: Any, path: str) -> Iterable[tuple[str, str]]:
 
 
 def _parsed(node: Node, value: Any, path: str) -> Any:
-    """Lists and objects stand in a cell of a table as JSON; pyarrow gives maps as pairs."""
+    """Lists and objects stand in a cell of a table as JSON; one item may stand for a list; Arrow has maps as pairs."""
+    if isinstance(value, str) and _is_json(value):
+        value = json.loads(value)
+    if node.kind == "list" and not isinstance(value, list):
+        return [value] if isinstance(value, Mapping) or node.only.kind not in KINDS else value
     if isinstance(value, str):
-        if not _is_json(value):
-            raise Misfit(path, f"{_short(value)} is not {KINDS[node.kind]}, as the schema has it. Write it as JSON")
-        return json.loads(value)
+        raise Misfit(path, f"{_short(value)} is not {KINDS[node.kind]}, as the schema has it. Write it as JSON")
     if node.kind == "map" and isinstance(value, list):
         return dict(value)
     return value

@@ -218,6 +218,11 @@ def _cache_notices(asked: Asked) -> list[str]:
     return [notice] if notice else []
 
 
+def schema_of(job: Job) -> AnswerSchema | None:
+    """The type of the job's answers; LookupError for an unknown preset, SchemaError."""
+    return _schema(job, preset(job.preset))
+
+
 def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
     if job.labels:
         return classification_schema(list(job.labels))

@@ -120,20 +120,6 @@ def shape(value: Any) -> str:
     return "list" if isinstance(value, list) else "text"
 
 
-def boxes(value: Any, name: str = "") -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    """Every box of an answer, with the name of what it is of."""
-    if isinstance(value, Mapping):
-        if box := corners(value):
-            yield name, box
-            return
-        label = next((str(value[key]) for key in ("label", "name", "kind", "text") if value.get(key)), "")
-        for key, one in value.items():
-            yield from boxes(one, label or str(key))
-    elif isinstance(value, list):
-        for one in value:
-            yield from boxes(one, name)
-
-
 def link(uri: str) -> str | None:
     """Where the original opens: a file of this machine, or its S3 URI."""
     if is_s3(uri):

@@ -17,7 +17,7 @@ from tasks.billing import pricing
 from tasks.recording.writer import run_folder
 from tasks.reporting import charts, figures, gallery
 from tasks.reporting.gallery import Gallery
-from tasks.schemas.boxes import corners
+from tasks.schemas.boxes import corners, named_boxes
 
 NO_VALUE = "–"
 SCRIPT = files("tasks.reporting").joinpath("report.js").read_text(encoding="utf-8").strip()
@@ -91,7 +91,7 @@ def environment() -> Environment:
         "pretty": figures.pretty,
         "people": gallery.people,
         "shape": gallery.shape,
-        "boxes": lambda value: list(gallery.boxes(value)),
+        "boxes": lambda value: list(named_boxes(value)),
         "corners": corners,
         "link": gallery.link,
     }

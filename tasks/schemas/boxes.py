@@ -19,6 +19,9 @@ CORNERS = [
 SIZES = [("x", "y", "width", "height"), ("left", "top", "width", "height"), ("x", "y", "w", "h")]
 
 
+NAMES = ("label", "name", "kind", "text")  # fields that say what a box is of
+
+
 class Transform(Protocol):
     """How the sent image came from the original: sent = original * scale + offset. A PreparedImage is one."""
 
@@ -85,6 +88,25 @@ def corners(value: Any) -> tuple[float, float, float, float] | None:
             left, top, a, b = map(float, numbers)  # type: ignore[arg-type]
             return (left, top, a, b) if names in SIZES else (left, top, a - left, b - top)
     return None
+
+
+def named_boxes(value: Any, name: str = "") -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """Every box of an answer, with the name of what it is of."""
+    if isinstance(value, Mapping):
+        if box := corners(value):
+            yield name, box
+            return
+        label = label_of(value)
+        for key, one in value.items():
+            yield from named_boxes(one, label or str(key))
+    elif isinstance(value, list):
+        for one in value:
+            yield from named_boxes(one, name)
+
+
+def label_of(value: Mapping[str, Any]) -> str:
+    """What a thing is called by its own fields; empty if by none."""
+    return next((str(value[key]) for key in NAMES if value.get(key)), "")
 
 
 def map_boxes(node: Node, value: Any, transform: Transform) -> Any:

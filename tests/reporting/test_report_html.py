@@ -17,9 +17,10 @@ import pytest
 
 from tasks.recording.writer import TableFile, open_output, run_folder, table_schema, to_table, write_table_file
 from tasks.reporting import charts, figures, html
-from tasks.reporting.gallery import boxes, gallery, people
+from tasks.reporting.gallery import gallery, people
 from tasks.reporting.html import render_report
 from tasks.reporting.writing import write_report
+from tasks.schemas.boxes import named_boxes
 from tasks.storage.reading import file_etag
 from tests.report_run import MadeRun, make_run
 from tests.runs import draw, picture
@@ -318,7 +319,7 @@ def test_values_read_as_people_write_them(value: Any, words: str) -> None:
 
 def test_boxes_are_found_with_the_name_of_what_they_are_of() -> None:
     found = {"objects": [{"label": "cat", "box": {"left": 1, "top": 2, "right": 11, "bottom": 22}}]}
-    assert list(boxes(found)) == [("cat", (1, 2, 10, 20))]
+    assert list(named_boxes(found)) == [("cat", (1, 2, 10, 20))]
 
 
 def test_images_stand_beside_their_answers_unless_they_changed_or_nobody_wants_them(tmp_path: Path) -> None:

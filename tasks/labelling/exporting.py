@@ -1,0 +1,126 @@
+"""A run's rows as files for labelling tools and programs."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import UsageError
+from tasks.labelling.controls import Control, controls_of
+from tasks.labelling.label_studio import EVIDENCE, labelling_config, task_of, written
+from tasks.recording.writer import run_folder
+from tasks.schemas.boxes import named_boxes
+from tasks.schemas.tree import Node
+from tasks.storage.output import Output
+from tasks.text import as_utf8
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_ONCE = 1000  # rows
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the file, how many rows of all it has, and a file that goes with it."""
+
+    file: str
+    rows: int
+    of: int
+    beside: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The form, the run's schema where it is known, and whether only rows are wanted that a person should look at."""
+
+    to: str
+    root: Node | None = None
+    review: bool = False
+
+
+def export_run(output: Output, job: str, run_id: str, wanted: Wanted) -> Export:
+    """Write a run's rows in the form of a tool. UsageError where the form has nothing to hold, or OutputError."""
+    folder = run_folder("results", job, run_id)
+    every, kept = 0, list[Row]()
+    result: pa.DataType | None = None
+    for part in output.read_batches(folder, AT_ONCE):
+        if "result" in part.column_names:
+            result = part.schema.field("result").type
+        every += part.num_rows
+        kept += [row for row in part.to_pylist() if not wanted.review or needs_a_person(row)]
+    controls = controls_of(result, wanted.root)
+    name, text = WAYS[wanted.to](kept, controls)
+    place = f"{run_folder('exports', job, run_id)}/{'review-' if wanted.review else ''}"
+    output.write_text(place + name, text)
+    beside = None
+    if wanted.to == "label-studio":
+        beside = place + "label-studio.xml"
+        output.write_text(beside, labelling_config(controls, _labels(kept, controls)))
+    return Export(output.join(place + name), len(kept), every, beside and output.join(beside))
+
+
+def _labels(rows: Sequence[Row], controls: Sequence[Control]) -> dict[str, list[str]]:
+    """What the boxes of each control tag are of, and the fields that evidence was given for."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for control in controls:
+            if control.kind == "boxes":
+                value = (row.get("result") or {}).get(control.name)
+                found.setdefault(control.name, []).extend(label for label, _ in named_boxes(value, control.name))
+        found.setdefault(EVIDENCE, []).extend(name for name, box in (row.get("evidence") or {}).items() if box)
+    return found
+
+
+def needs_a_person(row: Row) -> bool:
+    """Whether there is no good answer, or a second reading was of another opinion."""
+    return row["status"] != "ok" or bool(row.get("needs_review"))
+
+
+def _as_tasks(rows: Sequence[Row], controls: Sequence[Control]) -> tuple[str, str]:
+    return "label-studio.json", _array(task_of(row, controls) for row in rows)
+
+
+def _as_lines(rows: Sequence[Row], _: Sequence[Control]) -> tuple[str, str]:
+    """A row an object: its image and page, how it ended, and its fields; as such it is also a file of labels."""
+    lines = []
+    for row in rows:
+        told = {name: row.get(name) for name in ("image", "page", "name", "model", "preset", "status")}
+        told |= {name: row[name] for name in ("error", "needs_review") if row.get(name) is not None}
+        fields = row.get("result") or ({"answer": row.get("answer")} if row["status"] == "ok" else {})
+        lines.append(_json({**told, **fields}) + "\n")
+    return "rows.jsonl", "".join(lines)
+
+
+def _as_coco(rows: Sequence[Row], controls: Sequence[Control]) -> tuple[str, str]:
+    """https://cocodataset.org/#format-data: boxes as left, top, width and height in pixels of the original."""
+    if not any(control.kind == "boxes" for control in controls):
+        raise UsageError("This run's answers hold no boxes, which COCO is for. Take --to label-studio or jsonl.")
+    images, annotations, categories = list[Any](), list[Any](), dict[str, int]()
+    for number, row in enumerate(rows, start=1):
+        size = {"width": row.get("source_width"), "height": row.get("source_height")}
+        place = {"file_name": row["name"], "uri": row["image"], "page": row["page"]}
+        images.append({"id": number, **place, **size})
+        for label, box in named_boxes(row.get("result")):
+            annotation = {"id": len(annotations) + 1, "image_id": number}
+            annotation |= {"category_id": categories.setdefault(label, len(categories) + 1)}
+            annotations.append({**annotation, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0})
+    named = [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()]
+    return "coco.json", _json({"images": images, "annotations": annotations, "categories": named})
+
+
+WAYS: dict[str, Callable[[Sequence[Row], Sequence[Control]], tuple[str, str]]] = {
+    "label-studio": _as_tasks,
+    "coco": _as_coco,
+    "jsonl": _as_lines,
+}
+
+
+def _array(items: Iterable[Any]) -> str:
+    """A JSON array, an item a line."""
+    return "[\n" + ",\n".join(map(_json, items)) + "\n]\n"
+
+
+def _json(value: Any) -> str:
+    return as_utf8(json.dumps(value, ensure_ascii=False, default=written))
