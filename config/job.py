@@ -37,6 +37,9 @@ class Job(BaseModel):
     effort: Literal["low", "medium", "high", "xhigh", "max"] = Field("low", description="How much the model thinks.")
     fallback_prompt: tuple[str, ...] = Field((), description="Asked in turn when an answer does not fit.")
     fallback_model: tuple[str, ...] = Field((), description="Asked in turn after the fallback prompts.")
+    verify: str | None = Field(
+        None, min_length=1, description="Read every image twice: the second model, or `again` for the same one."
+    )
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
     rps: float | None = Field(None, ge=0.001, le=10_000, allow_inf_nan=False, description="Most calls a second.")

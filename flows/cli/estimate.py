@@ -18,7 +18,7 @@ from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.listing import Listing, OnDemand, list_images
 from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
-from tasks.planning.plan import Asked, batch_prefix, check, image_rules, resolve
+from tasks.planning.plan import AGAIN, Asked, batch_prefix, check, resolve
 from tasks.recording.memory import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.text import counted
@@ -175,8 +175,8 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     from tasks.orchestration.store import PrefectStore
     from tasks.storage.records import records_of
 
-    rules = image_rules(asked.preset, asked.facts, asked.endpoint)
-    finished = PrefectStore(records_of(output)).finished(batch_prefix(asked.steps, rules, asked.schema))
+    prefix = batch_prefix(asked.steps, asked.rules, asked.schema, asked.second)
+    finished = PrefectStore(records_of(output)).finished(prefix)
     remaining = Remaining(listing.images)
     for rows in finished:
         kept_usd += sum(Decimal(row["kept_usd"]) for row in remaining.take(rows))
@@ -198,6 +198,9 @@ def _print(estimate: Estimate, asked: Asked) -> None:
     assumed = estimate.assumed
     terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
     terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
+    if asked.job.verify:
+        by = "the same model" if asked.job.verify == AGAIN else asked.job.verify
+        terminal.say("Twice", f"every image is read a second time by {by}, which all prices below include")
     for notice in estimate.notices:
         terminal.say("Note", notice)
     _print_offers("model", [(offer.model, offer) for offer in estimate.models])

@@ -9,6 +9,7 @@ from flows.cli.terminal import Terminal
 from tasks.errors import OutputError, UsageError
 from tasks.orchestration.summary import summary_of
 from tasks.recording.memory import leave_pandas_out
+from tasks.recording.reviews import counted_reviews
 from tasks.recording.writer import run_folder
 from tasks.reporting.writing import write_report
 from tasks.storage.output import Output, open_output
@@ -24,7 +25,7 @@ def print_report(uri: str, run_id: str | None, *, as_json: bool, pictures: bool)
     write_report(output, job, run, pictures=pictures)
     row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
-    summary = summary_of(output, row, costs)
+    summary = summary_of(output, row, costs, counted_reviews(output, run_folder("results", job, run)))
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
         return

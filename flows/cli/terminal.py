@@ -123,6 +123,8 @@ class Terminal:
         self.say(ENDED.get(summary["status"], "Done"), done_line(summary))
         if summary["message"]:
             self.say("", summary["message"])
+        if summary["read_twice"] or summary["needs_review"]:
+            self.say("Review", review_line(summary))
         self.say("Cost", cost_line(summary))
         if summary["saved_usd"]:
             self.say("", f"{usd(summary['saved_usd'])} saved by kept answers and duplicates")
@@ -183,7 +185,8 @@ def to_ask_line(run: RunContext, todo: Todo) -> str:
         return "nothing"
     about = f", about {dollars(todo.estimate)}" if todo.estimate is not None else ""
     cap = f" (cap ${plan.job.max_cost:,})" if plan.job.max_cost is not None else ""
-    return f"{counted(len(todo.images), 'image')} with {plan.job.model}{about}{cap}"
+    twice = f", read twice ({plan.job.verify})" if plan.job.verify else ""
+    return f"{counted(len(todo.images), 'image')} with {plan.job.model}{twice}{about}{cap}"
 
 
 def done_line(summary: dict[str, Any]) -> str:
@@ -191,6 +194,13 @@ def done_line(summary: dict[str, Any]) -> str:
     statuses = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items()) or "no images"
     pages = f"{summary['rows']:,} pages, " if summary["rows"] != summary["images"] else ""
     return f"in {duration(summary['seconds'])}: {pages}{statuses}"
+
+
+def review_line(summary: dict[str, Any]) -> str:
+    """`12 of 480 rows need review; 480 were read twice`."""
+    need = "needs" if summary["needs_review"] == 1 else "need"
+    of = f"{summary['needs_review']:,} of {counted(summary['ok'], 'good row')} {need} review"
+    return f"{of} (needs_review); {summary['read_twice']:,} were read twice"
 
 
 def cost_line(summary: dict[str, Any]) -> str:

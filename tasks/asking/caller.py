@@ -82,7 +82,7 @@ class Caller:
         self._limiter = limits.limiter
         self._ledger = ledger
         self._halting = halting
-        models = {step.question.model for step in settings.steps}
+        models = {question.model for question in settings.questions}
         self._prices = {model: prices_of(settings.endpoint.prices, model) for model in models}
         self._streak = FailureStreak()
         self._usual_output = 0.0
@@ -137,7 +137,9 @@ class Caller:
 
     async def _call(self, page: Page, step: Step) -> Answered | Failure:
         page.attempts += 1
-        call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=page.attempts)
+        page.attempts_at[step.number] += 1
+        attempt = page.attempts_at[step.number]
+        call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=attempt)
         try:
             response = await self._post(self._bodies.body(step.question, page.image))
             self._limiter.observe(response.headers)

@@ -34,7 +34,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.ledger = ledger
-        self.progress = Progress()
+        self.progress, self.second_readings = Progress(), Progress()
         self._store = store
         self._claims = claims or Claims()
         self._loop = asyncio.new_event_loop()
@@ -75,7 +75,7 @@ class Engine:
 
     async def _open(self) -> None:
         settings = self.settings
-        rooms = [(step.question.roomier() or step.question).max_tokens for step in settings.steps]
+        rooms = [(question.roomier() or question).max_tokens for question in settings.questions]
         self._client = make_client(
             settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout, max_tokens=max(rooms)
         )
@@ -178,6 +178,9 @@ class Engine:
             self.progress.add(outcome)
             try:
                 await self._doubts.look(outcome, self.progress)
+                if outcome.second is not None:
+                    self.second_readings.add(outcome.second)
+                    await self._doubts.look(outcome.second, self.second_readings)
             except Halted:  # while it looked: the reason given stands
                 pass
             except SchemaError as error:

@@ -47,9 +47,20 @@ class FallbackChain:
         self._first_with.clear()
 
     async def ask(self, page: Page) -> Outcome:
-        """Ask until an answer is good or every step has been tried; what came last is the outcome."""
+        """Ask until an answer is good or every step has been tried, then read a good answer's image again if asked to.
+
+        However the second reading ends, the first answer stands.
+        """
+        first = await self._tried(page, self._settings.steps)
+        if first.status != "ok" or not self._settings.second:
+            return first
+        second = self._settings.second[first.step.number]
+        return replace(first, second=await self._tried(page, (second,)))
+
+    async def _tried(self, page: Page, steps: tuple[Step, ...]) -> Outcome:
+        """What came last is the outcome."""
         outcome: Outcome | None = None
-        for step in self._settings.steps:
+        for step in steps:
             question: Question | None = step.question
             roomier = step.question.roomier()
             while question is not None:

@@ -9,7 +9,7 @@ from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
 from tasks.asking.failures import Failure
 from tasks.asking.halting import ENDED_EARLY, Halt
-from tasks.asking.question import Step
+from tasks.asking.question import Question, Step
 from tasks.types import PreparedImage
 
 
@@ -48,6 +48,13 @@ class EngineSettings:
     cap_remedy: str = "Raise --max-cost"
     refresh: bool = False
     one_first: bool = False
+    second: tuple[Step, ...] = ()
+    """For each step what reads its good answer's image a second time; none where nothing is read twice."""
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """All that may be asked."""
+        return tuple(step.question for step in (*self.steps, *self.second))
 
 
 @dataclass(slots=True)
@@ -57,6 +64,7 @@ class Page:
     uri: str
     image: PreparedImage
     attempts: int = 0
+    attempts_at: Counter[int] = field(default_factory=Counter)  # the same by step
     max_failures: int = 1
     spent: Decimal = Decimal(0)
     useless_answers: int = 0
@@ -80,11 +88,13 @@ class Outcome:
     error_code: str | None = None
     error: str | None = None
     given_up: bool = False
+    second: "Outcome | None" = None  # of the second reading of a good answer's image
 
     @property
     def may_be_asked_again(self) -> bool:
         """Whether another call of this run may help."""
-        return self.status == "unavailable" and not self.given_up
+        passing = self.status == "unavailable" and not self.given_up
+        return passing or (self.second is not None and self.second.may_be_asked_again)
 
 
 def unasked(step: Step, halt: Halt | None) -> Outcome:

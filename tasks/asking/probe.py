@@ -17,7 +17,7 @@ from tasks.asking.caller import Caller, CallFailed
 from tasks.asking.client import completed, make_client
 from tasks.asking.halting import ALIKE_FAILURES
 from tasks.asking.pages import EngineSettings, Outcome, Page, Progress
-from tasks.asking.question import Question, request
+from tasks.asking.question import SECOND, Question, request
 from tasks.billing.usage import MOST_TOKENS, PATCH
 from tasks.errors import EndpointError, OutputError, SchemaError
 from tasks.types import PreparedImage
@@ -97,8 +97,9 @@ class Doubts:
             return
         if outcome.status == "rejected" and not await self._is_refused(outcome):
             return
+        of = "Second readings: " if outcome.step.number == SECOND else ""
         raise SchemaError(
-            f"The first {ALIKE_FAILURES} images all ended as {outcome.status} ({outcome.error}). "
+            f"{of}The first {ALIKE_FAILURES} images all ended as {outcome.status} ({outcome.error}). "
             "Check the schema, the prompt and --max-tokens."
         )
 

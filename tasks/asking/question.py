@@ -34,6 +34,7 @@ class Question:
     schema_in_prompt: bool = False
     room: int = 4096
     effort: str | None = None
+    reading: int = 1  # 2 where the same is asked anew, and kept beside the first answer
 
     @property
     def max_tokens(self) -> int:
@@ -44,7 +45,16 @@ class Question:
     @cached_property
     def digest(self) -> str:
         """Names the question in cache keys; the room is left out, since a complete answer stays right with more."""
-        parts = [self.endpoint, self.model, self.prompt, self.system, self.schema, self.schema_in_prompt, self.effort]
+        parts: list[Any] = [
+            self.endpoint,
+            self.model,
+            self.prompt,
+            self.system,
+            self.schema,
+            self.schema_in_prompt,
+            self.effort,
+        ]
+        parts += [self.reading] if self.reading > 1 else []  # first readings keep the names they always had
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -86,9 +96,15 @@ class Question:
         )
 
 
+SECOND = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the fallback chain: 0 is the first prompt, then the fallback prompts, then the fallback models."""
+    """One step of the fallback chain: 0 is the first prompt, then the fallback prompts, then the fallback models.
+
+    A second reading is the step SECOND, whichever step it reads again.
+    """
 
     number: int
     question: Question

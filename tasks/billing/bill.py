@@ -48,11 +48,11 @@ class Bill:
         for row in rows:
             line = self._line(row, "standard")
             line.counts["images"] += row["page"] == 1
-            kept = Decimal(row["kept_usd"])
-            if row["cached"]:
-                line.saved["saved_kept_usd"] += kept
-            elif row.get("duplicate_of"):
-                line.saved["saved_duplicates_usd"] += kept
+            for answer in (row, row.get("second")):  # both readings of the image
+                if answer and answer["cached"]:
+                    line.saved["saved_kept_usd"] += Decimal(answer["kept_usd"])
+                elif answer and answer.get("duplicate_of"):
+                    line.saved["saved_duplicates_usd"] += Decimal(answer["kept_usd"])
 
     @property
     def cost_usd(self) -> Decimal:

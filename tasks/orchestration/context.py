@@ -114,6 +114,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
         run_id=plan.run_id,
         endpoint=plan.endpoint,
         steps=plan.steps,
+        second=plan.second,
         schema=plan.schema,
         concurrency=job.concurrency,
         per_second=job.calls_per_second,

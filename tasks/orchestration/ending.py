@@ -49,9 +49,12 @@ ENDS = {
 }
 
 
-def status_of(halt: Halt | None, statuses: Counter[str]) -> str:
-    """The run's status, by why it was halted, if it was, and how many rows have which status."""
-    if halt is not None and (halt.error or statuses["unasked"] or statuses["unavailable"]):
+def status_of(halt: Halt | None, statuses: Counter[str], read_once: int = 0) -> str:
+    """The run's status, by why it was halted, if it was, and how many rows have which status.
+
+    `read_once` are rows with a good answer that were to be read a second time.
+    """
+    if halt is not None and (halt.error or statuses["unasked"] or statuses["unavailable"] or read_once):
         return halt.kind  # else the run was told to end when there was nothing left to ask
     return "completed" if statuses["ok"] == statuses.total() else "completed_with_failures"
 

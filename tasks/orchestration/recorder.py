@@ -10,11 +10,13 @@ from config.settings import home
 from tasks.asking.calls import CallLedger
 from tasks.asking.halting import Halt
 from tasks.billing.bill import Bill
+from tasks.orchestration.answer_columns import AnswerColumns
 from tasks.orchestration.ending import status_of
 from tasks.orchestration.summary import run_row, summary_of
 from tasks.planning.plan import Plan
 from tasks.recording.memory import give_back
-from tasks.recording.rows import Row, RowTransform, typed
+from tasks.recording.reviews import Reviews
+from tasks.recording.rows import Row, is_open, typed
 from tasks.recording.writer import TableFile, TableWriter, write_table_file
 from tasks.storage.output import explain_storage
 
@@ -33,8 +35,11 @@ class Recorder:
         self.bill = Bill(plan.endpoint.prices)
         self.statuses: Counter[str] = Counter()
         self.cached = self.duplicates = self.rows = self.images = 0
+        self.read_once = 0  # rows whose second reading is still to come
         self.failures: list[Row] = []
+        self.reviews = Reviews()
         self._plan = plan
+        self._answers = AnswerColumns(plan.schema, verified=bool(plan.second)) if plan.schema else None
         self._clock = monotonic()
         self._results = self._writer("results", result_type=plan.schema.arrow if plan.schema else None)
         self._calls = self._writer("calls")
@@ -50,8 +55,9 @@ class Recorder:
             self._count(row)
         self.rows += len(rows)
         self.bill.add_rows(rows)
-        result = self._result if self._plan.schema else None
-        self._results.add([typed(row, result) for row in rows])
+        typed_rows = [typed(row, self._answers) for row in rows]
+        self.reviews.add(typed_rows)
+        self._results.add(typed_rows)
         self.record_calls(self.ledger.drain())
 
     def record_calls(self, calls: list[Row]) -> None:
@@ -73,11 +79,11 @@ class Recorder:
         self._write("costs", "costs.parquet", costs)
         row = run_row(plan, self, self.status(halt), halt)
         self._write("runs", "run.parquet", [row])
-        return summary_of(plan.output, row, costs)
+        return summary_of(plan.output, row, costs, self.reviews)
 
     def status(self, halt: Halt | None) -> str:
         """The run's status, as things stand."""
-        return status_of(halt, self.statuses)
+        return status_of(halt, self.statuses, read_once=self.read_once)
 
     def let_go(self, store: Any) -> None:
         """The journal has served once all that it vouches for is durable elsewhere; else a later run takes it in."""
@@ -89,18 +95,12 @@ class Recorder:
 
     def _count(self, row: Row) -> None:
         self.statuses[row["status"]] += 1
+        self.read_once += row["status"] == "ok" and is_open(row)
         self.cached += bool(row["cached"])
         self.duplicates += bool(row.get("duplicate_of"))
         self.images += row["page"] == 1
         if row["status"] != "ok" and len(self.failures) < FAILURES_SHOWN:
             self.failures.append({name: row.get(name) for name in ("name", "page", "status", "error_code", "error")})
-
-    def _result(self, row: Row) -> Any:
-        """The typed answer, with boxes in pixels of the original image."""
-        schema = self._plan.schema
-        assert schema is not None
-        value = schema.fit(row["answer"]).value
-        return schema.map_boxes(value, RowTransform.of(row)) if value is not None and schema.boxes else value
 
     def _write(self, table: str, name: str, rows: list[Row]) -> None:
         write_table_file(TableFile(self._plan.output, table, self._plan.name, self._plan.run_id, name), rows)

@@ -120,7 +120,10 @@ def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
     open_ends = [row for row in rows if is_open(row)]
     _keep_finished(prepared.batch, rows, open_ends)
     if open_ends:
-        why = f"{len(open_ends)} of {len(rows)} rows have no answer: {open_ends[0]['error']}"
+        first = open_ends[0]
+        missing_what = "no second reading" if first["status"] == "ok" else "no answer"
+        reason = first["error"] or first["second"]["error"]
+        why = f"{len(open_ends)} of {len(rows)} rows have {missing_what}: {reason}"
         return Failed(message=why, data=rows)
     return rows
 

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tasks.billing.bill import TOKENS, in_yuan
+from tasks.recording.reviews import Reviews
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import run_folder
 from tasks.storage.output import Output
@@ -57,7 +58,9 @@ def run_row(plan: "Plan", counted: "Recorder", status: str, halt: "Halt | None")
     }
 
 
-def summary_of(output: Output, row: Mapping[str, Any], costs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of(
+    output: Output, row: Mapping[str, Any], costs: Iterable[Mapping[str, Any]], reviews: Reviews | None = None
+) -> dict[str, Any]:
     """The summary of a run, from its rows in `runs` and `costs`; money as JSON has it, in floats."""
     job, run, costs = row["job"], row["run_id"], list(costs)
 
@@ -69,6 +72,8 @@ def summary_of(output: Output, row: Mapping[str, Any], costs: Iterable[Mapping[s
         "failed": row["rows"] - row["ok"],
         "statuses": {status: row[status] for status in STATUSES if row[status]},
         **{name: row[name] for name in ("cached", "duplicates", "calls")},
+        "read_twice": reviews.read_twice if reviews else 0,
+        "needs_review": reviews.needs_review if reviews else 0,
         "calls_maybe_paid": sum(line["calls_maybe_paid"] for line in costs),
         **{name: row[name] for name in TOKENS},
         **{name: float(row[name]) for name in ("cost_usd", "cost_cny")},

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+from config.job import Job
 from config.models import VISION_TIERS, model_facts
 from config.presets import Preset
 from config.prices import Price, prices_of
@@ -21,7 +22,7 @@ from tasks.billing.pricing import cost_usd, price_for
 from tasks.billing.usage import Usage, image_tokens
 from tasks.errors import ImageError
 from tasks.listing import any_on_s3
-from tasks.planning.plan import Asked, Plan, image_rules
+from tasks.planning.plan import Asked, Plan, image_rules, second_reader
 from tasks.preparing import image_header, planned_size
 from tasks.storage.reading import SourceUnavailable, read_source
 from tasks.storage.s3 import is_s3
@@ -110,16 +111,27 @@ def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
 
 def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Preset, assumed: Assumed) -> Offer | None:
     """The cost of all images with this model and preset, or None where the endpoint has no price for it."""
-    prices = prices_of(asked.endpoint.prices, model)
-    if not prices:
-        return None
-    rules = image_rules(preset, model_facts(model), asked.endpoint)
-    prompt = same_prompt_for(assumed.prompt, asked.job.model, model)
-    usage = _usage(measured, rules, prompt, assumed.output)
-    price = _image_price(prices)
-    online = cost_usd(usage, [price])
-    batch = cost_usd(usage, [price], batch=True) if price.batch_factor is not None else None
-    return Offer(model, preset.name, usage.input, usage.output, online, batch)
+    tokens_in = tokens_out = 0
+    online, batch = Decimal(0), list[Decimal]()
+    for reader in _readers(asked.job, model):
+        prices = prices_of(asked.endpoint.prices, reader)
+        if not prices:
+            return None
+        rules = image_rules(preset, model_facts(reader), asked.endpoint)
+        prompt = same_prompt_for(assumed.prompt, asked.job.model, reader)
+        usage = _usage(measured, rules, prompt, assumed.output)
+        price = _image_price(prices)
+        tokens_in, tokens_out = tokens_in + usage.input, tokens_out + usage.output
+        online += cost_usd(usage, [price])
+        batch += [cost_usd(usage, [price], batch=True)] if price.batch_factor is not None else []
+    readings = len(_readers(asked.job, model))
+    in_batches = sum(batch, Decimal(0)) if len(batch) == readings else None
+    return Offer(model, preset.name, tokens_in, tokens_out, online, in_batches)
+
+
+def _readers(job: Job, model: str) -> list[str]:
+    """The models that read each image: one, or two with a second reading."""
+    return [model, second_reader(job, model)] if job.verify else [model]
 
 
 def expected_cost(plan: Plan, sources: Sequence[Source]) -> Decimal | None:
@@ -141,14 +153,16 @@ def measured_sample(sources: Sequence[Source]) -> list[Measured | None]:
 
 def cost_by_sample(plan: Plan, sample: Sequence[Measured | None], images: int) -> Decimal | None:
     """About what asking about so many files like these will cost online; None without a price."""
-    prices = prices_of(plan.endpoint.prices, plan.job.model)
+    readers = _readers(plan.job, plan.job.model)
+    prices = [prices_of(plan.endpoint.prices, reader) for reader in readers]
     measured = [size for size in sample if size is not None]
-    if not prices or not measured:
+    if not all(prices) or not measured:
         return None
-    question = plan.question
-    prompt = assumed_prompt(question.prompt + (question.system or ""), question.model)
-    usage = _usage(measured, plan.rules, prompt, Decimal(plan.preset.typical_output))
-    return cost_usd(usage, [_image_price(prices)]) / len(sample) * images
+    text, output, cost = plan.question.prompt + (plan.question.system or ""), plan.preset.typical_output, Decimal(0)
+    for reader, known in zip(readers, prices, strict=True):
+        usage = _usage(measured, plan.rules, assumed_prompt(text, reader), Decimal(output))
+        cost += cost_usd(usage, [_image_price(known)])
+    return cost / len(sample) * images
 
 
 def _usage(measured: list[Measured], rules: ImageRules, prompt: Decimal, output: Decimal) -> Usage:

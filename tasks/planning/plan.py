@@ -17,7 +17,7 @@ from config.models import ModelFacts, model_facts
 from config.presets import Preset, preset
 from config.prices import prices_of
 from tasks.asking.client import Checked, check_endpoint, completed, make_client
-from tasks.asking.question import Question, Step
+from tasks.asking.question import SECOND, Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
 from tasks.preparing import PREPARATION_VERSION
@@ -25,6 +25,8 @@ from tasks.recording.jobs import jobs_for
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.storage.output import Output, open_output
 from tasks.types import ImageRules
+
+AGAIN = "again"  # as --verify: the same model reads a second time
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Plan:
     rules: ImageRules
     schema: AnswerSchema | None
     steps: tuple[Step, ...]
+    second: tuple[Step, ...]
     simulated: bool
     model_known: bool
     notices: tuple[str, ...]
@@ -66,7 +69,7 @@ class Plan:
     @property
     def batch_prefix(self) -> str:
         """Where finished batches of this plan are kept."""
-        return batch_prefix(self.steps, self.rules, self.schema)
+        return batch_prefix(self.steps, self.rules, self.schema, self.second)
 
 
 def make_plan(
@@ -99,9 +102,10 @@ def plan_of(listing: Listing, where: Output, asked: "Asked", checked: Checked, *
         output=where,
         endpoint=asked.endpoint,
         preset=asked.preset,
-        rules=image_rules(asked.preset, asked.facts, asked.endpoint),
+        rules=asked.rules,
         schema=asked.schema,
         steps=asked.steps,
+        second=asked.second,
         simulated=checked.simulated,
         model_known=checked.model_known,
         notices=(*asked.notices, *_name_notices(names)),
@@ -127,6 +131,21 @@ class Asked:
         prompts = [replace(first, prompt=prompt) for prompt in self.job.fallback_prompt]
         models = [self._question(model, first.prompt) for model in self.job.fallback_model]
         return tuple(Step(number, question) for number, question in enumerate([first, *prompts, *models]))
+
+    @property
+    def second(self) -> tuple[Step, ...]:
+        """For each step the second reading of the images that it answers: by another model, or asked anew."""
+        if self.job.verify is None:
+            return ()
+        firsts = [step.question for step in self.steps]
+        others = [self._question(second_reader(self.job, one.model), one.prompt) for one in firsts]
+        pairs = zip(firsts, others, strict=True)
+        return tuple(Step(SECOND, replace(two, reading=2) if two.model == one.model else two) for one, two in pairs)
+
+    @property
+    def rules(self) -> ImageRules:
+        """What images must be for this job."""
+        return image_rules(self.preset, self.facts, self.endpoint)
 
     def at(self, checked: Checked) -> "Asked":
         """The same, at the endpoint as it described itself."""
@@ -162,9 +181,25 @@ def resolve(job: Job) -> Asked:
     except LookupError as error:
         raise EndpointError(error.args[0]) from None
     notices = [where.notice] if where.notice else []
-    for model in (job.model, *job.fallback_model):
+    for model in models_of(job):
         notices += _model_notices(model, where, job)
-    return Asked(job, chosen, model_facts(job.model), where, _schema(job, chosen), tuple(notices))
+    schema = _schema(job, chosen)
+    if job.verify and schema is None:
+        raise UsageError(
+            "--verify compares two readings field by field, so answers need a --schema; `document` is one for any text."
+        )
+    return Asked(job, chosen, model_facts(job.model), where, schema, tuple(notices))
+
+
+def models_of(job: Job) -> tuple[str, ...]:
+    """Every model that a job may ask."""
+    named = (job.model, *job.fallback_model, second_reader(job, job.model))
+    return tuple(dict.fromkeys(named))
+
+
+def second_reader(job: Job, model: str) -> str:
+    """The model that reads what `model` has read a second time, if anything is."""
+    return model if job.verify in (None, AGAIN) else job.verify
 
 
 def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRules:
@@ -179,10 +214,13 @@ def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRule
     )
 
 
-def batch_prefix(steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchema | None) -> str:
+def batch_prefix(
+    steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchema | None, second: tuple[Step, ...] = ()
+) -> str:
     """Where finished batches of these questions, asked of images prepared this way, are kept."""
-    asked = [[step.question.digest, step.question.max_tokens] for step in steps]
+    asked, read_again = ([[one.question.digest, one.question.max_tokens] for one in some] for some in (steps, second))
     parts = [PREPARATION_VERSION, repr(rules), asked, schema.digest if schema else None]
+    parts += [read_again] if second else []
     return f"batches/{_digest(parts)[:32]}"
 
 
@@ -240,7 +278,7 @@ def check(where: Endpoint, job: Job) -> Checked:
         client = make_client(where, concurrency=1, timeout=min(job.timeout, 30.0))
         async with client:
             checked = await check_endpoint(client, where, job.model)
-            for model in job.fallback_model:
+            for model in models_of(job)[1:]:
                 await check_endpoint(client, where, model)
             return checked
 

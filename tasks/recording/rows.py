@@ -18,7 +18,7 @@ from tasks.types import PreparedImage, Source
 
 Row = dict[str, Any]
 
-KEPT_ONLY = ("kept_usd", "readers")  # for later runs, not for the table
+KEPT_ONLY = ("kept_usd", "readers", "second")  # for later runs, not for the table
 # The row says nothing lasting of such a file: a later run tries again.
 OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
 # Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
@@ -35,7 +35,8 @@ READER_CODES = frozenset({"damaged", "unsupported", "not_an_image", "truncated"}
 def is_open(row: Row) -> bool:
     """Whether a later run has to try again, although the file has not changed."""
     if row["status"] != "unreadable":
-        return row["status"] in OPEN_STATUSES
+        second = row.get("second") or row
+        return row["status"] in OPEN_STATUSES or second["status"] in OPEN_STATUSES
     code = row["error_code"]
     return code in PASSING_CODES or (code in READER_CODES and row.get("readers", 1) < READERS)
 
@@ -125,6 +126,8 @@ def answered_row(source: Source, page: Page, outcome: Outcome, preset: str) -> R
         "cost_usd": str(page.spent),
         "kept_usd": "0",
     }
+    if outcome.second is not None:
+        row["second"] = _second(outcome.second)
     answer = outcome.answer
     if answer is None:
         return row
@@ -138,6 +141,19 @@ def answered_row(source: Source, page: Page, outcome: Outcome, preset: str) -> R
         "latency_ms": answer.latency_ms,
         "answered_at": answer.answered_at.isoformat(),
         "kept_usd": str(answer.cost_usd),
+    }
+
+
+def _second(outcome: Outcome) -> Row:
+    """What is kept of the second reading; the columns about it follow from both answers (`tasks/scoring`)."""
+    answer = outcome.answer
+    return {
+        "status": outcome.status,
+        "error": outcome.error and as_utf8(outcome.error),
+        "answer": answer and answer.text,
+        "kept_usd": str(answer.cost_usd if answer else 0),
+        "cached": outcome.cached,
+        "duplicate_of": outcome.duplicate_of,
     }
 
 
@@ -169,16 +185,17 @@ def renewed(row: Row, source: Source) -> Row:
         "cached": row["status"] != "unreadable",
         "attempts": 0,
         "cost_usd": "0",
+        **({"second": {**row["second"], "cached": True}} if row.get("second") else {}),
     }
 
 
-def typed(row: Row, result: Callable[[Row], Any] | None) -> Row:
-    """The row with times, money and, with a schema, its `result`, as Parquet takes them."""
+def typed(row: Row, answer: Callable[[Row], Row] | None) -> Row:
+    """The row with times, money and, with a schema, the columns of its good answer, as Parquet takes them."""
     parquet = {column: value for column, value in row.items() if column not in KEPT_ONLY}
     for column in ("source_modified", "answered_at"):
         if parquet.get(column):
             parquet[column] = datetime.fromisoformat(parquet[column])
     parquet["cost_usd"] = Decimal(parquet["cost_usd"])
-    if result is not None:
-        parquet["result"] = result(row) if row["status"] == "ok" else None
+    if answer is not None and row["status"] == "ok":
+        parquet |= answer(row)
     return parquet

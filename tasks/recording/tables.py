@@ -70,7 +70,7 @@ CALLS = pa.schema(
         ("page", pa.int32()),
         ("sent_sha256", pa.string()),
         ("attempt", pa.int32()),  # 1 for the first call of a step
-        ("step", pa.int32()),
+        ("step", pa.int32()),  # as in `results`; -1 = a second reading
         ("outcome", pa.string()),  # answered, refused, truncated, rejected, throttled, overloaded, failed, unknown
         ("paid", pa.string()),  # yes, no, maybe (sent, no answer seen)
         ("http_status", pa.int32()),
@@ -164,6 +164,7 @@ def answer_columns(result_type: pa.DataType) -> list[pa.Field]:
         pa.field("result", result_type),
         pa.field("agreement", pa.struct([(name, pa.float64()) for name in names])),  # 0 to 1
         pa.field("needs_review", pa.bool_()),
+        pa.field("second_answer", pa.string()),  # raw text, for whoever has to decide
         pa.field("evidence", pa.struct([(name, BOX) for name in names])),
     ]
 

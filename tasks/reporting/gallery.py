@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.recording.reviews import Reviews
 from tasks.reporting import figures
 from tasks.schemas.boxes import corners
 from tasks.storage.s3 import is_s3
@@ -20,7 +21,8 @@ LINES = 10_000  # rows as a line of text
 LINE_BYTES = 4_000_000  # of their answers
 LINE_CHARACTERS = 240
 COLUMNS = ["name", "image", "page", "status", "error_code", "error", "answer", "note", "cost_usd", "latency_ms"]
-COLUMNS += ["source_bytes", "source_etag", "source_width", "source_height", "result", "needs_review"]
+COLUMNS += ["source_bytes", "source_etag", "source_width", "source_height", "result"]
+COLUMNS += ["needs_review", "agreement", "second_answer"]
 
 Row = Mapping[str, Any]
 
@@ -33,6 +35,7 @@ class Gallery:
     review: list[Row] = field(default_factory=list)
     good: list[Row] = field(default_factory=list)
     lines: list[Row] = field(default_factory=list)
+    reviews: Reviews = field(default_factory=Reviews)
     pictures: dict[tuple[str, int], str] = field(default_factory=dict)  # data URIs by image and page
 
     @property
@@ -45,6 +48,7 @@ def gallery(parts: Iterable[pa.Table], ok: int) -> Gallery:
     """Chosen from one part after another; of the good rows every n-th is shown whole, so that the sample is spread."""
     shown, stride, seen, used = Gallery(), max(1, -(-ok // (CARDS // 3))), 0, 0
     for part in parts:
+        shown.reviews.add_part(part)
         for row in _rows(part, len(shown.lines)):
             if row["status"] != "ok":
                 group = shown.failed
@@ -66,8 +70,17 @@ def _rows(part: pa.Table, lines: int) -> Iterator[Row]:
     part = part.select([name for name in COLUMNS if name in part.column_names])
     part = part.filter(pc.not_equal(part["status"], "unasked"))
     if lines >= LINES:
-        part = part.filter(figures.failed(part)).slice(0, CARDS)
+        looked_for = figures.failed(part)
+        if "needs_review" in part.column_names:
+            looked_for = pc.or_(looked_for, pc.fill_null(part["needs_review"], False))
+        part = part.filter(looked_for).slice(0, CARDS)
     yield from part.to_pylist()
+
+
+def differing(row: Row) -> list[tuple[str, float]]:
+    """The fields in which two readings do not agree, the worst first, each with its agreement."""
+    found = [(name, share) for name, share in (row.get("agreement") or {}).items() if share is not None and share < 1]
+    return sorted(found, key=lambda one: one[1])
 
 
 def one_line(row: Row) -> str:

@@ -90,6 +90,7 @@ def environment() -> Environment:
         "sql": sql,
         "pretty": figures.pretty,
         "people": gallery.people,
+        "differing": gallery.differing,
         "shape": gallery.shape,
         "boxes": lambda value: list(named_boxes(value)),
         "corners": corners,

@@ -146,7 +146,8 @@ def test_over_all_jobs_rows_read_too(output: Output) -> None:
 def test_a_typed_job_has_the_columns_of_later_options() -> None:
     schema = table_schema("results", SCHEMA.arrow)
     names = [field.name for field in SCHEMA.arrow]
-    assert schema.names == [*RESULTS.names[: at()], "result", "agreement", "needs_review", "evidence", *rest()]
+    later = ["result", "agreement", "needs_review", "second_answer", "evidence"]
+    assert schema.names == [*RESULTS.names[: at()], *later, *rest()]
     assert schema.field("agreement").type == pa.struct([(name, pa.float64()) for name in names])
     assert {field.name for field in schema.field("evidence").type} == set(names)
     assert [side.name for side in schema.field("evidence").type[0].type] == ["page", "left", "top", "right", "bottom"]

@@ -73,7 +73,7 @@ def test_a_part_has_the_table_s_schema_with_the_result_after_the_answer(output: 
     names = part.schema_arrow.names
     assert names[names.index("answer") + 1] == "result"
     assert part.schema_arrow.field("result").type == RECEIPT
-    later = ["result", "agreement", "needs_review", "evidence"]
+    later = ["result", "agreement", "needs_review", "second_answer", "evidence"]
     assert pa.schema([field for field in part.schema_arrow if field.name not in later]) == RESULTS
     assert part.metadata.row_group(0).column(0).compression == "ZSTD"
     assert part.read().to_pylist()[0]["result"] == row(0)["result"]
