@@ -53,7 +53,7 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
         raise StopRun(
             f"Prefect's server at {server.url} stopped answering. What was answered is kept: run the command again."
         ) from None
-    _show(comparison, found["summary"], terminal)
+    _show(comparison, found, terminal)
     return found
 
 
@@ -91,16 +91,18 @@ class _Follower(Follower):
         self.terminal.say("", f"{done_line(ended.summary)}, {cost_line(ended.summary)}")
 
 
-def _show(comparison: Comparison, summary: dict[str, Any], terminal: Terminal) -> None:
-    """The variants as a table, and the choice."""
+def _show(comparison: Comparison, found: dict[str, Any], terminal: Terminal) -> None:
+    """The variants as a table, the choice, and where everything is."""
+    summary = found["summary"]
     terminal.say(
         "Compared", f"{counted(len(summary['variants']), 'variant')} over {counted(summary['images'], 'image')}"
     )
+    score = "score" if comparison.labels is not None else "agreement"
     if not terminal.quiet:
         rows = [
             (
                 comparison.name(variant),
-                _share(one["score"]),
+                _share(one["score"] if comparison.labels is not None else one["agreement"]),
                 f"{one['low']:.3f} to {one['high']:.3f}",
                 _usd(one["cost_usd_per_1000"]),
                 _usd(one["batch_usd_per_1000"]),
@@ -108,9 +110,12 @@ def _show(comparison: Comparison, summary: dict[str, Any], terminal: Terminal) -
             )
             for variant, one in zip(comparison.variants, summary["variants"], strict=True)
         ]
-        print_table(("variant",), ("score", "95 % interval", "$ per 1,000", "in batches", "latency"), rows)
-    terminal.say("Best", summary["why"])
+        print_table(("variant",), (score, "95 % interval", "$ per 1,000", "in batches", "latency"), rows)
+    terminal.say("Best" if summary["best"] else "Why", summary["why"])
     terminal.say("Results", shortened(summary["results"]))
+    terminal.say("Page", shortened(found["page"]))
+    if found["to_label"]:
+        terminal.say("To label", shortened(found["to_label"]))
 
 
 def _share(score: float | None) -> str:

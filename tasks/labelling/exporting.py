@@ -57,11 +57,11 @@ def export_run(output: Output, job: str, run_id: str, wanted: Wanted) -> Export:
     beside = None
     if wanted.to == "label-studio":
         beside = place + "label-studio.xml"
-        output.write_text(beside, labelling_config(controls, _labels(kept, controls)))
+        output.write_text(beside, labelling_config(controls, box_labels(kept, controls)))
     return Export(output.join(place + name), len(kept), every, beside and output.join(beside))
 
 
-def _labels(rows: Sequence[Row], controls: Sequence[Control]) -> dict[str, list[str]]:
+def box_labels(rows: Sequence[Row], controls: Sequence[Control]) -> dict[str, list[str]]:
     """What the boxes of each control tag are of, and the fields that evidence was given for."""
     found: dict[str, list[str]] = {}
     for row in rows:
@@ -89,7 +89,7 @@ def _as_lines(rows: Sequence[Row], _: Sequence[Control]) -> tuple[str, str]:
         told = {name: row.get(name) for name in ("image", "page", "name", "model", "preset", "status")}
         told |= {name: row[name] for name in ("error", "needs_review") if row.get(name) is not None}
         fields = row.get("result") or ({"answer": row.get("answer")} if row["status"] == "ok" else {})
-        lines.append(_json({**told, **fields}) + "\n")
+        lines.append(as_json({**told, **fields}) + "\n")
     return "rows.jsonl", "".join(lines)
 
 
@@ -107,7 +107,7 @@ def _as_coco(rows: Sequence[Row], controls: Sequence[Control]) -> tuple[str, str
             annotation |= {"category_id": categories.setdefault(label, len(categories) + 1)}
             annotations.append({**annotation, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0})
     named = [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()]
-    return "coco.json", _json({"images": images, "annotations": annotations, "categories": named})
+    return "coco.json", as_json({"images": images, "annotations": annotations, "categories": named})
 
 
 WAYS: dict[str, Callable[[Sequence[Row], Sequence[Control]], tuple[str, str]]] = {
@@ -119,8 +119,9 @@ WAYS: dict[str, Callable[[Sequence[Row], Sequence[Control]], tuple[str, str]]] =
 
 def _array(items: Iterable[Any]) -> str:
     """A JSON array, an item a line."""
-    return "[\n" + ",\n".join(map(_json, items)) + "\n]\n"
+    return "[\n" + ",\n".join(map(as_json, items)) + "\n]\n"
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """JSON on one line, dates and decimals as a person writes them."""
     return as_utf8(json.dumps(value, ensure_ascii=False, default=written))

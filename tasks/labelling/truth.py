@@ -24,7 +24,7 @@ from tasks.types import Source
 MOST_BYTES = 1_000_000_000
 IMAGE_COLUMNS = ("image", "uri", "path", "file", "filename", "name")
 # Columns of our own exports that are no fields, unless the schema says so.
-BESIDE = ("page", "name", "status", "error", "needs_review", "model", "preset")
+BESIDE = ("page", "name", "status", "error", "needs_review", "model", "preset", "differ", "answers")
 PLAIN = "answer"  # the one field of answers without a schema
 
 

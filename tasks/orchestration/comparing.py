@@ -10,9 +10,11 @@ from prefect.runtime import flow_run
 
 from config.choices import Choices
 from config.job import Job
+from tasks.labelling.disagreements import write_disagreements
 from tasks.orchestration.caller import called_by, caller
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
 from tasks.recording.reading import read_rows
+from tasks.reporting.comparison import write_comparison
 from tasks.scoring.compared import Compared, compare_rows
 
 Summary = dict[str, Any]
@@ -53,11 +55,16 @@ def next_variant(course: Course, variant: Variant) -> Iterator[Job]:
 
 
 def compared(course: Course) -> Summary:
-    """Score what the runs have written; `summary` is what `--json` prints."""
+    """Score what the runs have written, and write the page, and without labels the files to label.
+
+    `summary` is what `--json` prints.
+    """
     output = course.comparison.variants[0].plan.output
     rows = [read_rows("results", output.uri, run["job"], run["run_id"]).to_pylist() for run in course.runs]
     found = compare_rows(course.comparison, rows, course.runs)
-    return {"summary": found.summary, "exit_status": _exit_status(course, found)}
+    unlabelled = write_disagreements(found) if found.choice is None else None
+    page = write_comparison(found)
+    return {"summary": found.summary, "exit_status": _exit_status(course, found), "page": page, "to_label": unlabelled}
 
 
 def _exit_status(course: Course, found: Compared) -> int:

@@ -42,7 +42,7 @@ class Comparison:
     labels: Labels | None
     listed: int
     """Images of SOURCE, with a label or without."""
-    tolerance: float = 0.0
+    choices: Choices
 
     @property
     def listing(self) -> Listing:
@@ -69,23 +69,36 @@ def plan_comparison(
     source: str, output: str, job: Job, choices: Choices, progress: Progress | None = None
 ) -> Comparison:
     """Resolve and check every variant and every label; UsageError or a StopRun says what is wrong."""
-    if choices.truth is None:
-        raise UsageError("--truth is missing: name the file of labels that answers are compared with.")
-    written = read_truth(choices.truth)
+    written = read_truth(choices.truth) if choices.truth else None
     name = job.name or f"{job_name(source)[: 60 - len(ENDING)]}{ENDING}"
     # Rows that fail are what is to be found out.
     jobs = _jobs(job.model_copy(update={"name": name, "max_failed": 1.0}), choices)
+    if written is None and len(jobs) < 2:
+        raise UsageError("Nothing to compare with: give --truth FILE, or a second --model, --preset or --prompt.")
     first = make_plan(source, output, jobs[0], progress)
     plans = [first, *(_beside(first, other) for other in jobs[1:])]
-    images = first.listing.images
-    for plan in plans:  # presets may bring schemas of their own
-        truth = fit_truth(written, images, plan.schema.root if plan.schema else None, choices.truth)
-    listing = replace(first.listing, images=Images.of(images.at(truth.positions)))
+    listing, labels = first.listing, None
+    for plan in plans if written is not None else ():  # presets may bring schemas of their own
+        root = plan.schema.root if plan.schema else None
+        truth = fit_truth(written or [], first.listing.images, root, choices.truth or "")
+        labels = truth.labels
+        listing = replace(listing, images=Images.of(first.listing.images.at(truth.positions)))
     variants = tuple(
         Variant(plan.job.model, plan.job.preset, plan.job.prompt if choices.prompts else None, plan)
         for plan in (replace(plan, listing=listing) for plan in plans)
     )
-    return Comparison(new_run_id(), variants, truth.labels, len(images), choices.tolerance)
+    _check_comparable(variants)
+    return Comparison(new_run_id(), variants, labels, len(first.listing.images), choices)
+
+
+def _check_comparable(variants: Sequence[Variant]) -> None:
+    """Presets may bring schemas of their own; answers of different types have no fields in common."""
+    schemas = {variant.plan.schema.digest if variant.plan.schema else None: variant for variant in variants}
+    if len(schemas) > 1:
+        first, second, *_ = schemas.values()
+        raise UsageError(
+            f"The presets {first.preset} and {second.preset} ask for different answers. Give --schema for all of them."
+        )
 
 
 def _jobs(job: Job, choices: Choices) -> list[Job]:
@@ -112,8 +125,3 @@ def with_cap(plan: Plan, left: Decimal | None) -> Plan:
 def unlabelled(comparison: Comparison) -> int:
     """Images of SOURCE that are not asked about, as they have no label."""
     return comparison.listed - len(comparison.listing.images)
-
-
-def keys_of(labels: Labels) -> Sequence[tuple[str, int]]:
-    """Image and page of every label, in order."""
-    return sorted(labels)

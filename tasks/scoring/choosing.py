@@ -40,11 +40,18 @@ class Choice:
 
 
 def choose(contestants: Sequence[Contestant], tolerance: float = 0.0) -> Choice:
-    """The cheapest variant whose loss against the highest score is not measurable, or less than `tolerance`."""
+    """The cheapest variant whose loss against the highest score is not measurable, or less than `tolerance`.
+
+    One that has no image in common with the highest score is not chosen: nothing is known of it.
+    """
     order = range(len(contestants))
     highest = max(order, key=lambda at: (contestants[at].mean, -contestants[at].price))
     losses = tuple(loss(contestants[highest].scores, one.scores) for one in contestants)
-    holding = [at for at in order if at == highest or not losses[at].is_measurable or losses[at].mean < tolerance]
+    holding = [
+        at
+        for at in order
+        if at == highest or (losses[at].images and (not losses[at].is_measurable or losses[at].mean < tolerance))
+    ]
     best = min(holding, key=lambda at: (contestants[at].price, -contestants[at].mean))
     choice = Choice(best, highest, losses, "")
     return Choice(best, highest, losses, _why(choice, contestants, tolerance))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.prices import prices_of
-from tasks.planning.comparing import Comparison, keys_of
+from tasks.planning.comparing import Comparison, Variant
 from tasks.scoring.choosing import Choice, Contestant, choose
 from tasks.scoring.scores import (
     Key,
@@ -16,9 +16,11 @@ from tasks.scoring.scores import (
     figures,
     latency_ms,
     mark,
+    mark_each_other,
     price_per_1000,
 )
 from tasks.scoring.shapes import Shape
+from tasks.text import counted
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Compared:
     fields: tuple[tuple[str, Shape], ...]
     keys: tuple[Key, ...]
     variants: tuple[Marked, ...]
-    choice: Choice
+    choice: Choice | None
+    """None where there are no labels."""
     results: str
 
     @property
@@ -50,59 +53,110 @@ class Compared:
         return all(one.sheet.is_whole for one in self.variants)
 
     @property
+    def images(self) -> int:
+        """Files that were compared."""
+        return len({image for image, _ in self.keys})
+
+    @property
+    def why(self) -> str:
+        """The choice in one sentence; without labels, how far the variants agree and what would tell more."""
+        if self.choice is not None:
+            return self.choice.why
+        fields = {name: figures(tallies)["score"] for name, tallies in self._pooled.items()}
+        told = {name: score for name, score in fields.items() if score is not None}
+        if not told:
+            return "No image has two answers, so nothing can be compared."
+        least = min(told, key=lambda name: told[name])
+        return (
+            f"Without labels nobody knows which answer is right: the variants differ in {len(self.differing):,} of "
+            f"{counted(len(self.keys), 'image')}, most in {least} ({100 * told[least]:.1f} % agreement). "
+            "Label these and give them as --truth."
+        )
+
+    @property
+    def _pooled(self) -> dict[str, list[Any]]:
+        """Each field's tallies of all variants."""
+        return {name: [one for each in self.variants for one in each.sheet.fields[name]] for name, _ in self.fields}
+
+    @property
+    def differing(self) -> list[int]:
+        """Positions of the images where not every variant gave the same right answer; the most wrong first."""
+        wrong = [
+            sum(one.wrong for each in self.variants if (one := each.sheet.totals[at]) is not None)
+            for at in range(len(self.keys))
+        ]
+        return sorted((at for at, count in enumerate(wrong) if count), key=lambda at: -wrong[at])
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What `--json` prints."""
         return {
-            "images": len({image for image, _ in self.keys}),
+            "images": self.images,
             "variants": [self._variant(at) for at in range(len(self.variants))],
-            "best": dict(self.variants[self.choice.best].key),
-            "why": self.choice.why,
+            "best": dict(self.variants[self.choice.best].key) if self.choice else None,
+            "why": self.why,
             "results": self.results,
         }
 
     def _variant(self, at: int) -> dict[str, Any]:
-        one, lost = self.variants[at], self.choice.losses[at]
-        return {
+        one = self.variants[at]
+        described = {
             **one.key,
-            **figures(one.sheet.totals),
+            **self._figures(one.sheet.totals),
             "failed": one.sheet.failed,
             "cost_usd_per_1000": _dollars(one.price.online),
             "batch_usd_per_1000": _dollars(one.price.batch),
             "latency_ms": one.latency_ms,
-            "fields": {name: figures(tallies) for name, tallies in one.sheet.fields.items()},
-            "loss": {name: round(getattr(lost, name), 6) for name in ("mean", "low", "high", "p")},
-            "labels_needed": lost.labels_needed,
+            "fields": {name: self._figures(tallies) for name, tallies in one.sheet.fields.items()},
             "run_id": one.run_id,
         }
+        if self.choice is None:
+            return described
+        lost = self.choice.losses[at]
+        told = {name: round(getattr(lost, name), 6) for name in ("mean", "low", "high", "p")}
+        return {**described, "loss": told, "labels_needed": lost.labels_needed}
+
+    def _figures(self, tallies: Any) -> dict[str, Any]:
+        """Without labels a score is agreement with the other variants, and says so."""
+        told = figures(tallies)
+        return told if self.choice else {**told, "score": None, "agreement": told["score"]}
 
 
 def compare_rows(comparison: Comparison, rows: Sequence[Sequence[Row]], runs: Sequence[Mapping[str, Any]]) -> Compared:
-    """Score each variant's rows of `results`, given with the summary of its run, and choose."""
-    labels = comparison.labels or {}
-    keys = tuple(keys_of(labels))
+    """Score each variant's rows of `results`, given with the summary of its run, and choose.
+
+    Without labels each variant is held against the others.
+    """
+    labels = comparison.labels
+    by_key = [{(row["image"], row["page"]): row for row in found} for found in rows]
+    keys = tuple(sorted(labels if labels is not None else set().union(*by_key)))
     schema = comparison.variants[0].plan.schema
-    fields = fields_of(schema.root if schema else None, list(labels.values()))
-    variants = []
-    for variant, found, run in zip(comparison.variants, rows, runs, strict=True):
-        plan = variant.plan
-        by_key = {(row["image"], row["page"]): row for row in found}
-        variants.append(
-            Marked(
-                name=comparison.name(variant),
-                key=variant.key,
-                sheet=mark(fields, keys, labels, by_key),
-                price=price_per_1000(
-                    found, prices_of(plan.endpoint.prices, plan.job.model), paid_online=plan.job.mode == "online"
-                ),
-                latency_ms=latency_ms(found),
-                run_id=run["run_id"],
-            )
+    fields = fields_of(schema.root if schema else None, list(labels.values()) if labels else None)
+    if labels is not None:
+        sheets = [mark(fields, keys, labels, found) for found in by_key]
+    else:
+        sheets = mark_each_other(fields, keys, by_key)
+    variants = tuple(
+        Marked(
+            name=comparison.name(variant),
+            key=variant.key,
+            sheet=sheet,
+            price=_price(variant, found),
+            latency_ms=latency_ms(found),
+            run_id=run["run_id"],
         )
+        for variant, sheet, found, run in zip(comparison.variants, sheets, rows, runs, strict=True)
+    )
     contestants = [Contestant(one.name, one.sheet.scores, one.price.online) for one in variants]
-    choice = choose(contestants, comparison.tolerance)
+    choice = choose(contestants, comparison.choices.tolerance) if labels is not None else None
     first = comparison.variants[0].plan
-    results = first.output.join(f"results/job={first.names[0]}")
-    return Compared(comparison, fields, keys, tuple(variants), choice, results)
+    return Compared(comparison, fields, keys, variants, choice, first.output.join(f"results/job={first.names[0]}"))
+
+
+def _price(variant: Variant, rows: Sequence[Row]) -> Price1000:
+    plan = variant.plan
+    prices = prices_of(plan.endpoint.prices, plan.job.model)
+    return price_per_1000(rows, prices, paid_online=plan.job.mode == "online")
 
 
 def _dollars(amount: Any) -> float | None:

@@ -65,12 +65,15 @@ def answer_of(row: Row) -> Mapping[str, Any]:
 def mark(
     fields: Sequence[tuple[str, Shape]], keys: Sequence[Key], labels: Mapping[Key, Row], rows: Mapping[Key, Row]
 ) -> Sheet:
-    """Hold a variant's rows against the labels. A page that has no row, as the file has fewer, counts as failed."""
+    """Hold a variant's rows against the labels. A page that has no row, as the file has fewer, counts as failed.
+
+    What has no label has no score.
+    """
     marked: dict[str, list[Tally | None]] = {name: [] for name, _ in fields}
     totals: list[Tally | None] = []
     for key in keys:
-        row, label = rows.get(key), labels[key]
-        if row is not None and row["status"] in UNSCORED:
+        row, label = rows.get(key), labels.get(key)
+        if label is None or (row is not None and row["status"] in UNSCORED):
             found: list[Tally | None] = [None] * len(fields)
         elif row is None or row["status"] != "ok":
             found = [failed(shape, label.get(name)) for name, shape in fields]
@@ -82,6 +85,28 @@ def mark(
         told = [one for one in found if one is not None]
         totals.append(sum(told, Tally()) if len(told) == len(found) else None)
     return Sheet([rows.get(key) for key in keys], marked, totals)
+
+
+def mark_each_other(
+    fields: Sequence[tuple[str, Shape]], keys: Sequence[Key], rows: Sequence[Mapping[Key, Row]]
+) -> list[Sheet]:
+    """Hold each variant's rows against those of all others, as if they were labels: how far the variants agree."""
+    answers = [{key: answer_of(row) for key, row in one.items() if row["status"] == "ok"} for one in rows]
+    sheets = []
+    for at, mine in enumerate(rows):
+        others = [mark(fields, keys, labels, mine) for one, labels in enumerate(answers) if one != at]
+        marked = {name: _together([other.fields[name] for other in others]) for name, _ in fields}
+        sheets.append(Sheet([mine.get(key) for key in keys], marked, _together([other.totals for other in others])))
+    return sheets
+
+
+def _together(tallies: Sequence[Sequence[Tally | None]]) -> list[Tally | None]:
+    """The tallies of each image added up; None where all are."""
+    added: list[Tally | None] = []
+    for several in zip(*tallies, strict=True):
+        told = [one for one in several if one is not None]
+        added.append(sum(told, Tally()) if told else None)
+    return added
 
 
 def figures(tallies: Sequence[Tally | None]) -> dict[str, Any]:
@@ -110,7 +135,11 @@ class Price1000:
 
 
 def price_per_1000(rows: Sequence[Row], prices: Sequence[Price], *, paid_online: bool) -> Price1000:
-    """What a thousand such images cost: what this run paid for a row, else what its tokens cost at the list price."""
+    """What a thousand such images cost: what this run paid for a row, else what its tokens cost at the list price.
+
+    Images that could not be asked about tell nothing of the price.
+    """
+    rows = [row for row in rows if row["status"] not in UNSCORED]
     images = len({row["image"] for row in rows})
     if not prices or not images:
         return Price1000(None, None)

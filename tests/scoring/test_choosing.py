@@ -83,6 +83,8 @@ def test_the_cheapest_where_all_are_alike_and_where_it_is_the_only_one() -> None
     alike = choose([of("a", "2", 1, 1), of("b", "1", 1, 1)])
     assert alike.best == 1 and "no other scores measurably more" in alike.why
     assert "the only variant" in choose([of("a", "2", 1, 1)]).why
+    unasked = of("unasked", "0.1", float("nan"), float("nan"))
+    assert choose([unasked, of("a", "2", 1, 1)]).best == 1, "of the cheapest nothing is known"
     assert choose([of("no price", None, 1, 1), of("priced", "5", 1, 1)]).best == 1
 
 
