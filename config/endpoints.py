@@ -29,6 +29,8 @@ class Endpoint:
     count_tokens: bool
     has_models_api: bool
     max_base64_bytes: int
+    batches: bool = False
+    max_batch_bytes: int = 256_000_000
     insecure: bool = False
     notice: str | None = None
 

@@ -56,10 +56,11 @@ class Job(BaseModel):
     limit: int | None = Field(None, ge=1, description="Only the first so many images.")
     include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
     exclude: tuple[str, ...] = Field((), description="No file that matches one of these globs.")
-    mode: Literal["online", "batch"] = Field("online", description="Batch is not there yet.")
+    mode: Literal["online", "batch"] = Field("online", description="batch: Message Batches, at half the price.")
     max_failed: float = Field(
         0, ge=0, le=1, allow_inf_nan=False, description="Share of failed rows, 0 to 1, above which the run has failed."
     )
+    no_wait: bool = Field(False, description="With batches: submit and leave; the same job, run later, collects.")
     no_thumbnails: bool = Field(False, description="No small pictures of the images in the report.")
     refresh: bool = Field(False, description="Ask again even where an answer is kept.")
     unpriced: Literal["stop", "allow"] = Field("stop", description="What to do with a model that has no price.")

@@ -56,6 +56,14 @@ def _amount(name: str) -> Decimal | None:
     return amount
 
 
+def batch_absence() -> float:
+    """Seconds in which a Message Batch whose reply was lost is listed, if it was made (VISIONFLOW_BATCH_ABSENCE)."""
+    try:
+        return max(float(os.environ.get("VISIONFLOW_BATCH_ABSENCE", "")), 0.0)
+    except ValueError:
+        return 60.0
+
+
 def keep_server() -> bool:
     """Whether a Prefect server that a run had to start stays up for the next one (VISIONFLOW_KEEP_SERVER=1)."""
     return os.environ.get("VISIONFLOW_KEEP_SERVER", "") not in ("", "0")

@@ -19,6 +19,7 @@ VisionflowError
 └── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
 Signal                tells the next function up what happened, and never leaves the rooms named here
 ├── CallFailed, Claimed, Halted, CutOff, BudgetSpent   asking: no more calls for this page, or for this run
+├── InBatch, NotSubmitted, Gone                        asking: what became of a Message Batch, or of its results
 ├── ChildLostError, OutOfTimeError                     preparing: a decoder ended, or did not end in time
 ├── TooMuch                                            schemas: checking an answer would take too long
 ├── SourceUnavailable                                  storage: a moment's trouble; the task is tried again

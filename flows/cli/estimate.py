@@ -18,7 +18,8 @@ from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.listing import Listing, OnDemand, list_images
 from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
-from tasks.planning.plan import AGAIN, Asked, batch_prefix, check, resolve
+from tasks.planning.plan import Asked, batch_prefix, resolve
+from tasks.planning.preflight import AGAIN, check
 from tasks.recording.memory import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.text import counted

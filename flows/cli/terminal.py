@@ -154,7 +154,7 @@ class _Notes(logging.Handler):
         self._terminal.say("Note", record.getMessage())
 
 
-ENDED = {"paused": "Paused", "stopped": "Stopped", "interrupted": "Stopped"}
+ENDED = {"paused": "Paused", "waiting": "Waiting", "stopped": "Stopped", "interrupted": "Stopped"}
 
 
 class _Facts(ProgressColumn):
@@ -224,7 +224,9 @@ def shortened(uri: str) -> str:
 
 def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: RunContext) -> None:
     now = standing(run, int(progress.tasks[asking].total or 0))
-    facts = f"  {now.in_flight} in flight  {now.per_second:.1f}/s  ${now.spent:.4f}"
+    batches = run.engine.batches
+    in_batches = f"  {batches.in_flight:,} in batches" if batches else ""
+    facts = f"  {now.in_flight} in flight{in_batches}  {now.per_second:.1f}/s  ${now.spent:.4f}"
     facts += f" of ${now.cap:,.2f}" if now.cap is not None else ""
     facts += f"  {now.retried:,} retried" if now.retried else ""
     facts += f"  {duration(round(now.seconds_left))} left" if now.seconds_left is not None else ""

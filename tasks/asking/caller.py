@@ -2,24 +2,22 @@
 
 import random
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from config.prices import Price, prices_of
-from tasks.asking.answer import Answer, utc_now
+from tasks.asking.answer import Answer
 from tasks.asking.calls import CallLedger, OpenCall
 from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, classify, explained
 from tasks.asking.halting import FailureStreak, Halt, Halted, Halting
 from tasks.asking.limits import Limits
-from tasks.asking.limits.budget import BudgetSpent, Reservation, worst_case
+from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation
 from tasks.asking.limits.pacing import Load
 from tasks.asking.pages import EngineSettings, Page
+from tasks.asking.priced import Pricer, SentNow
 from tasks.asking.question import PATH, Bodies, Question, Step
-from tasks.asking.reply import Received, read_reply
-from tasks.billing.pricing import cost_usd
-from tasks.billing.usage import Usage, image_tokens
-from tasks.errors import EndpointError, OutputError, PriceError, Signal
+from tasks.asking.reply import read_reply
+from tasks.billing.usage import image_tokens
+from tasks.errors import EndpointError, OutputError, Signal
 from tasks.types import PreparedImage
 
 if TYPE_CHECKING:
@@ -82,8 +80,7 @@ class Caller:
         self._limiter = limits.limiter
         self._ledger = ledger
         self._halting = halting
-        models = {question.model for question in settings.questions}
-        self._prices = {model: prices_of(settings.endpoint.prices, model) for model in models}
+        self._pricer = Pricer(settings, halting)
         self._streak = FailureStreak()
         self._usual_output = 0.0
         self._random = random.Random()  # noqa: S311  # jitter
@@ -100,15 +97,18 @@ class Caller:
             self._stop_if_hopeless(result, step.question)
             if result.scope is not Scope.THROTTLE:
                 failures += 1
-            if (status := _status(result, failures, page)) is not None:
+            if (status := status_after(result, failures, page)) is not None:
                 raise CallFailed(status, result)
             await self._halting.sleep(self._delay(result, failures))
             repeated = True
 
+    def charge(self, page: Page, key: str) -> None:
+        """What a kept answer has cost this run: nothing, unless `answer` said so."""
+
     async def _call_in_turn(self, page: Page, step: Step, *, repeated: bool) -> Answered | Failure:
         self._halting.check()
         question, image = step.question, page.image
-        worst = worst_case(question, image, self._prices[question.model])
+        worst = self._pricer.worst_case(question, image)
         try:
             async with (
                 self.budget.reserved(worst) as reservation,
@@ -116,9 +116,9 @@ class Caller:
             ):
                 self._halting.check()
                 result = await self._call(page, step)
-                _settle(reservation, result)
+                settle(reservation, result)
         except BudgetSpent:
-            self._halting.halt(Halt("paused", self._paused()))
+            self._halting.halt(Halt("paused", paused(self.budget, self._settings)))
             raise Halted from None
         except OutputError as error:  # a call that cannot be written down is not made
             self._halting.halt(Halt("stopped", str(error), error))
@@ -168,40 +168,13 @@ class Caller:
             response.content, base_url=where.base_url, max_tokens=question.max_tokens, secrets=self._secrets
         )
         request_id = response.headers.get("request-id")
-        return self._received(received, call, request_id and self._secrets.out_of(request_id, 80), page, step)
-
-    def _received(self, received: Received, call: OpenCall, request_id: str | None, page: Page, step: Step) -> Answered:
-        cost, paid, error = self._price(received, step.question.model)
-        answer = Answer(
-            text=received.text,
-            stop_reason=received.stop_reason,
-            model=received.model,
-            request_id=request_id,
-            usage=received.usage or Usage(),
-            cost_usd=cost,
-            max_tokens=step.question.max_tokens,
+        answer, error = self._pricer.answer(
+            received,
+            SentNow(page.uri, question.model, question.max_tokens),
+            request_id=request_id and self._secrets.out_of(request_id, 80),
             latency_ms=call.elapsed_ms,
-            answered_at=utc_now(),
-            run_id=self._settings.run_id,
-            image=page.uri,
-            paid=paid,
         )
         return Answered(answer, call, error)
-
-    def _price(self, received: Received, model: str) -> tuple[Decimal, str, str | None]:
-        """Dollars, whether they were paid, and why that is not known; an answer without a price stops the run."""
-        prices: tuple[Price, ...] = self._prices[model]
-        if not received.billed:
-            return Decimal(0), "no", received.wrong
-        if received.usage is None:
-            return Decimal(0), "maybe", received.wrong
-        if not prices:  # the job said `unpriced: allow`
-            return Decimal(0), "yes", received.wrong
-        try:
-            return cost_usd(received.usage, prices), "yes", received.wrong
-        except PriceError as error:
-            self._halting.halt(Halt("stopped", str(error), error))
-            return Decimal(0), "maybe", str(error)
 
     def _load(self, question: Question, image: PreparedImage) -> Load:
         text = question.text_bytes // BYTES_A_TOKEN
@@ -236,15 +209,16 @@ class Caller:
         self._halting.halt(Halt("stopped", message, error))
         raise Halted
 
-    def _paused(self) -> str:
-        budget = self.budget
-        return (
-            f"The next call could pass the cap of ${budget.cap} (${budget.used} used). "
-            f"{self._settings.cap_remedy}, then run the same command again."
-        )
+
+def paused(budget: Budget, settings: EngineSettings) -> str:
+    """Why no more calls are made, and what to do."""
+    return (
+        f"The next call could pass the cap of ${budget.cap} (${budget.used} used). "
+        f"{settings.cap_remedy}, then run the same command again."
+    )
 
 
-def _status(failure: Failure, failures: int, page: Page) -> str | None:
+def status_after(failure: Failure, failures: int, page: Page) -> str | None:
     """The status of the page's row if it is not asked about again in this run, after so many failed calls."""
     if failure.scope in (Scope.REQUEST, Scope.IMAGE):
         return "rejected" if failure.scope is Scope.REQUEST else "unreadable"
@@ -253,7 +227,7 @@ def _status(failure: Failure, failures: int, page: Page) -> str | None:
     return None
 
 
-def _settle(reservation: Reservation, result: Answered | Failure) -> None:
+def settle(reservation: Reservation, result: Answered | Failure) -> None:
     """What the cap has to count of a call."""
     paid = result.answer.paid if isinstance(result, Answered) else result.paid
     if paid == "maybe":

@@ -23,15 +23,14 @@ class CallLedger:
         self.count = self.retried = 0
         self.journal = journal
         self.preset = preset
-        self._fixed = {"endpoint": endpoint, "preset": preset, "tier": "standard"}
+        self._fixed = {"endpoint": endpoint, "preset": preset}
         self._numbers = itertools.count(1)
         self._rows: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
     def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
         """Note that a call is about to leave; OutputError if that cannot be written down."""
-        row = {
-            "call": next(self._numbers),
+        about = {
             "image": uri,
             "page": image.page,
             "sent_sha256": image.sha256,
@@ -40,10 +39,20 @@ class CallLedger:
             "model": question.model,
             "max_tokens": question.max_tokens,
             "started_at": utc_now(),
-            **self._fixed,
         }
+        row = self._row(about, tier="standard")
         self.journal.sent(row)
         return OpenCall(self, row)
+
+    def batched(self, about: dict[str, Any]) -> "OpenCall":
+        """A request that was sent in a Message Batch, perhaps by another run, and has an end.
+
+        Nothing was noted in the journal as it was sent: were this run to die, the batch would go on all the same.
+        """
+        return OpenCall(self, self._row(about, tier="batch"))
+
+    def _row(self, about: dict[str, Any], *, tier: str) -> dict[str, Any]:
+        return {"call": next(self._numbers), **about, **self._fixed, "tier": tier}
 
     def end(self, row: dict[str, Any], record: tuple[str, dict[str, Any]] | None = None) -> bytes:
         """Note how a call ended, with its answer where that is to be kept so; OutputError if it cannot be noted."""

@@ -10,12 +10,14 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from tasks.asking.batches import Batches
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
 from tasks.asking.claims import Claims
 from tasks.asking.client import make_client
-from tasks.asking.fallbacks import FallbackChain
+from tasks.asking.fallbacks import Asker, FallbackChain
 from tasks.asking.halting import ENDED_EARLY, Halt, Halted, Halting, at_once
+from tasks.asking.keeping import Keeping
 from tasks.asking.limits import Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
@@ -41,13 +43,15 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
         self._asking: set[asyncio.Future[Any]] = set()
         self._ended = self._hurry = False
+        self.batches: Batches | None = None
         self._submitting = threading.Lock()
         limiter = Limiter(
             settings.concurrency,
             per_second=settings.per_second,
             one_first=one_first(settings),
         )
-        self._limits = Limits(limiter, Budget(settings.max_cost))
+        in_rounds = settings.batches is not None and settings.batches.mode != "online"
+        self._limits = Limits(limiter, Budget(settings.max_cost, in_rounds=in_rounds))
         self._halting = Halting(self._limits.wake_all)
 
     def __enter__(self) -> "Engine":
@@ -64,7 +68,8 @@ class Engine:
             self._ended = True
         self._run(self._cut_off() if self._hurry or at_once(error) else self._drain())
         self._chain.forget()
-        self._run(self._client.close())
+        self._say_what_runs_on()
+        self._run(self._close())
         self._end_loop()
         self._claims.close()
 
@@ -80,8 +85,27 @@ class Engine:
             settings.endpoint, concurrency=settings.concurrency, timeout=settings.timeout, max_tokens=max(rooms)
         )
         self._caller = Caller(settings, self._client, self._limits, self.ledger, self._halting)
-        self._chain = FallbackChain(settings, self._store, self._caller, self._halting, self._claims)
+        keeping = Keeping(settings, self._store, self._halting)
+        asker: Asker = self._caller
+        if settings.batches is not None:
+            self.batches = Batches(settings, self.ledger, keeping, self._halting, self._caller)
+            asker = await self.batches.open()
+        self._chain = FallbackChain(settings, keeping, asker, self._halting, self._claims)
         self._doubts = Doubts(settings, self._client, self._caller)
+
+    def _say_what_runs_on(self) -> None:
+        """Batches that nobody waits for any longer: what they may cost is told with how the run ended."""
+        if self.batches is None or not (line := self.batches.left_line):
+            return
+        if self._halting.reason is not None:
+            self._halting.also(line)
+        elif self.batches.settings.no_wait:
+            self._loop.call_soon_threadsafe(self._halting.halt, Halt("waiting", line))
+
+    async def _close(self) -> None:
+        if self.batches is not None:
+            await self.batches.close()
+        await self._client.close()
 
     async def _drain(self) -> None:
         """Let calls in flight finish and be kept, for whoever asked still waits for them."""
@@ -144,6 +168,11 @@ class Engine:
             journal.close()
         else:
             journal.forget()
+
+    def expect(self, *, more: bool) -> None:
+        """Whether more pages will soon be asked about, which a batch that is not full waits for."""
+        if self.batches is not None:
+            self.batches.expect(more=more)
 
     def stop(self, halt: Halt) -> None:
         """Make no more calls; those in flight finish and are kept. The first reason given stands."""

@@ -1,23 +1,20 @@
 """From a page to its outcome: kept answers first, then one question after another until an answer is good."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import monotonic
-from typing import TypeVar
+from typing import Protocol
 
 from tasks.asking.answer import Answer, judge
-from tasks.asking.caller import Answered, Caller, CallFailed
+from tasks.asking.caller import Answered, CallFailed
 from tasks.asking.claims import LOOK_S3_S, Claimed, Claims
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
-from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, unasked
+from tasks.asking.keeping import Keeping, patiently, reason_of
+from tasks.asking.pages import WAITING, EngineSettings, Outcome, Page, unasked
 from tasks.asking.question import Question, Step, answer_key
-from tasks.errors import OutputError
+from tasks.errors import OutputError, Signal
 
-T = TypeVar("T")
-
-STORAGE_RETRIES_S = (0.2, 1.0)
 LONGER_S = 10.0  # than the time limit of one call: so long a picture waits for another run that asks about it
 BUSY = Failure(
     Scope.MOMENT,
@@ -28,15 +25,29 @@ BUSY = Failure(
 )
 
 
+class Asker(Protocol):
+    """A way to ask."""
+
+    async def answer(self, page: Page, step: Step) -> Answered | Answer:
+        """One to be kept, or one that is kept already; Halted, CallFailed, or InBatch where nobody waits for it."""
+
+    def charge(self, page: Page, key: str) -> None:
+        """Count with the page what an answer has cost this run that nobody had waited for."""
+
+
+class InBatch(Signal):
+    """The question is in a Message Batch that this run does not wait for."""
+
+
 class FallbackChain:
     """Tries the steps of the job for each page. Lives on one event loop."""
 
     def __init__(
-        self, settings: EngineSettings, store: AnswerStore, caller: Caller, halting: Halting, claims: Claims
+        self, settings: EngineSettings, keeping: Keeping, asker: Asker, halting: Halting, claims: Claims
     ) -> None:
         self._settings = settings
-        self._store = store
-        self._caller = caller
+        self._keeping = keeping
+        self._asker = asker
         self._halting = halting
         self._claims = claims
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
@@ -68,6 +79,8 @@ class FallbackChain:
                     outcome = await self._outcome(page, replace(step, question=question))
                 except Halted:  # whatever was answered before is kept: a later run goes on from there
                     return unasked(step, self._halting.reason)
+                except InBatch as waiting:
+                    return Outcome("unasked", step, error_code=WAITING, error=str(waiting))
                 except CallFailed as failed:
                     return _failed(failed, step, before=outcome)
                 if outcome.status == "ok":
@@ -100,7 +113,11 @@ class FallbackChain:
         seconds = self._settings.timeout + LONGER_S
         try:
             async with self._claims.alone(key, seconds, self._halting.sleep):
-                return await self._kept_or_claimed(step.question, key, seconds) or await self._asked(page, step, key)
+                kept = await self._kept_or_claimed(step.question, key, seconds)
+                if kept is None:
+                    return await self._asked(page, step, key)
+                self._asker.charge(page, key)
+                return kept
         except Claimed:
             raise CallFailed("unavailable", BUSY) from None
 
@@ -108,7 +125,7 @@ class FallbackChain:
         """The kept answer; None once nobody else may ask. Claimed if somebody does, and takes too long."""
         deadline = monotonic() + seconds
         while True:
-            kept = await self._kept(question, key)
+            kept = await self._keeping.kept(question, key)
             if kept is not None:
                 return kept, kept.run_id != self._settings.run_id
             if await self._first(key):
@@ -119,65 +136,20 @@ class FallbackChain:
 
     async def _first(self, key: str) -> bool:
         try:
-            return await _patiently(lambda: self._claims.first(key))
+            return await patiently(lambda: self._claims.first(key))
         except Exception as error:  # noqa: BLE001  # whatever the storage raises: what cannot be claimed is not asked
-            self._stop(f"An answer could not be claimed ({_reason(error)}). Give access")
+            self._keeping.stop(f"An answer could not be claimed ({reason_of(error)}). Give access")
             raise Halted from None
 
     async def _asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
-        answered = await self._caller.answer(page, step)
+        answered = await self._asker.answer(page, step)
+        if isinstance(answered, Answer):
+            return answered, answered.run_id != self._settings.run_id
         try:
-            await self._keep(key, answered)
+            await self._keeping.keep(key, answered)
         except OutputError as error:  # of the journal: the first write that fails stops the run
             self._halting.halt(Halt("stopped", str(error), error))
         return answered.answer, False
-
-    async def _keep(self, key: str, answered: Answered) -> None:
-        """Keep the answer in the store, and in the journal wherever the store alone could lose it.
-
-        An answer is with the journal before the store says that it failed for good: a later run takes it from there.
-        Raises OutputError if the journal cannot be written.
-        """
-        store, record = self._store, answered.answer.to_record()
-        if store.durable:  # on S3 a PUT that was acknowledged is
-            try:
-                await store.put(key, record)
-            except Exception:  # noqa: BLE001, S110  # each storage has errors of its own; it is tried again below
-                pass
-            else:
-                await answered.kept()
-                return
-        try:
-            await answered.kept(key)
-        finally:
-            try:
-                await (_patiently(lambda: store.put(key, record)) if store.durable else store.put(key, record))
-            except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
-                answered.call.only_in_journal()
-                self._stop(f"An answer could not be kept ({_reason(error)}). Make room or give access")
-
-    async def _kept(self, question: Question, key: str) -> Answer | None:
-        try:
-            record = await _patiently(lambda: self._store.get(key))
-        except Exception as error:  # noqa: BLE001  # not a miss: the answer may be there, and would be paid for twice
-            self._stop(f"Kept answers cannot be read ({_reason(error)}). Give access")
-            raise Halted from None
-        if record is None:
-            return None
-        try:
-            answer = Answer.from_record(record)
-        except (KeyError, TypeError, ValueError, ArithmeticError):  # one of the first release, without a checksum
-            await self._store.set_aside(key, "it is no answer")
-            return None
-        if self._settings.refresh and answer.run_id != self._settings.run_id:
-            return None
-        if answer.truncated and answer.max_tokens < question.max_tokens:
-            return None
-        return answer
-
-    def _stop(self, trouble: str) -> None:
-        error = OutputError(f"{trouble}, then run the same command again.")
-        self._halting.halt(Halt("stopped", str(error), error))
 
 
 def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcome:
@@ -186,17 +158,3 @@ def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcom
         return before
     failure, given_up = failed.failure, failed.failure.scope is Scope.ANSWER
     return Outcome(failed.status, step, error_code=failure.error_type, error=failure.message, given_up=given_up)
-
-
-async def _patiently(storage: Callable[[], Awaitable[T]]) -> T:
-    """The same again a little later when the storage has a hiccup; its last error if it does not pass."""
-    for delay in STORAGE_RETRIES_S:
-        try:
-            return await storage()
-        except Exception:  # noqa: BLE001  # each storage has errors of its own
-            await asyncio.sleep(delay)
-    return await storage()
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

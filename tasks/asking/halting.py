@@ -6,7 +6,7 @@ A streak of failures says something about the endpoint or the question, and may 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from tasks.errors import Signal, StopRun
@@ -16,7 +16,7 @@ from tasks.errors import Signal, StopRun
 class Halt:
     """Why no more calls are made, and for how many more seconds those in flight may go on; their own if None."""
 
-    kind: str  # paused, stopped, interrupted
+    kind: str  # paused, stopped, interrupted, waiting
     message: str
     error: StopRun | None = None
     patience: float | None = None
@@ -47,17 +47,25 @@ class Halting:
     def __init__(self, wake_waiting: Callable[[], None]) -> None:
         self.reason: Halt | None = None
         self._event = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._wake_waiting = wake_waiting
         self._in_flight: set[asyncio.Timeout] = set()
 
     def halt(self, reason: Halt) -> None:
         """Make no more calls; those in flight go on, for as long as the reason says."""
+        if reason.kind != "paused":
+            self._leaving.set()
         if self.reason is None:
             self.reason = reason
             self._event.set()
             self._wake_waiting()
         if reason.patience is not None:
             asyncio.get_running_loop().call_later(reason.patience, self.cut_off)
+
+    def also(self, text: str) -> None:
+        """Add to why the run was halted what else a person has to know."""
+        if self.reason is not None:
+            self.reason = replace(self.reason, message=f"{self.reason.message} {text}")
 
     def cut_off(self) -> None:
         """Wait for no call in flight any longer: each ends with CutOff."""
@@ -92,6 +100,19 @@ class Halting:
         except TimeoutError:
             return
         raise Halted
+
+    async def stay(self, seconds: float) -> None:
+        """Wait for what runs elsewhere: Halted once the run is left, but not where it only asks for no more."""
+        try:
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Halted
+
+    @property
+    def left(self) -> bool:
+        """Whether the run is left, whatever runs elsewhere."""
+        return self._leaving.is_set()
 
 
 ALIKE_FAILURES = 10  # so many first ones, all failed the same way: the question, or the endpoint, is wrong

@@ -47,9 +47,13 @@ class EndpointClient(DefaultAioHttpClient):
         try:
             async with asyncio.timeout(self._seconds):
                 response = await super().send(request, stream=True, **options)
-                body = await self._body(response)
+                return await self._read(response, request)
         except TimeoutError as error:
             raise ReadTimeout("The deadline has passed.", request=request) from error
+
+    async def _read(self, response: Response, request: Request) -> Response:
+        """The same answer, read to its end."""
+        body = await self._body(response)
         if len(self.cookies.jar) > MOST_COOKIES:
             self.cookies.clear()
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in ENCODINGS]
@@ -77,7 +81,14 @@ class StreamingClient(EndpointClient):
         """A stream as it comes if one is wanted, an error's body read as ever."""
         if not stream:
             return await super().send(request, **options)
-        return await DefaultAioHttpClient.send(self, request, stream=True, **options)
+        response = await DefaultAioHttpClient.send(self, request, stream=True, **options)
+        if response.is_success:
+            return response
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._read(response, request)
+        except TimeoutError as error:
+            raise ReadTimeout("The deadline has passed.", request=request) from error
 
 
 def answer_bytes(max_tokens: int) -> int:

@@ -201,14 +201,15 @@ def journal_path(output: str, job: str, run_id: str) -> Path:
 
 def journal_folder(output: str, job: str) -> Path:
     """Where the journals of one job with one output lie on this machine."""
-    return home() / "journal" / _folder_name(output, job)
+    return home() / "journal" / folder_name(output, job)
 
 
 def refuge_folder(output: str, job: str) -> Path:
     """Where they go on in a local output when VISIONFLOW_HOME takes no more."""
-    return Path(output) / ".visionflow" / "journal" / _folder_name(output, job)
+    return Path(output) / ".visionflow" / "journal" / folder_name(output, job)
 
 
-def _folder_name(output: str, job: str) -> str:
+def folder_name(output: str, job: str) -> str:
+    """Names a job and its output."""
     where = output if "://" in output else os.path.abspath(output)
     return f"{job}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"

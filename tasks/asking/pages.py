@@ -1,9 +1,11 @@
 """The values that pass between a run and its engine."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
@@ -33,6 +35,20 @@ class AnswerStore(Protocol):
 
 
 @dataclass(frozen=True)
+class BatchSettings:
+    """How Message Batches are used, where they are."""
+
+    log: str  # where it is written down what was submitted: a folder, or a prefix on S3
+    folder: Path  # for results while they are read
+    mode: Literal["online", "batch", "auto"] = "batch"  # online: only what was submitted before is collected
+    no_wait: bool = False
+    deadline: float | None = None  # seconds from the start of the run within which all must be answered, for `auto`
+    most_bytes: int = 32_000_000  # of one batch's body
+    model_known: bool = True
+    absent: float = 60.0  # seconds in which a batch that was perhaps made is listed, if it was
+
+
+@dataclass(frozen=True)
 class EngineSettings:
     """What the engine needs to know of the job."""
 
@@ -48,6 +64,7 @@ class EngineSettings:
     cap_remedy: str = "Raise --max-cost"
     refresh: bool = False
     one_first: bool = False
+    batches: BatchSettings | None = None
     second: tuple[Step, ...] = ()
     """For each step what reads its good answer's image a second time; none where nothing is read twice."""
 
@@ -70,6 +87,7 @@ class Page:
     useless_answers: int = 0
     given_up: Failure | None = None  # why it is not asked about again in this run, though nothing was decided
     outcome: "Outcome | None" = None  # so far
+    again: Callable[[], PreparedImage] | None = None  # prepares it once more, for its bytes are let go in a batch
 
     def drop_bytes(self) -> None:
         """Free the image's bytes once they are not needed any more."""
@@ -95,6 +113,9 @@ class Outcome:
         """Whether another call of this run may help."""
         passing = self.status == "unavailable" and not self.given_up
         return passing or (self.second is not None and self.second.may_be_asked_again)
+
+
+WAITING = "waiting"  # error code of what is in a Message Batch that the run does not wait for
 
 
 def unasked(step: Step, halt: Halt | None) -> Outcome:

@@ -36,8 +36,8 @@ def counted_prompt(endpoint: Endpoint, question: Question) -> int | None:
         return None
 
 
-async def refuses(client: "AsyncAnthropic", question: Question) -> bool:
-    """Whether the endpoint refuses the question itself, asked about a sound image."""
+async def counts(client: "AsyncAnthropic", question: Question) -> bool | None:
+    """Whether the endpoint takes the question, asked about a sound image for free; None where it cannot tell."""
     import anthropic
 
     params = request(question, one_patch())
@@ -45,10 +45,10 @@ async def refuses(client: "AsyncAnthropic", question: Question) -> bool:
     try:
         await client.messages.with_raw_response.count_tokens(**params)
     except anthropic.BadRequestError:
-        return True
-    except anthropic.APIError:  # it cannot tell
         return False
-    return False
+    except anthropic.APIError:
+        return None
+    return True
 
 
 async def _count(endpoint: Endpoint, question: Question) -> int | None:
@@ -105,7 +105,7 @@ class Doubts:
 
     async def _is_refused(self, outcome: Outcome) -> bool:
         """Whether the question is refused about a sound image too."""
-        if self._settings.endpoint.count_tokens and await refuses(self._client, outcome.step.question):
+        if self._settings.endpoint.count_tokens and await counts(self._client, outcome.step.question) is False:
             return True
         try:
             tried = await self._caller.answer(Page(SOUND, one_patch()), outcome.step)

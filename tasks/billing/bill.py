@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from config.prices import prices_of
-from tasks.billing.pricing import uncached_cost
+from tasks.billing.pricing import cost_usd, uncached_cost
 from tasks.billing.usage import Usage
 from tasks.storage.output import Output, sound_parts
 
@@ -31,6 +31,8 @@ class Bill:
     """Adds up calls and rows as they come; its size does not grow with their number."""
 
     prices: str
+    tier: str = "standard"
+    """On which lines images are counted: that of the run's own calls."""
     lines: dict[Key, Line] = field(default_factory=dict)
 
     def add_calls(self, calls: Iterable[dict[str, Any]]) -> None:
@@ -41,12 +43,13 @@ class Bill:
             line.counts["calls_maybe_paid"] += call["paid"] == "maybe"
             line.counts.update({name: call.get(name) or 0 for name in TOKENS})
             line.cost_usd += call["cost_usd"]
-            line.saved["saved_caching_usd"] += self._saved_by_caching(call)
+            for name, saved in self._saved(call).items():
+                line.saved[name] += saved
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Count rows of `results`, before they are typed: what they did not cost again."""
         for row in rows:
-            line = self._line(row, "standard")
+            line = self._line(row, self.tier)
             line.counts["images"] += row["page"] == 1
             for answer in (row, row.get("second")):  # both readings of the image
                 if answer and answer["cached"]:
@@ -88,12 +91,16 @@ class Bill:
     def _line(self, row: dict[str, Any], tier: str) -> Line:
         return self.lines.setdefault((row["model"], row["endpoint"], row["preset"], tier), Line())
 
-    def _saved_by_caching(self, call: dict[str, Any]) -> Decimal:
-        """Negative for a call that only wrote to the cache; nothing where the call itself has no known price."""
+    def _saved(self, call: dict[str, Any]) -> dict[str, Decimal]:
+        """By caching and by batch; nothing where the call itself has no known price.
+
+        Negative for a call that only wrote to the cache.
+        """
+        batch = call["tier"] == "batch"
         cached = call.get("cache_read_tokens") or call.get("cache_write_tokens")
         prices = prices_of(self.prices, call["model"])
-        if not cached or not prices or call["paid"] != "yes":
-            return Decimal(0)
+        if not (cached or batch) or not prices or call["paid"] != "yes":
+            return {}
         usage = Usage(
             input=call["input_tokens"],
             output=call["output_tokens"],
@@ -103,7 +110,8 @@ class Bill:
             geo=call["inference_geo"],
         )
         cost: Decimal = call["cost_usd"]
-        return uncached_cost(usage, prices) - cost
+        saved = {"saved_caching_usd": uncached_cost(usage, prices, batch=batch) - cost} if cached else {}
+        return {**saved, "saved_batch_usd": cost_usd(usage, prices) - cost} if batch else saved
 
 
 def spent_today(output: Output, job: str | None = None) -> Decimal:

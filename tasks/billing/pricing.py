@@ -42,16 +42,18 @@ def price_for(prompt_tokens: int, prices: Iterable[Price]) -> Price:
     raise PriceError(f"No price covers a prompt of {prompt_tokens:,} tokens. Complete the model in config/prices.toml.")
 
 
-def uncached_cost(usage: Usage, prices: Iterable[Price]) -> Decimal:
+def uncached_cost(usage: Usage, prices: Iterable[Price], *, batch: bool = False) -> Decimal:
     """What the same call would have cost without prompt caching."""
-    return cost_usd(Usage(input=usage.prompt, output=usage.output, geo=usage.geo), prices)
+    return cost_usd(Usage(input=usage.prompt, output=usage.output, geo=usage.geo), prices, batch=batch)
 
 
-def highest_cost(prompt: int, output: int, prices: Iterable[Price]) -> Decimal:
+def highest_cost(prompt: int, output: int, prices: Iterable[Price], *, batch: bool = False) -> Decimal:
     """The most that so many tokens can cost: all of the prompt written to the cache, in the dearest place."""
     price = price_for(prompt, prices)
-    dearest = max(price.input, price.cache_write_5m)
+    dearest = max(price.input, price.cache_write_1h if batch else price.cache_write_5m)
     total = (prompt * dearest + output * price.output) / MILLION * max(price.us_factor or Decimal(1), Decimal(1))
+    if batch and price.batch_factor is not None:
+        total *= price.batch_factor
     return total.quantize(NANO_USD, rounding=ROUND_CEILING)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from tasks.orchestration.naming import artifact_key
 from tasks.reporting.serving import report_place
 from tasks.text import as_markdown
 
+BATCHES_S = 60.0  # between two tables of batches
 EVERY_S = 5.0  # an update costs some 30 ms here and more on the server
 MOST_FAILURES = 1000  # rows a table in the UI bears; the Parquet has all
 # The dollars first: a table in the UI is cut off on the right.
@@ -56,9 +58,12 @@ def progress_artifact(run: RunContext) -> Iterator[None]:
                 0.0, key=artifact_key(name, "progress"), description=f"Images of {as_markdown(name)} finished"
             )
             assert isinstance(artifact, UUID)
+            batches = _Batches(run)
             while not finished.wait(EVERY_S):
                 update_progress_artifact(artifact, progress=_percent(run))
+                batches.show()
             update_progress_artifact(artifact, progress=_percent(run))
+            batches.show(last=True)
 
     thread = threading.Thread(target=copy_context().run, args=(update,), name="visionflow-artifact", daemon=True)
     thread.start()
@@ -67,6 +72,22 @@ def progress_artifact(run: RunContext) -> Iterator[None]:
     finally:
         finished.set()
         thread.join(EVERY_S)  # Prefect's client may wait long for a server that is gone
+
+
+class _Batches:
+    """The table of the run's Message Batches in the UI: Prefect makes a new version of it each time."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        self._shown: list[dict[str, str]] = []
+        self._at = 0.0
+
+    def show(self, *, last: bool = False) -> None:
+        """As they are now, if that is news; not more than once a minute but at the end."""
+        rows = self._run.engine.batches.table()[-MOST_FAILURES:] if self._run.engine.batches else []
+        if rows != self._shown and (last or monotonic() - self._at > BATCHES_S):
+            self._shown, self._at = rows, monotonic()
+            create_table_artifact(_cells(rows), key="batches", description="Message Batches of this run")
 
 
 def summary_artifacts(run: RunContext, summary: dict[str, Any]) -> None:

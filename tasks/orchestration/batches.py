@@ -55,6 +55,8 @@ class Prepared:
         """Rows of files that cannot be sent."""
         self.unseen = unseen
         """Files that were not opened, because the run ended before."""
+        self.handed = False
+        """Whether the engine has its pages."""
 
     @property
     def bytes_held(self) -> int:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from config.settings import home
+from config.prices import prices_of
+from config.settings import batch_absence, home
+from tasks.asking.batches.intents import IntentLog
 from tasks.asking.calls import CallLedger
 from tasks.asking.claims import Claims, S3Claims
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
-from tasks.asking.journal import Journal
-from tasks.asking.pages import EngineSettings
+from tasks.asking.journal import Journal, folder_name
+from tasks.asking.pages import BatchSettings, EngineSettings
 from tasks.billing.bill import spent_by_attempts, spent_today
 from tasks.orchestration.recorder import Recorder
 from tasks.orchestration.summary import about
@@ -62,7 +64,8 @@ class RunContext:
     def finish(self) -> dict[str, Any]:
         """Write the bill and the run's own row; the summary that `--json` prints."""
         with handing_on(self.recorder.journal):
-            summary = self.recorder.finish(self.halt)
+            batches = self.engine.batches
+            summary = self.recorder.finish(self.halt, (batches.count, batches.requests) if batches else (0, 0))
         self.recorder.let_go(self.store)
         self.engine.recorded()
         return summary
@@ -125,7 +128,32 @@ def engine_settings(plan: Plan) -> EngineSettings:
         else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
+        batches=batch_settings(plan),
     )
+
+
+def batch_settings(plan: Plan) -> BatchSettings | None:
+    """How this run uses Message Batches; None for one that asks online, where none was submitted before."""
+    job, where = plan.job, plan.output.uri
+    place = batch_place(where, plan.names[0])
+    if job.mode == "online" and not IntentLog(place).open():
+        return None
+    return BatchSettings(
+        log=place,
+        folder=home() / "batches" / "reading",
+        mode=job.mode,
+        no_wait=job.no_wait,
+        most_bytes=min(BatchSettings.most_bytes, plan.endpoint.max_batch_bytes),
+        model_known=plan.model_known or bool(prices_of(plan.endpoint.prices, plan.question.model)),
+        absent=batch_absence(),
+    )
+
+
+def batch_place(output: str, job: str) -> str:
+    """Where it is written down what a job has submitted: beside the answers."""
+    if is_s3(output):
+        return f"{output.rstrip('/')}/{FOLDER}/submitted/{job}"
+    return str(home() / "batches" / folder_name(output, job))
 
 
 def claims_of(plan: Plan) -> Claims:

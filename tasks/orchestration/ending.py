@@ -43,6 +43,7 @@ ENDS = {
         # No more of them than `max_failed` allows: the state of a completed run.
         End("completed_with_failures", "some rows failed and say why", 3, "FAILED", "RowsFailed"),
         End("paused", "the cap is reached", 4, "COMPLETED", "Paused"),
+        End("waiting", "batches run on; the same command collects them", 5, "COMPLETED", "Waiting"),
         End("stopped", "something that every image needs is wrong", 1, "FAILED", "Failed"),
         End("interrupted", "it was told to end", 130, "CANCELLED", "Interrupted"),
     )

@@ -32,7 +32,7 @@ class Recorder:
         self.started_at = started_at
         self.ledger = ledger
         self.journal = ledger.journal
-        self.bill = Bill(plan.endpoint.prices)
+        self.bill = Bill(plan.endpoint.prices, tier="batch" if plan.job.mode == "batch" else "standard")
         self.statuses: Counter[str] = Counter()
         self.cached = self.duplicates = self.rows = self.images = 0
         self.read_once = 0  # rows whose second reading is still to come
@@ -72,12 +72,16 @@ class Recorder:
         self._calls.close()
         give_back()  # what asking took, before the report is made
 
-    def finish(self, halt: Halt | None) -> dict[str, Any]:
-        """Write the bill and the run's own row; the summary that `--json` prints."""
+    def finish(self, halt: Halt | None, batches: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+        """Write the bill and the run's own row; the summary that `--json` prints.
+
+        `batches` is how many Message Batches there were, and how many requests in them.
+        """
         plan = self._plan
         costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
         self._write("costs", "costs.parquet", costs)
         row = run_row(plan, self, self.status(halt), halt)
+        row["batches"], row["batch_requests"] = batches
         self._write("runs", "run.parquet", [row])
         return summary_of(plan.output, row, costs, self.reviews)
 

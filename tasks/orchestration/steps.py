@@ -6,6 +6,7 @@ Prefect.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -13,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from prefect.tasks import Task, exponential_backoff
 
 from config.settings import home
@@ -30,7 +31,7 @@ from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, un
 from tasks.reporting.writing import write_report
 from tasks.storage.output import explain_storage
 from tasks.storage.reading import SourceUnavailable
-from tasks.types import Source
+from tasks.types import PreparedImage, Source
 
 RETRIES = 2
 
@@ -84,7 +85,17 @@ def _pages_or_row(
         if not last:
             raise
         return unavailable_row(listed, question, preset, str(error))
-    return [(source, Page(source.uri, image)) for image in images]
+    again = run.plan.job.mode != "online"
+    return [
+        (source, Page(source.uri, image, again=partial(_again, run, listed, number) if again else None))
+        for number, image in enumerate(images)
+    ]
+
+
+def _again(run: RunContext, source: Source, number: int) -> PreparedImage:
+    """The same page, prepared once more: a batch lets go of its images. Whatever reading or preparing it raises."""
+    ((_, reading),) = run.preparers.prepare([source], run.plan.rules)
+    return reading.result()[1][number]
 
 
 def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -119,6 +130,8 @@ def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
     rows += [run.unasked_row(source) for source in prepared.unseen]
     open_ends = [row for row in rows if is_open(row)]
     _keep_finished(prepared.batch, rows, open_ends)
+    if open_ends and run.plan.job.no_wait and run.halt is None and all(map(_waits, open_ends)):
+        return Completed(name="Waiting", message=f"{len(open_ends)} of {len(rows)} images are in a batch", data=rows)
     if open_ends:
         first = open_ends[0]
         missing_what = "no second reading" if first["status"] == "ok" else "no answer"
@@ -126,6 +139,11 @@ def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
         why = f"{len(open_ends)} of {len(rows)} rows have {missing_what}: {reason}"
         return Failed(message=why, data=rows)
     return rows
+
+
+def _waits(row: Row) -> bool:
+    """Whether a row, or its second reading, is in a batch that nobody waits for."""
+    return "unasked" in (row["status"], (row.get("second") or row)["status"])
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
@@ -152,7 +170,9 @@ def _asked(prepared: Prepared) -> list[tuple[Source, Page, Outcome]]:
     pages = [page for _, page in prepared.pages if page.outcome is None or page.outcome.may_be_asked_again]
     is_first = all(page.outcome is None for page in pages)
     attempts = max(1, run.plan.job.attempts - RETRIES) if is_first else 1
-    for page, outcome in zip(pages, run.engine.ask(pages, attempts=attempts), strict=True):
+    asking = run.engine.submit(pages, attempts=attempts)
+    prepared.handed = True
+    for page, outcome in zip(pages, asking.result(), strict=True):
         page.outcome = outcome
     return [(source, page, page.outcome) for source, page in prepared.pages if page.outcome is not None]
 

@@ -165,4 +165,5 @@ def finishing_line(run: "RunContext", in_flight: int) -> str:
     halt = run.engine.halt
     patience = halt.patience if halt and halt.patience is not None else run.plan.job.timeout
     calls = f"{in_flight:,} call{'s' if in_flight != 1 else ''} in flight"
-    return f"Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s."
+    left = run.engine.batches.left_line if run.engine.batches else None
+    return f"{f'{left} ' if left else ''}Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s."

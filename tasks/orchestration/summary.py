@@ -74,6 +74,7 @@ def summary_of(
         **{name: row[name] for name in ("cached", "duplicates", "calls")},
         "read_twice": reviews.read_twice if reviews else 0,
         "needs_review": reviews.needs_review if reviews else 0,
+        **{name: row.get(name) or 0 for name in ("batches", "batch_requests")},  # the first release had none
         "calls_maybe_paid": sum(line["calls_maybe_paid"] for line in costs),
         **{name: row[name] for name in TOKENS},
         **{name: float(row[name]) for name in ("cost_usd", "cost_cny")},

@@ -22,6 +22,7 @@ Mapped = Callable[[list[Any]], Iterable[Any]]
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
+IN_BATCHES = 20_000  # images under way in a run by Message Batch, where those that were sent hold no bytes: some 200 MB
 WAVE = 4  # batches let in before the window looks what is prepared: Prefect takes some 10 ms to start each
 TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other
 # How long the window waits before it looks whether the run was halted.
@@ -61,6 +62,8 @@ class _Window:
         self._asking: dict[Any, Prepared] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(len(todo.images)))
+        if run.plan.job.mode != "online":
+            self._most_images = max(self._most_images, IN_BATCHES)
 
     @property
     def under_way(self) -> bool:
@@ -73,7 +76,14 @@ class _Window:
         self._watch(self._asking, prepared, self._ask)
         admitted = self._admitted()
         self._watch(self._preparing, admitted, self._prepare)
+        self._run.engine.expect(more=self._more_to_come)
         return bool(admitted or prepared)
+
+    @property
+    def _more_to_come(self) -> bool:
+        """Whether the engine will be given more pages soon."""
+        to_come = self._next is not None or self._preparing or self._prepared
+        return bool(to_come) or any(not prepared.handed for prepared in self._asking.values())
 
     def done(self) -> Iterator[list[Row]]:
         """The rows of batches that have ended by now."""

@@ -12,7 +12,8 @@ from tasks.errors import UsageError
 from tasks.labelling.truth import fit_truth, read_truth
 from tasks.listing import Images, Listing, Progress
 from tasks.planning.estimating import cost_by_sample, measured_sample
-from tasks.planning.plan import Plan, check, make_plan, new_run_id, plan_of, resolve
+from tasks.planning.plan import Plan, make_plan, new_run_id, plan_of, resolve
+from tasks.planning.preflight import check
 
 Labels = Mapping[tuple[str, int], Mapping[str, Any]]  # by image and page
 ENDING = "-compare"  # of the job's name, so that a production job's tables hold no runs of other models

@@ -22,7 +22,8 @@ from tasks.billing.pricing import cost_usd, price_for
 from tasks.billing.usage import Usage, image_tokens
 from tasks.errors import ImageError
 from tasks.listing import any_on_s3
-from tasks.planning.plan import Asked, Plan, image_rules, second_reader
+from tasks.planning.plan import Asked, Plan, image_rules
+from tasks.planning.preflight import second_reader
 from tasks.preparing import image_header, planned_size
 from tasks.storage.reading import SourceUnavailable, read_source
 from tasks.storage.s3 import is_s3
@@ -161,7 +162,7 @@ def cost_by_sample(plan: Plan, sample: Sequence[Measured | None], images: int) -
     text, output, cost = plan.question.prompt + (plan.question.system or ""), plan.preset.typical_output, Decimal(0)
     for reader, known in zip(readers, prices, strict=True):
         usage = _usage(measured, plan.rules, assumed_prompt(text, reader), Decimal(output))
-        cost += cost_usd(usage, [_image_price(known)])
+        cost += cost_usd(usage, [_image_price(known)], batch=plan.job.mode == "batch")
     return cost / len(sample) * images
 
 

@@ -16,17 +16,16 @@ from config.job import Job, job_name
 from config.models import ModelFacts, model_facts
 from config.presets import Preset, preset
 from config.prices import prices_of
-from tasks.asking.client import Checked, check_endpoint, completed, make_client
+from tasks.asking.client import Checked
 from tasks.asking.question import SECOND, Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
+from tasks.planning.preflight import check, models_of, second_reader
 from tasks.preparing import PREPARATION_VERSION
 from tasks.recording.jobs import jobs_for
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
 from tasks.storage.output import Output, open_output
 from tasks.types import ImageRules
-
-AGAIN = "again"  # as --verify: the same model reads a second time
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def make_plan(
 
     `progress` is told how many images are listed so far.
     """
-    if job.mode == "batch":
-        raise UsageError("--mode batch is not there yet. Leave it out: calls are made online.")
+    if job.no_wait and job.mode != "batch":
+        raise UsageError("--no-wait is for --mode batch: a call online is waited for.")
     asked = resolve(job)
     where = open_output(output)
     where.check_writable()
@@ -191,17 +190,6 @@ def resolve(job: Job) -> Asked:
     return Asked(job, chosen, model_facts(job.model), where, schema, tuple(notices))
 
 
-def models_of(job: Job) -> tuple[str, ...]:
-    """Every model that a job may ask."""
-    named = (job.model, *job.fallback_model, second_reader(job, job.model))
-    return tuple(dict.fromkeys(named))
-
-
-def second_reader(job: Job, model: str) -> str:
-    """The model that reads what `model` has read a second time, if anything is."""
-    return model if job.verify in (None, AGAIN) else job.verify
-
-
 def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRules:
     """What images must be for this preset, model and endpoint."""
     edge, tokens = facts.vision_limits
@@ -230,10 +218,16 @@ def new_run_id(ending: str | None = None) -> str:
 
 
 def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
+    prices = prices_of(where.prices, model)
+    if job.mode != "online" and any(price.batch_factor is None for price in prices):
+        raise PriceError(
+            f"No price of {model} in Message Batches at {where.name}, so no bill could be exact. "
+            "Leave --mode out, or give its rows in prices.toml a batch_factor."
+        )
     facts = model_facts(model)
     if facts.retired and facts.retired <= datetime.now(UTC).date() and where.name == "anthropic":
         raise EndpointError(f"{model} was retired on {facts.retired}. Take another --model, such as claude-haiku-5-5.")
-    if not prices_of(where.prices, model):
+    if not prices:
         if job.unpriced == "allow":
             return [f"{model} has no price at {where.name}: its calls count as $0."]
         raise PriceError(
@@ -266,23 +260,6 @@ def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
         return classification_schema(list(job.labels))
     spec = job.answer_schema or chosen.schema
     return load_schema(spec) if spec else None
-
-
-def check(where: Endpoint, job: Job) -> Checked:
-    """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
-    if not where.has_models_api:
-        make_client(where, concurrency=1, timeout=10)  # says so when there is no key
-        return Checked(where, simulated=False, model_known=False)
-
-    async def ask() -> Checked:
-        client = make_client(where, concurrency=1, timeout=min(job.timeout, 30.0))
-        async with client:
-            checked = await check_endpoint(client, where, job.model)
-            for model in models_of(job)[1:]:
-                await check_endpoint(client, where, model)
-            return checked
-
-    return completed(ask())
 
 
 def _digest(value: Any) -> str:

@@ -127,7 +127,7 @@ COSTS = pa.schema(
 RUNS = pa.schema(
     [
         ("run_id", pa.string()),
-        ("status", pa.string()),  # completed, completed_with_failures, paused, stopped, interrupted
+        ("status", pa.string()),  # completed, completed_with_failures, paused, waiting, stopped, interrupted
         ("message", pa.string()),
         ("source", pa.string()),
         ("output", pa.string()),
@@ -142,6 +142,8 @@ RUNS = pa.schema(
         ("cached", pa.int64()),
         ("duplicates", pa.int64()),
         ("calls", pa.int64()),
+        ("batches", pa.int64()),  # Message Batches that the run submitted or collected
+        ("batch_requests", pa.int64()),
         *TOKEN_COLUMNS,
         ("cost_usd", USD),
         ("cost_cny", USD),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.asking import fallbacks
+from tasks.asking import keeping
 from tasks.errors import OutputError
 from tasks.simulator import Simulator
 from tests.asking import JsonStore, asking, pages, statuses
@@ -41,7 +41,7 @@ class Unreadable(JsonStore):
 
 @pytest.fixture
 def _quick_storage_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallbacks, "STORAGE_RETRIES_S", (0.01, 0.01))
+    monkeypatch.setattr(keeping, "STORAGE_RETRIES_S", (0.01, 0.01))
 
 
 @pytest.mark.usefixtures("_quick_storage_retries")

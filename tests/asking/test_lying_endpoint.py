@@ -129,10 +129,10 @@ def test_a_page_now_and_then_costs_nobody_but_its_image(simulator: Simulator, tm
 def test_an_exception_between_sent_and_answered_closes_the_call(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*_: object) -> None:
+    def breaks(*_: object, **__: object) -> None:
         raise OverflowError("nobody foresaw this")
 
-    monkeypatch.setattr("tasks.asking.caller.cost_usd", breaks)
+    monkeypatch.setattr("tasks.asking.priced.cost_usd", breaks)
     simulator.set_faults()
     with asking(simulator.url, tmp_path) as asked:
         (outcome,) = asked.engine.ask(pages(1), attempts=5)

@@ -10,12 +10,13 @@ import pytest
 
 from tasks.asking.batches.desk import Desk, Gone, NotSubmitted, Patience
 from tasks.asking.batches.intents import IntentLog
-from tasks.asking.batches.requests import Asked, Body, custom_id, new_word, packed, place_of
+from tasks.asking.batches.requests import Asked, Body, Request, custom_id, fitting, new_word, place_of
 from tasks.asking.batches.results import Result, results_in
 from tasks.asking.batches.wire import Wire
 from tasks.asking.client import make_client
 from tasks.asking.failures import Failure, Scope
-from tasks.asking.question import Bodies
+from tasks.asking.pages import Page
+from tasks.asking.question import Bodies, Step
 from tasks.asking.reply import Received
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError, OutputError
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 STEP = steps()[0]
 QUICK = Patience(poll=0.02, slowest_poll=0.05, late=5.0, absent=0.3)
 BODIES = Bodies(caching=False)
+
+
+def requests(some: list[Page]) -> list[Request]:
+    return [Request(page, STEP) for page in some]
+
+
+def asked(count: int) -> list[Asked]:
+    return [Asked.of(request) for request in requests(pages(count))]
 
 
 @pytest.fixture
@@ -65,7 +74,7 @@ async def collected(desk: Desk, folder: Path) -> list[Result]:
 
 def test_every_request_of_a_batch_comes_back_once(simulator: Simulator, tmp_path: Path) -> None:
     async def work(desk: Desk, _: Wire) -> list[Result]:
-        intent = await desk.submit(pages(40), STEP, BODIES)
+        intent = await desk.submit(requests(pages(40)), BODIES)
         assert intent.batch_id is not None
         return await collected(desk, tmp_path)
 
@@ -88,7 +97,7 @@ def test_a_lost_reply_is_found_again_and_nothing_submitted_twice(
     simulator.change(batch_faults="lost=1", batch_latency=latency)
 
     async def submit(desk: Desk, _: Wire) -> None:
-        assert (await desk.submit(pages(5), STEP, BODIES)).batch_id is None
+        assert (await desk.submit(requests(pages(5)), BODIES)).batch_id is None
 
     at_desk(simulator.url, tmp_path, submit)  # and the process is gone
     results = at_desk(simulator.url, tmp_path, lambda desk, _: collected(desk, tmp_path))
@@ -102,10 +111,10 @@ def test_a_kill_before_the_reply_was_written_down_leaves_a_batch_that_is_adopted
     word = new_word()
 
     async def killed(_: Desk, wire: Wire) -> None:
-        await wire.create(Body("other", pages(3, start=50), STEP.question, BODIES))  # as many, and somebody else's
-        IntentLog(str(tmp_path / "intents")).write(word, [Asked.of(page, STEP) for page in pages(3)])
-        await wire.create(Body(word, pages(3), STEP.question, BODIES))
-        await wire.create(Body("another", pages(3, start=60), STEP.question, BODIES))
+        await wire.create(Body("other", requests(pages(3, start=50)), BODIES))  # as many, and somebody else's
+        IntentLog(str(tmp_path / "intents")).write(word, asked(3))
+        await wire.create(Body(word, requests(pages(3)), BODIES))
+        await wire.create(Body("another", requests(pages(3, start=60)), BODIES))
 
     at_desk(simulator.url, tmp_path, killed)
     results = at_desk(simulator.url, tmp_path, lambda desk, _: collected(desk, tmp_path))
@@ -118,7 +127,7 @@ def test_what_was_never_made_counts_as_that_after_a_minute(simulator: Simulator,
     simulator.change(batch_faults="unmade=1")
 
     async def work(desk: Desk, _: Wire) -> object:
-        intent = await desk.submit(pages(2), STEP, BODIES)
+        intent = await desk.submit(requests(pages(2)), BODIES)
         return await desk.settled(intent, tmp_path)
 
     assert at_desk(simulator.url, tmp_path, work) is None
@@ -129,7 +138,7 @@ def test_a_batch_that_is_not_found_at_first_is_waited_for(simulator: Simulator, 
     simulator.change(batch_faults="late=0.4")
 
     async def work(desk: Desk, _: Wire) -> list[Result]:
-        await desk.submit(pages(2), STEP, BODIES)
+        await desk.submit(requests(pages(2)), BODIES)
         return await collected(desk, tmp_path)
 
     assert len(at_desk(simulator.url, tmp_path, work)) == 2
@@ -144,7 +153,7 @@ def test_a_refused_batch_leaves_no_intent(simulator: Simulator, tmp_path: Path) 
 
         async def work(desk: Desk, _: Wire) -> None:
             with pytest.raises(NotSubmitted) as refused:
-                await desk.submit(pages(1), STEP, BODIES)
+                await desk.submit(requests(pages(1)), BODIES)
             assert refused.value.failure.status == 404
             assert await desk.open() == []
 
@@ -173,7 +182,7 @@ def test_a_failed_row_means_what_the_same_failure_means_online(
     simulator.set_faults(f"{fault}=1")
 
     async def work(desk: Desk, _: Wire) -> list[Result]:
-        await desk.submit(pages(3), STEP, BODIES)
+        await desk.submit(requests(pages(3)), BODIES)
         return await collected(desk, tmp_path)
 
     ends = [result.end for result in at_desk(simulator.url, tmp_path, work)]
@@ -185,7 +194,7 @@ def test_a_cancelled_batch_gives_back_what_was_finished(simulator: Simulator, tm
     simulator.change(batch_latency=3.0, batch_faults="slow_cancel=0.2")
 
     async def work(desk: Desk, wire: Wire) -> list[Result]:
-        intent = await desk.submit(pages(12), STEP, BODIES)
+        intent = await desk.submit(requests(pages(12)), BODIES)
         assert intent.batch_id is not None
         while not simulator.ledger().billed:
             await asyncio.sleep(0.02)
@@ -202,7 +211,7 @@ def test_results_elsewhere_are_asked_of_the_endpoint_itself_and_gone_ones_are_to
     simulator: Simulator, tmp_path: Path
 ) -> None:
     async def work(desk: Desk, _: Wire) -> list[Result]:
-        await desk.submit(pages(2), STEP, BODIES)
+        await desk.submit(requests(pages(2)), BODIES)
         return await collected(desk, tmp_path)
 
     simulator.change(batch_faults="elsewhere")
@@ -214,7 +223,7 @@ def test_results_elsewhere_are_asked_of_the_endpoint_itself_and_gone_ones_are_to
 
 def test_results_lie_in_a_file_for_the_user_alone(simulator: Simulator, tmp_path: Path) -> None:
     async def work(desk: Desk, _: Wire) -> Path:
-        intent = await desk.submit(pages(2), STEP, BODIES)
+        intent = await desk.submit(requests(pages(2)), BODIES)
         return await desk.collect(intent, await desk.ended(intent), tmp_path)
 
     path = at_desk(simulator.url, tmp_path, work)
@@ -224,7 +233,7 @@ def test_results_lie_in_a_file_for_the_user_alone(simulator: Simulator, tmp_path
 
 def test_a_damaged_intent_stops_before_anything_is_asked_again(tmp_path: Path) -> None:
     log = IntentLog(str(tmp_path))
-    intent = log.write(new_word(), [Asked.of(page, STEP) for page in pages(1)])
+    intent = log.write(new_word(), asked(1))
     assert log.open() == [intent]
     path = tmp_path / f"{intent.word}.json"
     path.write_bytes(path.read_bytes().replace(b"images/", b"imagez/"))
@@ -235,7 +244,7 @@ def test_a_damaged_intent_stops_before_anything_is_asked_again(tmp_path: Path) -
 def test_on_s3_another_machine_finds_what_was_submitted(s3_server: S3Server) -> None:
     place = f"s3://{s3_server.bucket}/facts/.visionflow/batches/receipts"
     assert IntentLog(place).open() == []
-    intent = IntentLog(place).write(new_word(), [Asked.of(page, STEP) for page in pages(3)])
+    intent = IntentLog(place).write(new_word(), asked(3))
     named = IntentLog(place).named(intent, "msgbatch_1")
     assert IntentLog(place).open() == [named]
     IntentLog(place).done(named)
@@ -244,12 +253,16 @@ def test_on_s3_another_machine_finds_what_was_submitted(s3_server: S3Server) -> 
 
 
 def test_batches_are_cut_by_bytes_and_the_stated_length_is_the_true_one() -> None:
-    asked = question('Größe? "quoted"\n' * 50, system="Read." * 200)
-    cut = list(packed(pages(60), asked, most_bytes=40_000))
-    assert [page.uri for batch in cut for page in batch] == [page.uri for page in pages(60)]
+    step = Step(0, question('Größe? "quoted"\n' * 50, system="Read." * 200))
+    left, cut = [Request(page, step) for page in pages(60)], list[list[Request]]()
+    while left:
+        count = fitting(left, most_bytes=40_000)
+        cut.append(left[:count])
+        left = left[count:]
+    assert [request.page.uri for batch in cut for request in batch] == [page.uri for page in pages(60)]
     assert len(cut) > 1
     for batch in cut:
-        body = Body(new_word(), batch, asked, BODIES)
+        body = Body(new_word(), batch, BODIES)
 
         async def whole(body: Body = body) -> bytes:
             return b"".join([piece async for piece in body])

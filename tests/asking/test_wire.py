@@ -23,7 +23,7 @@ from tasks.asking.client import make_client
 from tasks.asking.http import answer_bytes
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError
-from tasks.planning.plan import check
+from tasks.planning.preflight import check
 from tasks.simulator import Simulator
 from tests.asking import asking, at, pages
 

@@ -187,7 +187,7 @@ NOT_ALLOWED = [
         ["--preset", "ocrr"],
         "--preset: There is no preset 'ocrr'. Take one of: ocr, object_detection, classification.",
     ),
-    (["--mode", "batch"], "--mode batch is not there yet. Leave it out: calls are made online."),
+    (["--no-wait"], "--no-wait is for --mode batch: a call online is waited for."),
 ]
 
 

@@ -147,7 +147,7 @@ def test_a_needless_v1_is_taken_off_and_said(simulator: Simulator, images: Path)
     ("job", "error", "says"),
     [
         ({"preset": "ocrr"}, UsageError, "Take one of: ocr"),
-        ({"mode": "batch"}, UsageError, "not there yet"),
+        ({"no_wait": True}, UsageError, "--no-wait is for --mode batch"),
         ({"endpoint": "antropic"}, EndpointError, "Take one of: anthropic"),
         ({"model": "claude-x"}, PriceError, "visionflow prices"),
         ({"model": "claude-x", "unpriced": "allow"}, EndpointError, "does not know the model 'claude-x'"),
@@ -179,3 +179,14 @@ def test_the_output_is_tried_before_the_source_is_listed(simulator: Simulator, t
 
 def test_a_key_is_never_part_of_a_plan(simulator: Simulator, images: Path) -> None:
     assert "sk-ant-of-a-test" not in repr(plan(images))
+
+
+def test_an_endpoint_without_batches_stops_before_anything_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+    nowhere, output = str(tmp_path / "nowhere"), str(tmp_path / "out")
+    with Simulator(batches=False) as without, pytest.raises(EndpointError, match="has no Message Batches"):
+        make_plan(nowhere, output, Job(mode="batch", endpoint=without.url))
+    with pytest.raises(PriceError, match="in Message Batches at holysheep"):
+        make_plan(nowhere, output, Job(mode="batch", endpoint="holysheep", model="claude-sonnet-4"))

@@ -9,6 +9,7 @@ never was one.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,14 +17,13 @@ from time import monotonic
 from typing import TypeVar
 
 from tasks.asking.batches.intents import Intent, IntentLog
-from tasks.asking.batches.requests import Asked, Body, new_word
-from tasks.asking.batches.results import names_our_word
+from tasks.asking.batches.requests import Asked, Body, Request, new_word
+from tasks.asking.batches.results import are_of
 from tasks.asking.batches.wire import Batch, Wire
 from tasks.asking.failures import Failure, Scope, classify
-from tasks.asking.pages import Page
-from tasks.asking.question import Bodies, Step
+from tasks.asking.question import Bodies
 from tasks.asking.secrets import Secrets
-from tasks.errors import AnswerError, EndpointError, OutputError
+from tasks.errors import AnswerError, EndpointError, OutputError, Signal
 
 T = TypeVar("T")
 
@@ -32,10 +32,11 @@ POLL_S, SLOWEST_POLL_S, SLOWER = 2.0, 60.0, 1.3
 LATE_S = 900.0
 ABSENT_S = 60.0
 CLOCKS = timedelta(hours=1)  # by which ours and the endpoint's may differ
+CREATED_WITHIN = CLOCKS + timedelta(hours=1)  # after its intent was written: a body takes minutes to send
 UNDECIDED = (408, 409, 500, 502, 503, 504)  # after these a batch may have been made all the same
 
 
-class NotSubmitted(Exception):
+class NotSubmitted(Signal):
     """The endpoint did not take the batch, and there is none."""
 
     def __init__(self, failure: Failure) -> None:
@@ -43,7 +44,7 @@ class NotSubmitted(Exception):
         self.failure = failure
 
 
-class Gone(Exception):
+class Gone(Signal):
     """A batch's results are there no more: deleted, or older than 29 days."""
 
 
@@ -69,15 +70,15 @@ class Desk:
         self._secrets = secrets
         self._sleep = sleep
 
-    async def submit(self, pages: list[Page], step: Step, bodies: Bodies) -> Intent:
+    async def submit(self, requests: list[Request], bodies: Bodies) -> Intent:
         """Submit one batch; what comes back may have no id yet, if the reply was lost: `settled` finds it.
 
         Raises NotSubmitted where there is none for sure, OutputError where the intent cannot be written down.
         """
         word = new_word()
-        intent = await asyncio.to_thread(self._log.write, word, [Asked.of(page, step) for page in pages])
+        intent = await asyncio.to_thread(self._log.write, word, [Asked.of(request) for request in requests])
         try:
-            batch = await self._wire.create(Body(word, pages, step.question, bodies))
+            batch = await self._wire.create(Body(word, requests, bodies))
         except Exception as error:  # noqa: BLE001  # whatever it is, it must be known whether there is a batch
             failure = classify(error, self._secrets)
             if failure.paid == "maybe" or failure.status in UNDECIDED:
@@ -90,12 +91,16 @@ class Desk:
         """What was, or may have been, submitted and is not collected yet. Raises OutputError."""
         return await asyncio.to_thread(self._log.open)
 
-    async def settled(self, intent: Intent, folder: Path) -> Intent | None:
-        """The intent with its batch, or None where there never was one. Waits until that is known."""
+    async def settled(self, intent: Intent, folder: Path, *, dead_since: float | None = None) -> Intent | None:
+        """The intent with its batch, or None where there never was one. Waits until that is known.
+
+        `dead_since` is when whoever submitted it was seen dead (`monotonic`), or heard no reply; now if not given.
+        Raises EndpointError where it cannot be told, Gone where it may be a batch whose results are there no more.
+        """
         if intent.batch_id is not None:
             return intent
         refused: set[str] = set()
-        deadline = monotonic() + self.patience.absent
+        deadline = (monotonic() if dead_since is None else dead_since) + self.patience.absent
         while True:
             named = {other.batch_id for other in await self.open()} | refused
             since = await self._asked_again(lambda: self._wire.since(intent.written_at - CLOCKS))
@@ -103,12 +108,35 @@ class Desk:
             for batch in candidates:
                 if batch.ended:
                     if await self._is_of(batch, intent, folder):
-                        return await asyncio.to_thread(self._log.named, intent, batch.id)
+                        return await self.named(intent, batch.id)
                     refused.add(batch.id)
             if not any(not batch.ended for batch in candidates) and monotonic() >= deadline:
                 await asyncio.to_thread(self._log.done, intent)
                 return None
             await self._sleep(min(self.patience.poll, max(deadline - monotonic(), 0.05)))
+
+    async def named(self, intent: Intent, batch_id: str) -> Intent:
+        """The intent, with its batch durable. Raises OutputError."""
+        return await asyncio.to_thread(self._log.named, intent, batch_id)
+
+    async def glance(self, intent: Intent) -> Batch | None:
+        """How a batch is now, asked once; None where that is not told."""
+        try:
+            return await self._wire.retrieve(intent.batch_id) if intent.batch_id else None
+        except Exception:  # noqa: BLE001  # whoever waits for it asks again, and says what is wrong
+            return None
+
+    async def recent(self, since: timedelta) -> list[Batch]:
+        """Batches of this key, whoever submitted them, newest first; none where the endpoint does not tell."""
+        try:
+            return await self._wire.since(datetime.now(UTC) - since)
+        except Exception:  # noqa: BLE001  # nothing hangs on it
+            return []
+
+    async def cancel(self, intent: Intent) -> None:
+        """Let no more of it be answered; no error if the endpoint does not take that."""
+        with suppress(Exception):
+            await self._wire.cancel(intent.batch_id or "")
 
     async def ended(self, intent: Intent, seen: Callable[[Batch], object] = lambda _: None) -> Batch:
         """Wait for the end of a batch; `seen` is told each time it was looked at. EndpointError if it is lost."""
@@ -142,11 +170,19 @@ class Desk:
     async def _is_of(self, batch: Batch, intent: Intent, folder: Path) -> bool:
         """Whether an ended batch is the one that was meant: its ids begin with the intent's word."""
         if batch.archived:
-            return False
+            if batch.created_at - intent.written_at > CREATED_WITHIN:
+                return False  # too late to be it
+            raise Gone
         path = folder / f"{intent.word}.{batch.id}.jsonl"
         try:
             await self._asked_again(lambda: self._wire.results(batch.id, path), late=self._late(intent))
-            return names_our_word(path, intent.word)
+            ours = are_of(path, intent.word)
+            if ours is None:
+                raise EndpointError(
+                    f"The results of the batch {batch.id} do not say whose they are. It may be the one that is written "
+                    f"down in {self._log.place(intent)}: remove that file to have its images asked again, and paid."
+                )
+            return ours
         finally:
             path.unlink(missing_ok=True)
 
@@ -165,7 +201,8 @@ class Desk:
                 if monotonic() - began >= patience:
                     raise EndpointError(
                         f"The endpoint does not tell what became of a batch ({failure.message}). It may still run and "
-                        "be billed; the same command goes on where this one stopped."
+                        "be billed; the same command, with the key it was submitted with, goes on where this one "
+                        f"stopped. What was submitted is written down in {self._log.uri}."
                     ) from None
                 await self._sleep(failure.retry_after or wait)
                 wait = min(wait * SLOWER, self.patience.slowest_poll)

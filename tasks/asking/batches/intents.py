@@ -8,6 +8,7 @@ that a run on another machine finds it too. An intent holds no image and no key.
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,13 +30,20 @@ class Intent:
     word: str
     written_at: datetime
     asked: tuple[Asked, ...]
+    endpoint: str = ""  # its identity: another one knows nothing of this batch
     batch_id: str | None = None
+
+    @property
+    def worst_usd(self) -> Decimal:
+        """What it may cost at most, in US dollars."""
+        return sum((Decimal(asked.worst_usd) for asked in self.asked), Decimal(0))
 
     def to_bytes(self) -> bytes:
         """As it is written down."""
         record = {
             "word": self.word,
             "written_at": self.written_at.isoformat(),
+            "endpoint": self.endpoint,
             "batch_id": self.batch_id,
             "asked": [asked.to_record() for asked in self.asked],
         }
@@ -47,8 +55,9 @@ class Intent:
         try:
             record: dict[str, Any] = json.loads(unsealed(data, word, first_release=FIRST_RELEASE))
             asked = tuple(Asked(**one) for one in record["asked"])
-            return cls(word, datetime.fromisoformat(record["written_at"]), asked, record["batch_id"])
-        except (KeyError, TypeError, ValueError) as error:
+            written_at = datetime.fromisoformat(record["written_at"])
+            return cls(word, written_at, asked, record["endpoint"], record["batch_id"])
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise error if isinstance(error, Damaged) else Damaged("it is no intent") from None
 
 
@@ -118,14 +127,15 @@ class S3Place:
 class IntentLog:
     """The intents of one job and output. One run at a time uses it: that which has its turn."""
 
-    def __init__(self, uri: str) -> None:
-        """`uri` is a folder, or a prefix on S3."""
+    def __init__(self, uri: str, endpoint: str = "") -> None:
+        """`uri` is a folder, or a prefix on S3; `endpoint` the identity of who is asked."""
         self.uri = uri
+        self.endpoint = endpoint
         self._place: Place = S3Place(uri) if is_s3(uri) else LocalPlace(Path(uri))
 
     def write(self, word: str, asked: list[Asked]) -> Intent:
         """Note what is about to be submitted. Raises OutputError: then it must not be."""
-        intent = Intent(word, datetime.now(UTC), tuple(asked))
+        intent = Intent(word, datetime.now(UTC), tuple(asked), self.endpoint)
         self._write(intent)
         return intent
 
@@ -139,6 +149,10 @@ class IntentLog:
         """It never became a batch, or all of that is kept. Raises OutputError."""
         with explained(self.uri):
             self._place.remove(f"{intent.word}.json")
+
+    def place(self, intent: Intent) -> str:
+        """Where it is written down."""
+        return f"{self.uri}/{intent.word}.json"
 
     def open(self) -> list[Intent]:
         """What was not done, oldest first. OutputError if that cannot be told, since asking again could pay twice."""

@@ -56,10 +56,26 @@ def results_in(path: Path, intent: Intent, *, base_url: str, secrets: Secrets) -
             )
 
 
-def names_our_word(path: Path, word: str) -> bool:
-    """Whether these are the results of the batch with this word."""
+def gone(intent: Intent) -> Iterator[Result]:
+    """What became of each request of a batch whose results are there no more: nobody knows, so it may be paid."""
+    for place in range(len(intent.asked)):
+        why = "The results of the batch are there no more: they were deleted, or are older than 29 days."
+        yield Result(place, _failure(Scope.MOMENT, why, "gone", paid="maybe"))
+
+
+def are_of(path: Path, word: str) -> bool | None:
+    """Whether these are the results of the batch with this word; None where no line says whose they are.
+
+    Every line is looked at until one is ours: what stands in the first may be damaged.
+    """
+    anothers = None
     with path.open("rb") as lines:
-        return place_of(word, _row(lines.readline(LONGEST_LINE)).get("custom_id")) is not None
+        while line := lines.readline(LONGEST_LINE):
+            named = _row(line).get("custom_id")
+            if place_of(word, named) is not None:
+                return True
+            anothers = False if isinstance(named, str) else anothers
+    return anothers
 
 
 def _row(line: bytes) -> dict[str, Any]:

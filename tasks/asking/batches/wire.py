@@ -4,6 +4,7 @@ A batch says itself where its results are (`results_url`). Behind a gateway that
 must not go; so results are asked of the endpoint, at the path where the API has them.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from config.endpoints import Endpoint
 from tasks.asking.batches.requests import Body
-from tasks.errors import AnswerError
+from tasks.asking.client import secrets_of
+from tasks.asking.failures import classify
+from tasks.errors import AnswerError, EndpointError
 from tasks.storage import files
 from tasks.storage.output import explained
 
@@ -23,6 +27,7 @@ PATH = "/v1/messages/batches"
 PAGE = 100
 NEW_OR_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MOST_RESULT_BYTES = 8_000_000_000
+RESULTS_S = 1800.0  # for all of a batch's results, which have some megabytes: one that drips is given up
 KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
 
 
@@ -35,7 +40,13 @@ class Batch:
     requests: int
     created_at: datetime
     expires_at: datetime | None
+    ended_at: datetime | None
     archived: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return (self.ended_at - self.created_at).total_seconds() if self.ended and self.ended_at else None
 
     @classmethod
     def of(cls, body: Any) -> "Batch":
@@ -48,6 +59,7 @@ class Batch:
                 sum(counts),
                 _time(body["created_at"]),
                 _time(body["expires_at"]) if body.get("expires_at") else None,
+                _time(body["ended_at"]) if body.get("ended_at") else None,
                 bool(body.get("archived_at")),
             )
         except (KeyError, TypeError, ValueError):
@@ -105,15 +117,19 @@ class Wire:
             handle = files.open_private(partial, NEW_OR_EMPTY)
         try:
             size = 0
-            async for piece in self._result_pieces(batch_id):
-                size += len(piece)
-                if size > MOST_RESULT_BYTES:
-                    raise AnswerError("too_large", f"The results have more than {MOST_RESULT_BYTES / 1e9:.0f} GB.")
-                with explained(str(partial)):
-                    files.write_all(handle, piece)
+            async with asyncio.timeout(RESULTS_S):
+                async for piece in self._result_pieces(batch_id):
+                    size += len(piece)
+                    if size > MOST_RESULT_BYTES:
+                        raise AnswerError("too_large", f"The results have more than {MOST_RESULT_BYTES / 1e9:.0f} GB.")
+                    with explained(str(partial)):
+                        files.write_all(handle, piece)
+            partial.replace(path)
+        except TimeoutError:
+            raise AnswerError("truncated_body", f"The results did not come within {RESULTS_S:.0f} s.") from None
         finally:
             os.close(handle)
-        partial.replace(path)
+            partial.unlink(missing_ok=True)
 
     async def _result_pieces(self, batch_id: str) -> AsyncIterator[bytes]:
         from anthropic import APIConnectionError
@@ -136,3 +152,30 @@ def _time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
     return moment
+
+
+def without_batches(where: Endpoint) -> str:
+    """That an endpoint has none, and what to do."""
+    return f"{where.base_url} has no Message Batches. Leave --mode out: calls are made online."
+
+
+async def check_batches(client: "AsyncAnthropic", where: Endpoint) -> None:
+    """Ask for one batch, which is free: EndpointError where the endpoint has none, or does not tell."""
+    import anthropic
+
+    try:
+        found: Any = await client.get(f"{PATH}?limit=1", cast_to=object)
+    except anthropic.APIStatusError as error:
+        if error.status_code in (404, 405, 501):
+            raise EndpointError(without_batches(where)) from None
+        failure = classify(error, secrets_of(where))
+        raise EndpointError(
+            f"{where.base_url} does not list Message Batches ({failure.status} {failure.error_type}: "
+            f"{failure.message}). Check what this key may do, or leave --mode out."
+        ) from None
+    except (anthropic.APIError, ValueError, RecursionError):
+        raise EndpointError(
+            f"{where.base_url} does not list Message Batches. Try again, or leave --mode out: calls are made online."
+        ) from None
+    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+        raise EndpointError(without_batches(where))

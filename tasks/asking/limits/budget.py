@@ -50,8 +50,10 @@ class Room(Enum):
 class Budget:
     """The cap, what is used and set aside of it, and who waits for room under it. Lives on one event loop."""
 
-    def __init__(self, cap: Decimal | None) -> None:
+    def __init__(self, cap: Decimal | None, *, in_rounds: bool = False) -> None:
+        """`in_rounds`: room comes back an hour later, as with batches: waited for up to four fifths of the cap."""
         self.cap = cap
+        self._in_rounds = in_rounds
         self.used = Decimal(0)  # US dollars paid, or perhaps paid
         self.set_aside = Decimal(0)  # US dollars that calls in flight may still cost
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -99,7 +101,17 @@ class Budget:
         if self.used + self.set_aside + worst <= cap:
             self.set_aside += worst
             return Room.TAKEN
-        return Room.LATER if self.set_aside else Room.NEVER
+        return Room.LATER if self.set_aside and not (self._in_rounds and self.nearly_spent) else Room.NEVER
+
+    def owe(self, worst: Decimal) -> None:
+        """Set aside what may be billed already, whether it fits under the cap or not."""
+        self.set_aside += worst
+
+    def settle(self, worst: Decimal, cost: Decimal) -> None:
+        """What may have been billed has cost so much."""
+        self.set_aside -= worst
+        self.used += cost
+        self._wake_next()
 
     async def _change(self) -> None:
         """Wait until a call has ended."""
@@ -113,9 +125,9 @@ class Budget:
             self._waiting.popleft().set_result(None)
 
 
-def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...]) -> Decimal:
+def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...], *, batch: bool = False) -> Decimal:
     """The most that one call can cost: every byte of text a token, and the whole of max_tokens used."""
     if not prices:
         return Decimal(0)
     prompt = image_tokens(image.width, image.height) + question.text_bytes + OVERHEAD_TOKENS
-    return highest_cost(prompt, question.max_tokens, prices)
+    return highest_cost(prompt, question.max_tokens, prices, batch=batch)

@@ -1,0 +1,92 @@
+"""Kept answers: what counts as one, and keeping one so that neither a kill nor a failing disk loses it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tasks.asking.answer import Answer
+from tasks.asking.caller import Answered
+from tasks.asking.halting import Halt, Halted, Halting
+from tasks.asking.pages import AnswerStore, EngineSettings
+from tasks.asking.question import Question
+from tasks.errors import OutputError
+
+T = TypeVar("T")
+
+STORAGE_RETRIES_S = (0.2, 1.0)
+
+
+class Keeping:
+    """The answer store of one run, with its journal behind it. Lives on one event loop."""
+
+    def __init__(self, settings: EngineSettings, store: AnswerStore, halting: Halting) -> None:
+        self._settings = settings
+        self._store = store
+        self._halting = halting
+
+    def stop(self, trouble: str) -> None:
+        """Pay for nothing more."""
+        error = OutputError(f"{trouble}, then run the same command again.")
+        self._halting.halt(Halt("stopped", str(error), error))
+
+    async def keep(self, key: str, answered: Answered, *, journal_first: bool = False) -> None:
+        """Keep the answer in the store, and in the journal wherever the store alone could lose it.
+
+        An answer is with the journal before the store says that it failed for good: a later run takes it from there.
+        With `journal_first` it is there before the store has it, so that whatever is kept has its row in `calls`.
+        Raises OutputError if the journal cannot be written.
+        """
+        store, record = self._store, answered.answer.to_record()
+        if store.durable and not journal_first:  # on S3 a PUT that was acknowledged is
+            try:
+                await store.put(key, record)
+            except Exception:  # noqa: BLE001, S110  # each storage has errors of its own; it is tried again below
+                pass
+            else:
+                await answered.kept()
+                return
+        try:
+            await answered.kept(key)
+        finally:
+            try:
+                await (patiently(lambda: store.put(key, record)) if store.durable else store.put(key, record))
+            except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
+                answered.call.only_in_journal()
+                self.stop(f"An answer could not be kept ({reason_of(error)}). Make room or give access")
+
+    async def kept(self, question: Question, key: str) -> Answer | None:
+        """The kept answer to a question; None where there is none that serves. Halted if that cannot be told."""
+        answer = await self.found(key)
+        if answer is None or (self._settings.refresh and answer.run_id != self._settings.run_id):
+            return None
+        return None if answer.truncated and answer.max_tokens < question.max_tokens else answer
+
+    async def found(self, key: str) -> Answer | None:
+        """The answer under this key, whether it serves or not. Halted if that cannot be told."""
+        try:
+            record = await patiently(lambda: self._store.get(key))
+        except Exception as error:  # noqa: BLE001  # not a miss: the answer may be there, and would be paid for twice
+            self.stop(f"Kept answers cannot be read ({reason_of(error)}). Give access")
+            raise Halted from None
+        if record is None:
+            return None
+        try:
+            return Answer.from_record(record)
+        except (KeyError, TypeError, ValueError, ArithmeticError):  # one of the first release, without a checksum
+            await self._store.set_aside(key, "it is no answer")
+            return None
+
+
+async def patiently(storage: Callable[[], Awaitable[T]]) -> T:
+    """The same again a little later when the storage has a hiccup; its last error if it does not pass."""
+    for delay in STORAGE_RETRIES_S:
+        try:
+            return await storage()
+        except Exception:  # noqa: BLE001  # each storage has errors of its own
+            await asyncio.sleep(delay)
+    return await storage()
+
+
+def reason_of(error: Exception) -> str:
+    """A storage's error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

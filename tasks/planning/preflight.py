@@ -1,0 +1,41 @@
+"""What an endpoint says for free before anything is listed: whether it knows the models, and has Message Batches."""
+
+from config.endpoints import Endpoint
+from config.job import Job
+from tasks.asking.batches.wire import check_batches, without_batches
+from tasks.asking.client import Checked, check_endpoint, completed, make_client
+from tasks.errors import EndpointError
+
+AGAIN = "again"  # as --verify: the same model reads a second time
+
+
+def models_of(job: Job) -> tuple[str, ...]:
+    """Every model that a job may ask."""
+    named = (job.model, *job.fallback_model, second_reader(job, job.model))
+    return tuple(dict.fromkeys(named))
+
+
+def second_reader(job: Job, model: str) -> str:
+    """The model that reads what `model` has read a second time, if anything is."""
+    return model if job.verify in (None, AGAIN) else job.verify
+
+
+def check(where: Endpoint, job: Job) -> Checked:
+    """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
+    if job.mode != "online" and not where.batches:
+        raise EndpointError(without_batches(where))
+    if not where.has_models_api and job.mode == "online":
+        make_client(where, concurrency=1, timeout=10)  # says so when there is no key
+        return Checked(where, simulated=False, model_known=False)
+
+    async def ask() -> Checked:
+        client = make_client(where, concurrency=1, timeout=min(job.timeout, 30.0))
+        async with client:
+            checked = Checked(where, simulated=False, model_known=False)
+            for model in reversed(models_of(job)) if where.has_models_api else ():
+                checked = await check_endpoint(client, where, model)
+            if job.mode != "online":
+                await check_batches(client, checked.endpoint)
+            return checked
+
+    return completed(ask())
