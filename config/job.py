@@ -5,10 +5,13 @@ import re
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from config.form import arranged, flat
 from config.user_files import read_text
 
 DEFAULT_MODEL = "claude-haiku-5-5"
@@ -16,6 +19,7 @@ TEXTS = ("prompt", "system", "fallback_prompt")  # fields that the command line 
 # A job's name is a folder, `job=NAME`, whose type readers of the tables guess: a name that reads as a number or a date,
 # as `inf` and `epoch` do in DuckDB, would not merge with the column `job`, and `/`, `=` or `%` would be decoded
 # differently by each reader. Sixty letters of any alphabet fit into a file's name.
+BLOCK_NAME = "^[a-z0-9-]+$"  # as Prefect names blocks
 JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,59}", re.IGNORECASE)
 
 
@@ -41,6 +45,14 @@ class Job(BaseModel):
         None, min_length=1, description="Read every image twice: the second model, or `again` for the same one."
     )
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
+    key_block: str | None = Field(
+        None,
+        pattern=BLOCK_NAME,
+        description="Prefect Secret block with the endpoint's key; the environment's if empty.",
+    )
+    storage_block: str | None = Field(
+        None, pattern=BLOCK_NAME, description="Prefect Secret block with the AWS variables as JSON."
+    )
     concurrency: int = Field(50, ge=1, le=1000, description="Calls in flight.")
     rps: float | None = Field(None, ge=0.001, le=10_000, allow_inf_nan=False, description="Most calls a second.")
     rpm: float | None = Field(None, ge=0.1, le=600_000, allow_inf_nan=False, description="Most calls a minute.")
@@ -68,6 +80,21 @@ class Job(BaseModel):
         None, gt=0, le=1_000_000, decimal_places=9, description="Yuan for one dollar; the endpoint's if empty."
     )
     global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_form(cls, values: Any) -> Any:
+        return flat(values)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What the form in Prefect's UI is made of."""
+        schema = handler(core_schema)
+        told = handler.resolve_ref_schema(schema)
+        form = arranged(told)
+        told.clear()
+        told.update(form)
+        return schema
 
     @field_validator("name")
     @classmethod

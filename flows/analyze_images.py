@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
-from tasks.orchestration.asker import check_asker
+from tasks.orchestration.asker import accepted
 from tasks.orchestration.ending import last_state, says_how_it_ends
 from tasks.orchestration.naming import run_name
 from tasks.orchestration.opening import list_images, open_run, watched
@@ -16,10 +16,10 @@ from tasks.orchestration.window import in_window
 
 # Threads that only wait: the calls run on one event loop and decoding in child processes, each with limits of its own.
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)
-DEFAULT_JOB = Job()
+DEFAULT_JOB: Any = {}  # in the form: whatever its fields begin with
 
 
-@flow(name="analyze-images", flow_run_name=run_name, task_runner=RUNNER)
+@flow(name="analyze-images", flow_run_name=run_name, task_runner=RUNNER, validate_parameters=False)
 @says_how_it_ends
 def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str, Any]:
     """Ask about every image under `source` and write answers, calls and costs under `output`.
@@ -32,7 +32,7 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         output: Local folder or s3://bucket/prefix for the Parquet tables
         job: What to ask, of which model, how fast, and for how much at most
     """
-    check_asker(job)
+    job = accepted(source, output, job)
     with stoppable() as stop:
         with open_run(source, output, job, stop) as run:
             todo = list_images(run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.job import Job
 from tasks.errors import RowsFailed
+from tasks.planning.given import job_of
 from tasks.text import printable
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ Summary = dict[str, Any]
 
 def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summary | Awaitable[Summary]:
     """Run the flow; its summary, or an awaitable of it where this thread has a running loop."""
-    job = job if isinstance(job, Job) else Job.model_validate(job or {})
-
+    job = job_of(job or {})
     server = _server()
 
     def run() -> Summary:

@@ -7,7 +7,7 @@ from prefect import flow
 from config.choices import Choices
 from config.job import Job
 from flows.analyze_images import DEFAULT_JOB, analyze_images
-from tasks.orchestration.asker import check_asker
+from tasks.orchestration.asker import accepted
 from tasks.orchestration.comparing import compared, comparison_name, next_variant, opened
 from tasks.orchestration.ending import says_how_it_ends
 
@@ -27,7 +27,7 @@ def compare(source: str, output: str, choices: Choices = AS_THE_JOB, job: Job = 
         choices: The labels, and the models, presets and prompts to compare
         job: Everything else, the same for every variant; its cap is for all of them together
     """
-    check_asker(job)
+    job = accepted(source, output, job)
     course = opened(source, output, choices, job)
     for variant in course.comparison.variants:
         with next_variant(course, variant) as asked:

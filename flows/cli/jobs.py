@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from config.choices import Choices
 from config.endpoints import endpoint, endpoint_names, endpoint_row
 from config.job import TEXTS, Job, text_or_file
+from config.mistakes import explained
 from config.models import listed_models, model_facts
 from config.presets import preset, preset_names
 from config.prices import price_table
@@ -25,23 +26,6 @@ OPTIONS = {"label": "labels"}
 VARIED = {"model": "models", "preset": "presets", "prompt": "prompts"}  # of `compare`
 CHOICES = tuple(Choices.model_fields)
 REPEATABLE = ("labels", "fallback_prompt", "fallback_model", "include", "exclude")
-WRONG = {
-    "literal_error": "is not one of {expected}",
-    "greater_than": "is not allowed: it must be more than {gt}",
-    "greater_than_equal": "is not allowed: it must be at least {ge}",
-    "less_than_equal": "is not allowed: it must be at most {le}",
-    "string_type": "is no text; put it in quotes",
-    "tuple_type": "is no list",
-    "value_error": "{error}",
-    "decimal_max_places": "has more than {decimal_places} decimals",
-}
-WRONG_KINDS = {
-    "int": "is no whole number",
-    "float": "is no number",
-    "decimal": "is no number",
-    "finite": "is no number",
-    "bool": "is neither true nor false",
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +68,7 @@ def load_choices(arguments: argparse.Namespace) -> Choices:
             preset(name)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {explained(problem)}.") from None
     except LookupError as error:
         raise UsageError(f"--preset: {error.args[0]}") from None
     return choices
@@ -104,7 +88,7 @@ def _job(given: dict[str, Given]) -> Job:
         return Job(**values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{given[str(problem['loc'][0])].place}: {_explained(problem)}.") from None
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {explained(problem)}.") from None
 
 
 def _text(given: Given) -> Any:
@@ -115,17 +99,6 @@ def _text(given: Given) -> Any:
     except ValueError as error:
         raise UsageError(f"{given.place}: {error}.") from None
     return texts if isinstance(given.value, list) else texts[0]
-
-
-def _explained(problem: Any) -> str:
-    """The value, and what is wrong with it."""
-    kind, value = problem["type"], repr(problem["input"])
-    said = WRONG.get(kind) or WRONG_KINDS.get(kind.partition("_")[0])
-    context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
-    if "expected" in context:
-        context["expected"] = context["expected"].replace(" or ", ", ")
-    said = said.format(**context) if said else problem["msg"]
-    return f"{value if len(value) <= 80 else value[:80] + '...'} {said}"
 
 
 def _check_names(job: Job, given: dict[str, Given]) -> None:

@@ -11,13 +11,8 @@ import coolname
 from coolname.loader import load_config
 from prefect.runtime import deployment, flow_run
 
+from config.form import flat
 from config.job import Job, job_name
-
-# The form of Prefect 3.9 fills in a name: one of these, and a short dish (assets/deployment_._id.run-*.js).
-FORMS_OWN = re.compile(
-    "(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|Practical|Ergonomic"
-    "|Handcrafted|Tasty|Handmade|Incredible)-.{1,6}"
-)
 
 
 def run_name() -> str:
@@ -26,14 +21,15 @@ def run_name() -> str:
         return typed
     parameters = flow_run.get_parameters()
     job = parameters.get("job")
-    named = job.name if isinstance(job, Job) else (job or {}).get("name")
-    return named or job_name(str(parameters["source"]))
+    values = {"name": job.name} if isinstance(job, Job) else flat(job)
+    named = values.get("name") if isinstance(values, dict) else None
+    return str(named or job_name(str(parameters["source"])))
 
 
 def is_made_up(name: str) -> bool:
-    """Whether Prefect thought of the name: its server takes an adjective and an animal, its form a dish."""
+    """Whether Prefect's server thought of the name. One that its form suggested was there to be read, and stays."""
     words = name.split("-")
-    return bool(FORMS_OWN.fullmatch(name)) or (len(words) == 2 and _vocabulary().issuperset(words))
+    return len(words) == 2 and _vocabulary().issuperset(words)
 
 
 def artifact_key(job: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """Opening a run: the plan, the place where answers are kept, the images that are left, and whoever watches."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 from prefect import get_run_logger
@@ -12,6 +12,7 @@ from tasks.asking.halting import Halt
 from tasks.errors import BusyError, UsageError
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
+from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.caller import Todo, caller
 from tasks.orchestration.context import RunContext, make_context
 from tasks.orchestration.events import day_watched, tell_start
@@ -28,7 +29,12 @@ from tasks.text import printable
 @contextmanager
 def open_run(source: str, output: str, job: Job, stop: Stop) -> Iterator[RunContext]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
-    plan = caller().plan or _planned(source, output, job)
+    brought = caller().plan  # by the command line, which has the keys already
+    with keys_from_blocks(job) if brought is None else nullcontext():
+        yield from _opened(brought or _planned(source, output, job), stop)
+
+
+def _opened(plan: Plan, stop: Stop) -> Iterator[RunContext]:
     with turn(plan.output, plan.names[0], plan.run_id, timeout=plan.job.timeout, say=announce) as ours:
         run = make_context(plan, PrefectStore(records_of(plan.output.uri)))
         ours.keep(partial(_lost, run))

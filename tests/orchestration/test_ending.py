@@ -80,3 +80,23 @@ def test_what_stops_a_run_is_its_state_in_one_sentence_and_no_traceback(
     APILogWorker.instance().drain_all(timeout=10, at_exit=False)
     logs = client.read_logs(LogFilter(flow_run_id={"any_": [flow_run.id]}))
     assert logs and not any("Traceback" in one.message for one in logs)
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ({"concurrency": 5000}, "job.concurrency: 5000 is not allowed: it must be at most 1000."),
+        ({"results": {"max_failed": "much"}}, "job.max_failed: 'much' is no number."),
+        ({"colour": "red"}, "job.colour: 'red' is a setting that does not exist."),
+        ({"preset": "nope"}, "There is no preset 'nope'."),
+        ("all", "job: 'all' is no job, which has settings by name."),
+    ],
+    ids=str,
+)
+def test_a_parameter_that_cannot_be_is_said_in_one_sentence(
+    client: SyncPrefectClient, images: Path, tmp_path: Path, job: Any, said: str
+) -> None:
+    state: Any = analyze_images_flow(str(images), str(tmp_path / "out"), job, return_state=True)
+    assert state.is_failed() and said in str(state.message) and "\n" not in str(state.message)
+    assert not (tmp_path / "out").exists()
+    assert flow_run_of(client, tmp_path / "out").state_name == "Failed"

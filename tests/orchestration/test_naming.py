@@ -10,7 +10,6 @@ from tasks.orchestration.naming import artifact_key, is_made_up
 
 def test_names_that_prefect_makes_up_are_known() -> None:
     assert all(is_made_up(generate_slug(2)) for _ in range(300))
-    assert all(map(is_made_up, ["Handmade-gumbo", "Tasty-balmo\u0219", "Incredible-baozi"]))
 
 
 @pytest.mark.parametrize("name", ["june-receipts", "receipts", "Awesome", "a second try", "Handmade-photographs"])
