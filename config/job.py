@@ -44,6 +44,7 @@ class Job(BaseModel):
     verify: str | None = Field(
         None, min_length=1, description="Read every image twice: the second model, or `again` for the same one."
     )
+    evidence: bool = Field(False, description="Ask where on the image each value stands; needs a schema.")
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     key_block: str | None = Field(
         None,

@@ -17,7 +17,16 @@ from tasks.asking.client import Checked
 from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
 from tasks.listing import Listing, OnDemand, list_images
-from tasks.planning.estimating import Assumed, Measured, Offer, assumed_prompt, duplicates, make_offer, measure_all
+from tasks.planning.estimating import (
+    Assumed,
+    Measured,
+    Offer,
+    assumed_prompt,
+    duplicates,
+    make_offer,
+    measure_all,
+    typical_output,
+)
 from tasks.planning.plan import Asked, batch_prefix, resolve
 from tasks.planning.preflight import AGAIN, check
 from tasks.recording.memory import leave_pandas_out
@@ -123,7 +132,9 @@ def _by_preset(measured: list[Measured], asked: Asked, assumed: Assumed) -> list
     offers = []
     for name in preset_names():
         chosen = preset(name)
-        other = Assumed(assumed_prompt(chosen.prompt, asked.job.model), "", Decimal(chosen.typical_output), "")
+        other = Assumed(
+            assumed_prompt(chosen.prompt, asked.job.model), "", Decimal(typical_output(chosen, asked.schema)), ""
+        )
         as_asked = name == asked.preset.name
         offer = make_offer(
             measured, asked, model=asked.job.model, preset=chosen, assumed=assumed if as_asked else other
@@ -143,7 +154,9 @@ def _assumed(asked: Asked, output: str | None, name: str) -> Assumed:
     learned = _learned_output(asked, output, name)
     if learned is not None:
         return Assumed(prompt, prompt_source, *learned)
-    return Assumed(prompt, prompt_source, Decimal(asked.preset.typical_output), "assumed, as no earlier run tells")
+    return Assumed(
+        prompt, prompt_source, Decimal(typical_output(asked.preset, asked.schema)), "assumed, as no earlier run tells"
+    )
 
 
 def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decimal, str] | None:

@@ -25,6 +25,8 @@ from tasks.listing import any_on_s3
 from tasks.planning.plan import Asked, Plan, image_rules
 from tasks.planning.preflight import second_reader
 from tasks.preparing import image_header, planned_size
+from tasks.schemas import AnswerSchema
+from tasks.schemas.evidence import TOKENS as EVIDENCE_TOKENS
 from tasks.storage.reading import SourceUnavailable, read_source
 from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
@@ -130,6 +132,12 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
     return Offer(model, preset.name, tokens_in, tokens_out, online, in_batches)
 
 
+def typical_output(chosen: Preset, schema: AnswerSchema | None) -> int:
+    """Tokens of a usual answer, evidence included."""
+    boxes = len(schema.root.properties) if schema is not None and schema.evidence else 0
+    return chosen.typical_output + boxes * EVIDENCE_TOKENS
+
+
 def _readers(job: Job, model: str) -> list[str]:
     """The models that read each image: one, or two with a second reading."""
     return [model, second_reader(job, model)] if job.verify else [model]
@@ -159,7 +167,11 @@ def cost_by_sample(plan: Plan, sample: Sequence[Measured | None], images: int) -
     measured = [size for size in sample if size is not None]
     if not all(prices) or not measured:
         return None
-    text, output, cost = plan.question.prompt + (plan.question.system or ""), plan.preset.typical_output, Decimal(0)
+    text, output, cost = (
+        plan.question.prompt + (plan.question.system or ""),
+        typical_output(plan.preset, plan.schema),
+        Decimal(0),
+    )
     for reader, known in zip(readers, prices, strict=True):
         usage = _usage(measured, plan.rules, assumed_prompt(text, reader), Decimal(output))
         cost += cost_usd(usage, [_image_price(known)], batch=plan.job.mode == "batch")

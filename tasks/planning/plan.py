@@ -183,10 +183,10 @@ def resolve(job: Job) -> Asked:
     for model in models_of(job):
         notices += _model_notices(model, where, job)
     schema = _schema(job, chosen)
-    if job.verify and schema is None:
-        raise UsageError(
-            "--verify compares two readings field by field, so answers need a --schema; `document` is one for any text."
-        )
+    if schema is None and (job.verify or job.evidence):
+        why = "compares two readings field by field" if job.verify else "says where the value of each field stands"
+        option = "--verify" if job.verify else "--evidence"
+        raise UsageError(f"{option} {why}, so answers need a --schema; `document` is one for any text.")
     return Asked(job, chosen, model_facts(job.model), where, schema, tuple(notices))
 
 
@@ -256,10 +256,9 @@ def schema_of(job: Job) -> AnswerSchema | None:
 
 
 def _schema(job: Job, chosen: Preset) -> AnswerSchema | None:
-    if job.labels:
-        return classification_schema(list(job.labels))
     spec = job.answer_schema or chosen.schema
-    return load_schema(spec) if spec else None
+    schema = classification_schema(list(job.labels)) if job.labels else load_schema(spec) if spec else None
+    return schema.with_evidence() if schema is not None and job.evidence else schema
 
 
 def _digest(value: Any) -> str:

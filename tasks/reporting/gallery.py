@@ -22,7 +22,7 @@ LINE_BYTES = 4_000_000  # of their answers
 LINE_CHARACTERS = 240
 COLUMNS = ["name", "image", "page", "status", "error_code", "error", "answer", "note", "cost_usd", "latency_ms"]
 COLUMNS += ["source_bytes", "source_etag", "source_width", "source_height", "result"]
-COLUMNS += ["needs_review", "agreement", "second_answer"]
+COLUMNS += ["needs_review", "agreement", "second_answer", "evidence"]
 
 Row = Mapping[str, Any]
 
@@ -131,6 +131,13 @@ def shape(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
         return "table"
     return "list" if isinstance(value, list) else "text"
+
+
+def evidence(row: Row) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """Where each value was read, with the field's name."""
+    for name, box in (row.get("evidence") or {}).items():
+        if box is not None and (sides := corners(box)):
+            yield name, sides
 
 
 def link(uri: str) -> str | None:

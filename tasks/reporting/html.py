@@ -93,6 +93,7 @@ def environment() -> Environment:
         "differing": gallery.differing,
         "shape": gallery.shape,
         "boxes": lambda value: list(named_boxes(value)),
+        "evidence": lambda row: list(gallery.evidence(row)),
         "corners": corners,
         "link": gallery.link,
     }

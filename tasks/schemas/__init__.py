@@ -6,6 +6,7 @@ translation the schema as the API takes it
 arrow       the type of the column `result`
 answers     an answer's text -> a value that keeps the user's schema, or the reasons why not
 boxes       boxes in pixels of the sent image -> pixels of the original
+evidence    where on the image each value was read
 """
 
 from tasks.schemas.answers import AnswerSchema, Fitted

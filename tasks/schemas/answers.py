@@ -1,7 +1,7 @@
 """An answer's text becomes a value that keeps the user's schema, or the reasons why it does not."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import ValidationError as ModelError
 
 from tasks.schemas.arrow import arrow_type, holds_json, json_text, plain, scalar
 from tasks.schemas.boxes import Transform, map_boxes
+from tasks.schemas.evidence import ANSWER, EVIDENCE, Box, entries_of, evidence_api
 from tasks.schemas.patterns import LONGEST_ANSWER, TooMuch, bounded, spend
 from tasks.schemas.translation import Plan
 from tasks.schemas.tree import Node
@@ -46,6 +47,7 @@ class Fitted:
     value: dict[str, Any] | None
     errors: list[str]
     code: str = "schema"  # `too_complex`: checking the answer would take too long
+    evidence: list[tuple[str, Box]] = field(default_factory=list)  # field and box, in pixels of the sent image
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class AnswerSchema:
     validator: Validator = field(repr=False)
     model: type[BaseModel] | None = None
     wrapped: bool = False  # the user's schema is no object, and lies in the field `value` of one
+    evidence: bool = False  # the answer lies in the field `answer` of an object, its evidence beside it
+
+    def with_evidence(self) -> "AnswerSchema":
+        """The same, asked for where each value was read."""
+        return replace(self, api=evidence_api(self.api, self.root), evidence=True)
 
     def fit(self, text: str) -> Fitted:
         """Read an answer, enforce the user's own schema on it and turn it into Arrow's types; nothing is let pass."""
@@ -70,25 +77,32 @@ class AnswerSchema:
             return Fitted(None, [f"$: more than {LONGEST_ANSWER:,} characters"], "too_complex")
         try:
             with bounded():
-                value, errors = self._fit(text)
+                value, errors, entries = self._fit(text)
         except TooMuch as error:
             return Fitted(None, [f"$: {error}"], "too_complex")
         except RecursionError:
             return Fitted(None, [f"$: {TOO_DEEP}"], "too_complex")
-        return Fitted(None, [error[:LONGEST_REASON] for error in errors[:MOST_ERRORS]]) if errors else Fitted(value, [])
+        if errors:
+            return Fitted(None, [error[:LONGEST_REASON] for error in errors[:MOST_ERRORS]])
+        return Fitted(value, [], evidence=entries)
 
-    def _fit(self, text: str) -> tuple[Any, list[str]]:
+    def _fit(self, text: str) -> tuple[Any, list[str], list[tuple[str, Box]]]:
         try:
             answer = parse_json(text)
         except ValueError as error:
-            return None, [f"$: no JSON: {error}"]
+            return None, [f"$: no JSON: {error}"], []
+        entries: list[tuple[str, Box]] = []
+        if self.evidence:
+            if not isinstance(answer, dict) or ANSWER not in answer:
+                return None, [f"$: {ANSWER!r} is a required property"], []
+            answer, entries = answer[ANSWER], entries_of(answer.get(EVIDENCE))
         errors: list[str] = []
         value = Fitting(self, errors).restore(self.root, answer, "$")
         if not errors:
             errors += self._violations(value)
         if not errors:
             value = Fitting(self, errors).convert(self.root, value, "$")
-        return value, errors
+        return value, errors, entries
 
     def map_boxes(self, value: dict[str, Any], transform: Transform) -> dict[str, Any]:
         """A fitted value with its boxes in pixels of the original instead of the sent image."""

@@ -125,7 +125,7 @@ def map_boxes(node: Node, value: Any, transform: Transform) -> Any:
 def _map_box(node: Node, value: Any, transform: Transform) -> Any:
     if node.kind == "list":
         whole = node.only.kind == "integer"
-        return list(_corners(value, transform, (whole,) * 4))
+        return list(mapped_corners(value, transform, (whole,) * 4))
     names = _names(node, "$")
     kinds = {child.name: child.node.kind for child in node.properties}
     whole_numbers = tuple(kinds[name] == "integer" for name in names)
@@ -133,14 +133,15 @@ def _map_box(node: Node, value: Any, transform: Transform) -> Any:
     if any(number is None for number in numbers):
         return value
     if names in CORNERS:
-        return {**value, **dict(zip(names, _corners(numbers, transform, whole_numbers), strict=True))}
+        return {**value, **dict(zip(names, mapped_corners(numbers, transform, whole_numbers), strict=True))}
     left, top, width, height = numbers
-    mapped = tuple(_corners([left, top, left + width, top + height], transform, whole_numbers))
+    mapped = tuple(mapped_corners([left, top, left + width, top + height], transform, whole_numbers))
     sized = (mapped[0], mapped[1], mapped[2] - mapped[0], mapped[3] - mapped[1])
     return {**value, **dict(zip(names, sized, strict=True))}
 
 
-def _corners(numbers: list[Any], transform: Transform, whole: tuple[bool, ...]) -> Iterator[int | float]:
+def mapped_corners(numbers: list[Any], transform: Transform, whole: tuple[bool, ...]) -> Iterator[int | float]:
+    """Left, top, right and bottom in pixels of the original, kept inside it; `whole` says which are rounded."""
     for place, number in enumerate(numbers):
         horizontal = place % 2 == 0
         scale, offset, end = (

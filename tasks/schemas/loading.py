@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -117,14 +117,15 @@ def build_schema(name: str, source: Any, *, label: str, model: type[BaseModel] |
     )
 
 
-def rebuilt(name: str, source: Any, model: type[BaseModel] | None) -> AnswerSchema:
+def rebuilt(name: str, source: Any, model: type[BaseModel] | None, *, evidence: bool) -> AnswerSchema:
     """A schema that was built before."""
-    return build_schema(name, source, label=name, model=model)
+    schema = build_schema(name, source, label=name, model=model)
+    return schema.with_evidence() if evidence else schema
 
 
 def _reduced(schema: AnswerSchema) -> tuple[Any, tuple[Any, ...]]:
     """For another process: what was derived from the schema is derived again."""
-    return rebuilt, (schema.name, schema.source, schema.model)
+    return partial(rebuilt, evidence=schema.evidence), (schema.name, schema.source, schema.model)
 
 
 copyreg.pickle(AnswerSchema, _reduced)  # here and not as its method: a schema need not know how it is built

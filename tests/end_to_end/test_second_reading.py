@@ -147,3 +147,16 @@ def test_what_cannot_be_verified_is_said_before_anything_is_paid(simulator: Simu
         with pytest.raises(Exception, match=why):
             make_plan(str(images), str(tmp_path / "out"), Job(**options))
     assert simulator.ledger().requests == 0
+
+
+def test_second_readings_are_a_batch_of_their_own(
+    simulator: Simulator, images: Path, reader: Misreading, tmp_path: Path
+) -> None:
+    for path in sorted(images.iterdir())[4:]:
+        path.unlink()
+    simulator.change(batch_latency=0.2)
+    summary = run(images, tmp_path / "out", verify="again", mode="batch")
+    calls = rows(summary, "calls")
+    assert (summary["ok"], summary["read_twice"], summary["batch_requests"]) == (4, 4, 8)
+    assert set(calls["tier"]) == {"batch"} and sorted(calls["step"]) == [-1] * 4 + [0] * 4
+    assert summary["cost_usd"] == float(simulator.ledger().cost_usd)
