@@ -38,6 +38,7 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
     _announce(comparison, terminal)
     make_ready(server, terminal)
     from httpx import HTTPError
+    from prefect.exceptions import CancelledRun
 
     from flows.compare import compare
 
@@ -49,6 +50,9 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
             not_waiting_for(server.url, busy=lambda: follower.busy),
         ):
             found: dict[str, Any] = compare(asked.source, asked.output, asked.choices, asked.job)
+    except CancelledRun as error:
+        terminal.say("Stopped", str(error))
+        raise KeyboardInterrupt from None
     except (HTTPError, ServerGone):
         raise StopRun(
             f"Prefect's server at {server.url} stopped answering. What was answered is kept: run the command again."
@@ -111,11 +115,27 @@ def _show(comparison: Comparison, found: dict[str, Any], terminal: Terminal) -> 
             for variant, one in zip(comparison.variants, summary["variants"], strict=True)
         ]
         print_table(("variant",), (score, "95 % interval", "$ per 1,000", "in batches", "latency"), rows)
+    for variant, one in zip(comparison.variants, summary["variants"], strict=True):
+        if "review" in one:
+            terminal.say("Review", f"{comparison.name(variant)}: {_reviewed(one['review'])}")
     terminal.say("Best" if summary["best"] else "Why", summary["why"])
     terminal.say("Results", shortened(summary["results"]))
     terminal.say("Page", shortened(found["page"]))
     if found["to_label"]:
         terminal.say("To label", shortened(found["to_label"]))
+
+
+def _reviewed(told: dict[str, Any]) -> str:
+    """What a second reading was worth."""
+    right = "none is left without"
+    if told["right"] is not None:
+        right = f"of those without needs_review {100 * told['right']:.1f} % are right ({_percents(told)})"
+    caught = "" if told["errors_caught"] is None else f", with {100 * told['errors_caught']:.0f} % of the wrong ones"
+    return f"{100 * told['flagged']:.1f} % of {counted(told['rows'], 'row')} to review{caught}; {right}"
+
+
+def _percents(told: dict[str, Any]) -> str:
+    return f"95 % interval {100 * told['low']:.1f} to {100 * told['high']:.1f}"
 
 
 def _share(score: float | None) -> str:

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from config.prices import prices_of
 from tasks.planning.comparing import Comparison, Variant
+from tasks.scoring.calibration import calibration
 from tasks.scoring.choosing import Choice, Contestant, choose
 from tasks.scoring.scores import (
     Key,
     Price1000,
     Row,
     Sheet,
+    Spent,
     fields_of,
     figures,
     latency_ms,
@@ -112,6 +115,8 @@ class Compared:
         }
         if self.choice is None:
             return described
+        if (calibrated := calibration(one.sheet)) is not None:
+            described["review"] = calibrated.described
         lost = self.choice.losses[at]
         told = {name: round(getattr(lost, name), 6) for name in ("mean", "low", "high", "p")}
         return {**described, "loss": told, "labels_needed": lost.labels_needed}
@@ -141,7 +146,7 @@ def compare_rows(comparison: Comparison, rows: Sequence[Sequence[Row]], runs: Se
             name=comparison.name(variant),
             key=variant.key,
             sheet=sheet,
-            price=_price(variant, found),
+            price=_price(variant, found, run),
             latency_ms=latency_ms(found),
             run_id=run["run_id"],
         )
@@ -153,10 +158,10 @@ def compare_rows(comparison: Comparison, rows: Sequence[Sequence[Row]], runs: Se
     return Compared(comparison, fields, keys, variants, choice, first.output.join(f"results/job={first.names[0]}"))
 
 
-def _price(variant: Variant, rows: Sequence[Row]) -> Price1000:
-    plan = variant.plan
-    prices = prices_of(plan.endpoint.prices, plan.job.model)
-    return price_per_1000(rows, prices, paid_online=plan.job.mode == "online")
+def _price(variant: Variant, rows: Sequence[Row], run: Mapping[str, Any]) -> Price1000:
+    job, endpoint = variant.plan.job, variant.plan.endpoint
+    whole = Decimal(str(run["cost_usd"])) + Decimal(str(run["saved_usd"])) if job.verify else None
+    return price_per_1000(rows, prices_of(endpoint.prices, job.model), Spent(job.mode == "online", whole))
 
 
 def _dollars(amount: Any) -> float | None:

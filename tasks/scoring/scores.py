@@ -134,17 +134,30 @@ class Price1000:
     batch: Decimal | None
 
 
-def price_per_1000(rows: Sequence[Row], prices: Sequence[Price], *, paid_online: bool) -> Price1000:
+@dataclass(frozen=True)
+class Spent:
+    """How a run paid: online or by batch; with a second reading also what it paid and was spared, in US dollars."""
+
+    online: bool
+    with_second_reading: Decimal | None = None
+
+
+def price_per_1000(rows: Sequence[Row], prices: Sequence[Price], spent: Spent) -> Price1000:
     """What a thousand such images cost: what this run paid for a row, else what its tokens cost at the list price.
 
-    Images that could not be asked about tell nothing of the price.
+    With a second reading, whose tokens no row has, what the run paid and was spared. Images that could not be asked
+    about tell nothing of the price.
     """
     rows = [row for row in rows if row["status"] not in UNSCORED]
     images = len({row["image"] for row in rows})
     if not prices or not images:
         return Price1000(None, None)
-    online = sum((_price(row, prices, paid_online=paid_online) for row in rows), Decimal(0)) * THOUSAND / images
     factor = price_for(0, prices).batch_factor
+    if spent.with_second_reading is None:
+        total = sum((_price(row, prices, paid_online=spent.online) for row in rows), Decimal(0))
+    else:
+        total = spent.with_second_reading / (1 if spent.online else factor or 1)
+    online = total * THOUSAND / images
     return Price1000(online, online * factor if factor is not None else None)
 
 
