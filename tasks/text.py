@@ -5,6 +5,7 @@ Tables keep what came from outside as it came; it is made harmless where a perso
 
 import re
 import unicodedata
+from decimal import Decimal
 
 
 def as_utf8(text: str) -> str:
@@ -36,6 +37,11 @@ def as_markdown(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 image`, `12,480 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def dollars(amount: Decimal) -> str:
+    """Rounded to a cent, or to two digits where that would be nothing."""
+    return f"${amount:,.2f}" if amount >= Decimal("0.1") else f"${amount:.2g}"
 
 
 def duration(seconds: float) -> str:

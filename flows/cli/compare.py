@@ -11,13 +11,13 @@ from flows.cli.columns import print_table
 from flows.cli.conduct import Follower, announce, keep_modules, make_ready
 from flows.cli.leaving import ServerGone, not_waiting_for
 from flows.cli.server import Server
-from flows.cli.terminal import Terminal, cost_line, dollars, done_line, shortened
+from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from tasks.errors import StopRun
 from tasks.orchestration.caller import Caller, Ended, Todo, called_by
 from tasks.orchestration.context import RunContext
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, unlabelled
 from tasks.recording.memory import leave_pandas_out
-from tasks.text import counted, duration
+from tasks.text import counted, dollars, duration
 
 
 @dataclass(frozen=True)

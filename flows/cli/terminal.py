@@ -6,26 +6,26 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from tasks.billing.pricing import cny, usd
 from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
-from tasks.orchestration.standing import standing
-from tasks.text import counted, duration, printable
+from tasks.orchestration.standing import facts, pauses, progress_line, standing
+from tasks.text import counted, dollars, duration, printable
 
 LABEL = 9
 EVERY_S = 0.2
 PATIENCE_S = 1.0
 LONG_S = 10.0  # without a call leaving: said, so that nobody takes the run for dead
+LEAST_FIRST = ("in flight", "rate", "failed", "retried", "left")
 WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
 
 
@@ -38,6 +38,7 @@ class Terminal:
         self._folded = width is None
         self._console = Console(highlight=False, soft_wrap=True, width=width, file=sys.stderr if quiet else None)
         self._bars = bars and self._console.is_terminal
+        self._lines = bars and not self._bars  # into a file or a pipe, a line now and then
         self._warned = self._told_of_wait = False
         logger = logging.getLogger("visionflow")
         logger.handlers = [_Notes(self)]
@@ -46,7 +47,7 @@ class Terminal:
     def say(self, label: str, text: str) -> None:
         """One labelled line; a terminal shows it folded between words, a path whole however long."""
         text = printable(text)
-        room = max(self._console.width - LABEL - 1, LABEL)
+        room = max(self._console.width - max(LABEL, len(label)) - 1, LABEL)
         lines = _folded(text, room) if self._folded else [text]
         self._console.print(f"[bold]{label:<{LABEL}}[/bold] ", Text(f"\n{'':{LABEL + 1}}".join(lines)), sep="")
 
@@ -94,20 +95,35 @@ class Terminal:
             thread.join()
 
     def _follow(self, run: RunContext, to_ask: int, finished: threading.Event) -> None:
-        if not self._bars or not to_ask:
-            while not finished.wait(EVERY_S):
-                self._warn(run)
+        if self._bars and to_ask:
+            self._draw(run, to_ask, finished)
             return
-        bar = BarColumn(20 if self._console.width >= WIDE else 12)
+        pause = pauses()
+        due = monotonic() + next(pause)
+        while not finished.wait(EVERY_S):
+            self._warn(run)
+            if self._lines and monotonic() >= due:
+                self.say("Asked", progress_line(standing(run, to_ask)))
+                due = monotonic() + next(pause)
+
+    def _draw(self, run: RunContext, to_ask: int, finished: threading.Event) -> None:
+        width = 20 if self._console.width >= WIDE else 12
+        room = self._console.width - LABEL - width - len(f"{to_ask:,}/{to_ask:,}") - 2  # and a space on each side
         with Progress(
-            TextColumn(f"[bold]{{task.description:<{LABEL}}}"), bar, _Facts(), console=self._console
+            TextColumn(f"[bold]{{task.description:<{LABEL}}}"), BarColumn(width), _Facts(), console=self._console
         ) as progress:
             preparing = progress.add_task("Preparing", total=to_ask, facts="")
             asking = progress.add_task("Asking", total=to_ask, facts="")
+
+            def update() -> None:
+                now = standing(run, to_ask)
+                progress.update(preparing, completed=now.prepared)
+                progress.update(asking, completed=now.asked, facts=fitting(facts(now), room))
+
             while not finished.wait(EVERY_S):
-                _update(progress, preparing, asking, run)
+                update()
                 self._warn(run)
-            _update(progress, preparing, asking, run)
+            update()
 
     def _warn(self, run: RunContext) -> None:
         """Say once that the budget is nearly spent, and that the endpoint holds calls back for long."""
@@ -167,6 +183,16 @@ class _Facts(ProgressColumn):
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}{task.fields['facts']}")
 
 
+def fitting(told: dict[str, str], room: int) -> str:
+    """As many of the figures as a line has room for; those that say least go first."""
+    told = dict(told)
+    for name in LEAST_FIRST:
+        if sum(len(one) + 2 for one in told.values()) <= room:
+            break
+        told.pop(name, None)
+    return "".join(f"  {one}" for one in told.values())
+
+
 def _folded(text: str, width: int) -> list[str]:
     lead = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(text.lstrip(), width - len(lead), break_long_words=False, break_on_hyphens=False)
@@ -211,24 +237,7 @@ def cost_line(summary: dict[str, Any]) -> str:
     return cost
 
 
-def dollars(amount: Decimal) -> str:
-    """Rounded to a cent, or to two digits where that would be nothing."""
-    return f"${amount:,.2f}" if amount >= Decimal("0.1") else f"${amount:.2g}"
-
-
 def shortened(uri: str) -> str:
     """A path below the current folder as a person would type it."""
     path = Path(uri)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
-
-
-def _update(progress: Progress, preparing: TaskID, asking: TaskID, run: RunContext) -> None:
-    now = standing(run, int(progress.tasks[asking].total or 0))
-    batches = run.engine.batches
-    in_batches = f"  {batches.in_flight:,} in batches" if batches else ""
-    facts = f"  {now.in_flight} in flight{in_batches}  {now.per_second:.1f}/s  ${now.spent:.4f}"
-    facts += f" of ${now.cap:,.2f}" if now.cap is not None else ""
-    facts += f"  {now.retried:,} retried" if now.retried else ""
-    facts += f"  {duration(round(now.seconds_left))} left" if now.seconds_left is not None else ""
-    progress.update(preparing, completed=now.prepared)
-    progress.update(asking, completed=now.asked, facts=facts)

@@ -1,11 +1,19 @@
-"""How far a run is: the figures that the terminal's bars and the lines in Prefect's log show."""
+"""How far a run is: the figures that the terminal's bars, and lines in Prefect's log or a file, show."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
+
+from tasks.text import counted, dollars, duration
 
 if TYPE_CHECKING:
     from tasks.orchestration.context import RunContext
+
+# Seconds between lines: six in the first minute, then one a minute, 600 in ten hours.
+PACE_S: Sequence[float] = (10.0,) * 6
+THEN_S = 60.0
 
 OPEN = ("unasked", "unavailable")  # nobody was asked, or the task may ask again
 
@@ -50,3 +58,28 @@ def standing(run: "RunContext", to_ask: int) -> Standing:
         spent=ledger.total_usd,
         cap=run.engine.settings.max_cost,
     )
+
+
+def pauses() -> Iterator[float]:
+    """Seconds until each next line, for as long as the run goes on."""
+    return chain(PACE_S, repeat(THEN_S))
+
+
+def facts(now: Standing) -> dict[str, str]:
+    """Its figures in the order in which they are read; those that say nothing are left out."""
+    spent = f"${now.spent:.4f}" if now.spent < 1 else f"${now.spent:,.2f}"
+    told = {
+        "in flight": f"{now.in_flight:,} in flight",
+        "rate": f"{now.per_second:.1f}/s",
+        "spent": spent + (f" of {dollars(now.cap)}" if now.cap is not None else ""),
+        "failed": f"{now.failed:,} failed" if now.failed else "",
+        "retried": f"{now.retried:,} retried" if now.retried else "",
+        "left": f"{duration(round(now.seconds_left))} left" if now.seconds_left is not None else "",
+    }
+    return {name: one for name, one in told.items() if one}
+
+
+def progress_line(now: Standing) -> str:
+    """`241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left`."""
+    told = [one for name, one in facts(now).items() if name != "in flight"]
+    return ", ".join([f"{now.asked:,} of {counted(now.to_ask, 'image')}", *told])

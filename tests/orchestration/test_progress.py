@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,27 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.logging.handlers import APILogWorker
 
 from flows import analyze_images
-from tasks.orchestration import progress
-from tasks.orchestration.standing import Standing
+from tasks.orchestration import progress, standing
+from tasks.orchestration.standing import Standing, pauses, progress_line
 from tasks.simulator import Simulator
 from tests.runs import draw
 
 
 def test_a_line_has_all_figures_and_only_those_that_there_are() -> None:
     whole = Standing(300, 241, 368, 3, 12, 47, 16.2, Decimal("0.12"), Decimal(5))
-    assert progress.progress_line(whole) == (
-        "Asked 241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left"
-    )
-    begun = Standing(1, 0, 1, 0, 0, 1, 0.0, Decimal(0), None)
-    assert progress.progress_line(begun) == "Asked 0 of 1 image, 0.0/s, $0.0000"
+    assert progress_line(whole) == "241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left"
+    assert progress_line(Standing(1, 0, 1, 0, 0, 1, 0.0, Decimal(0), None)) == "0 of 1 image, 0.0/s, $0.0000"
 
 
 def test_the_pace_is_steady_and_bounded() -> None:
-    assert sum(progress.PACE_S) == 60 and len(progress.PACE_S) == 6
-    assert progress.THEN_S == 60
+    assert list(islice(pauses(), 8)) == [10.0] * 6 + [60.0] * 2
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_log_and_the_artifacts_of_a_run(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "PACE_S", (0.2,) * 100)
+    monkeypatch.setattr(standing, "PACE_S", (0.2,) * 100)
     images = draw(tmp_path / "images", 6)
     for number in range(7):
         (images / f"bad{number}.jpg").write_bytes(b"\xff\xd8\xff nothing")

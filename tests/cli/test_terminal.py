@@ -1,0 +1,71 @@
+"""What a person sees in a terminal of 80 columns, and what a file or a pipe gets instead of bars."""
+
+import io
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from config.job import Job
+from flows.analyze_images import analyze_images
+from flows.cli import terminal as terminal_module
+from flows.cli.conduct import Follower
+from flows.cli.terminal import LABEL, Terminal, fitting
+from tasks.orchestration import standing
+from tasks.orchestration.caller import Caller, called_by
+from tasks.orchestration.standing import Standing, facts
+from tasks.simulator import Simulator
+from tests.runs import draw
+
+LARGE = Standing(1_000_000, 999_999, 1_000_000, 12_345, 1_234, 1000, 123.45, Decimal("1234.5678"), Decimal(10_000))
+
+
+def test_the_figures_of_a_large_run_fit_and_the_money_stays_longest() -> None:
+    told = facts(LARGE)
+    assert fitting(told, 200).split("  ")[1:] == list(told.values())
+    room = 80 - LABEL - 12 - len("1,000,000/1,000,000") - 2
+    assert fitting(told, room) == "  $1,234.57 of $10,000.00  0 s left"
+    for room in range(10, 120):
+        assert len(fitting(told, room)) <= max(room, len("  $1,234.57 of $10,000.00"))
+
+
+@pytest.fixture
+def eighty(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A terminal of 80 columns without colours."""
+    screen = io.StringIO()
+
+    def console(**_: Any) -> Console:
+        return Console(file=screen, width=80, force_terminal=True, no_color=True, highlight=False, soft_wrap=True)
+
+    monkeypatch.setattr(terminal_module, "Console", console)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    return screen
+
+
+def test_no_line_is_wider_than_the_terminal_whatever_its_label(eighty: io.StringIO) -> None:
+    terminal = Terminal()
+    reason = "The JPEG file is cut short: image file is truncated (130 bytes not processed), and more words follow"
+    for label in ("Done", "Unreadable", "Unavailable"):
+        terminal.say(label, f"coffee-damaged.jpg: {reason}")
+    lines = eighty.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    assert len(lines) == 6 and max(map(len, lines)) <= 80
+    words = {word for line in lines for word in line.split()}
+    assert words <= set(f"Done Unreadable Unavailable coffee-damaged.jpg: {reason}".split()), "no word is broken"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_file_or_a_pipe_gets_a_line_now_and_then(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standing, "PACE_S", (0.3,) * 100)
+    simulator.change(latency=0.4)
+    images = draw(tmp_path / "images", 5)
+    with called_by(Caller(observer=Follower(Terminal()))):
+        analyze_images(str(images), str(tmp_path / "out"), Job(name="job", concurrency=1, max_cost=1))
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.startswith("Asked")]
+    assert lines and all(line.startswith("Asked     ") and " of 5 images, " in line for line in lines), out
+    assert all(" of $1.00" in line for line in lines)
+    assert "\x1b" not in out and "━" not in out
