@@ -69,7 +69,12 @@ class Job(BaseModel):
     limit: int | None = Field(None, ge=1, description="Only the first so many images.")
     include: tuple[str, ...] = Field((), description="Only files that match one of these globs.")
     exclude: tuple[str, ...] = Field((), description="No file that matches one of these globs.")
-    mode: Literal["online", "batch"] = Field("online", description="batch: Message Batches, at half the price.")
+    mode: Literal["online", "batch", "auto"] = Field(
+        "online", description="batch: Message Batches, at half the price; auto: batches as long as the deadline allows."
+    )
+    deadline: float | None = Field(
+        None, gt=0, le=8760, allow_inf_nan=False, description="With auto: hours in which all must be answered."
+    )
     max_failed: float = Field(
         0, ge=0, le=1, allow_inf_nan=False, description="Share of failed rows, 0 to 1, above which the run has failed."
     )

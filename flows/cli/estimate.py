@@ -114,7 +114,10 @@ def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:
     """What asking the job's question about these files would cost."""
     measured = [size for size in measure_all(sources) if size is not None]
     offer = make_offer(measured, asked, model=asked.job.model, preset=asked.preset, assumed=assumed)
-    return offer.online_usd if offer else Decimal(0)
+    if offer is None:
+        return Decimal(0)
+    in_batches = asked.job.mode == "batch" and offer.batch_usd is not None
+    return offer.batch_usd or Decimal(0) if in_batches else offer.online_usd
 
 
 def _by_model(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:

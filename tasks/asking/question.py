@@ -116,7 +116,9 @@ def answer_key(question: Question, sent_sha256: str) -> str:
     return f"answers/{digest[:2]}/{digest[2:]}"
 
 
-def request(question: Question, image: PreparedImage, *, caching: bool = False) -> dict[str, Any]:
+def request(
+    question: Question, image: PreparedImage, *, caching: bool = False, ttl: str | None = None
+) -> dict[str, Any]:
     """Parameters of `messages.create`: the image first, then the prompt, as the API's guide advises.
 
     With `caching`, a system prompt that is surely long enough gets a cache breakpoint: all before the image is the
@@ -138,7 +140,8 @@ def request(question: Question, image: PreparedImage, *, caching: bool = False) 
     if question.system:
         params["system"] = question.system
         if caching and question.cacheable:
-            params["system"] = [{"type": "text", "text": question.system, "cache_control": {"type": "ephemeral"}}]
+            control = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
+            params["system"] = [{"type": "text", "text": question.system, "cache_control": control}]
     output_config: dict[str, Any] = {}
     if question.effort and question.facts.effort:
         output_config["effort"] = question.effort
@@ -156,8 +159,10 @@ PATH = "/v1/messages"
 class Bodies:
     """Bodies of requests; what surrounds the image is written once for each question and media type."""
 
-    def __init__(self, *, caching: bool) -> None:
+    def __init__(self, *, caching: bool, ttl: str | None = None) -> None:
+        """`ttl` is for how long a cached system prompt is kept; five minutes if not given."""
         self._caching = caching
+        self._ttl = ttl
         self._around: dict[tuple[str, int, str], tuple[bytes, bytes]] = {}
 
     def body(self, question: Question, image: PreparedImage) -> bytes:
@@ -170,7 +175,7 @@ class Bodies:
         return b"".join((before, base64.b64encode(image.data), after))
 
     def _written(self, question: Question, image: PreparedImage) -> tuple[bytes, bytes]:
-        params = request(question, replace(image, data=b""), caching=self._caching)
+        params = request(question, replace(image, data=b""), caching=self._caching, ttl=self._ttl)
         params["messages"][0]["content"][0]["source"]["data"] = PLACE
         before, _, after = json.dumps(params, ensure_ascii=False).encode().partition(PLACE.encode())
         return before, after

@@ -134,15 +134,16 @@ def engine_settings(plan: Plan) -> EngineSettings:
 
 def batch_settings(plan: Plan) -> BatchSettings | None:
     """How this run uses Message Batches; None for one that asks online, where none was submitted before."""
-    job, where = plan.job, plan.output.uri
-    place = batch_place(where, plan.names[0])
-    if job.mode == "online" and not IntentLog(place).open():
+    job, place = plan.job, batch_place(plan.output.uri, plan.names[0])
+    mode = job.mode if plan.has_batches else "online"
+    if mode == "online" and not IntentLog(place).open():
         return None
     return BatchSettings(
         log=place,
         folder=home() / "batches" / "reading",
-        mode=job.mode,
+        mode=mode,
         no_wait=job.no_wait,
+        deadline=None if job.deadline is None else job.deadline * 3600,
         most_bytes=min(BatchSettings.most_bytes, plan.endpoint.max_batch_bytes),
         model_known=plan.model_known or bool(prices_of(plan.endpoint.prices, plan.question.model)),
         absent=batch_absence(),

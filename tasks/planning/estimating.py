@@ -128,7 +128,7 @@ def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Pr
         online += cost_usd(usage, [price])
         batch += [cost_usd(usage, [price], batch=True)] if price.batch_factor is not None else []
     readings = len(_readers(asked.job, model))
-    in_batches = sum(batch, Decimal(0)) if len(batch) == readings else None
+    in_batches = sum(batch, Decimal(0)) if len(batch) == readings and asked.endpoint.batches else None
     return Offer(model, preset.name, tokens_in, tokens_out, online, in_batches)
 
 

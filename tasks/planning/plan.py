@@ -20,7 +20,7 @@ from tasks.asking.client import Checked
 from tasks.asking.question import SECOND, Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
-from tasks.planning.preflight import check, models_of, second_reader
+from tasks.planning.preflight import check, check_mode, models_of, second_reader
 from tasks.preparing import PREPARATION_VERSION
 from tasks.recording.jobs import jobs_for
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
@@ -61,6 +61,12 @@ class Plan:
         return self.steps[0].question
 
     @property
+    def has_batches(self) -> bool:
+        """Whether the endpoint has Message Batches, and a price of each model in them."""
+        prices = [price for model in models_of(self.job) for price in prices_of(self.endpoint.prices, model)]
+        return self.endpoint.batches and all(price.batch_factor is not None for price in prices)
+
+    @property
     def cny_per_usd(self) -> Decimal:
         """Yuan for one dollar: the job's, else the endpoint's."""
         return self.job.cny_per_usd or self.endpoint.cny_per_usd
@@ -78,8 +84,6 @@ def make_plan(
 
     `progress` is told how many images are listed so far.
     """
-    if job.no_wait and job.mode != "batch":
-        raise UsageError("--no-wait is for --mode batch: a call online is waited for.")
     asked = resolve(job)
     where = open_output(output)
     where.check_writable()
@@ -151,7 +155,10 @@ class Asked:
         where = checked.endpoint
         moved = replace(self, endpoint=where)
         foreign = [f"{where.base_url} has no prices of its own: calls are counted at {where.prices}'s list price."]
-        notices = (*self.notices, *(foreign if where.name == "custom" else ()), *_cache_notices(moved))
+        alone = [f"{where.base_url} has no Message Batches: all is asked online."]
+        foreign = foreign if where.name == "custom" else []
+        alone = alone if self.job.mode == "auto" and not where.batches else []
+        notices = (*self.notices, *foreign, *alone, *_cache_notices(moved))
         return replace(moved, notices=notices)
 
     def _question(self, model: str, prompt: str) -> Question:
@@ -171,6 +178,7 @@ class Asked:
 
 def resolve(job: Job) -> Asked:
     """Look up every name of a job; UsageError for an unknown preset, EndpointError, SchemaError, PriceError."""
+    check_mode(job)
     try:
         chosen = preset(job.preset)
     except LookupError as error:
@@ -219,7 +227,7 @@ def new_run_id(ending: str | None = None) -> str:
 
 def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:
     prices = prices_of(where.prices, model)
-    if job.mode != "online" and any(price.batch_factor is None for price in prices):
+    if job.mode == "batch" and any(price.batch_factor is None for price in prices):
         raise PriceError(
             f"No price of {model} in Message Batches at {where.name}, so no bill could be exact. "
             "Leave --mode out, or give its rows in prices.toml a batch_factor."

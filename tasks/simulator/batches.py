@@ -7,6 +7,7 @@ then, as at the API. What goes wrong with a row is drawn from `faults`, like any
   late=SECONDS         a new batch is not found for so long, though it is listed
   lost=N               the first N creates are done, and their replies never come
   unmade=N             the first N creates are cut off before anything was made
+  busy=N               the first N creates are turned away with 529
   slow_cancel=SECONDS  so long a batch is `canceling`
   elsewhere            `results_url` is on the host of the setting `elsewhere`
   archived             the results are gone when the batch has ended
@@ -33,7 +34,7 @@ CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MOST_REQUESTS = 100_000
 REFUSED = ("stream", "speed", "store", "previous_thread_event_id", "cache_hint", "context_hint", "fallbacks")
 EXPIRES = timedelta(hours=24)
-BATCH_FAULTS = ("late", "lost", "unmade", "slow_cancel", "elsewhere", "archived")
+BATCH_FAULTS = ("late", "lost", "unmade", "busy", "slow_cancel", "elsewhere", "archived")
 ENDS = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -95,6 +96,8 @@ class Shelf:
         """A new batch that begins to run, and whether the client hears of it; no batch where the fault is `unmade`."""
         requests = _requests(body)
         self._creates += 1
+        if self._creates <= self.fault("busy"):
+            raise ApiError(529, "overloaded_error", "Overloaded")
         if self._creates <= self.fault("unmade"):
             return None, False
         batch_id = self._service.book.batch(len(requests))

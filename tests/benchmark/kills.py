@@ -32,6 +32,7 @@ class Scene:
     simulator: Simulator
     prefect: PrefectServer
     in_flight: int
+    options: tuple[str, ...] = ()
 
     @property
     def output(self) -> Path:
@@ -42,6 +43,7 @@ class Scene:
         """`visionflow run`, always the same."""
         command = [sys.executable, "-m", "flows", "run", str(self.folder / "images"), "--output", str(self.output)]
         command += ["--concurrency", str(self.in_flight), "--prompt", "One word.", "--name", "killed", "--no-progress"]
+        command += self.options
         environment = {
             **os.environ,
             "ANTHROPIC_BASE_URL": self.simulator.url,

@@ -50,10 +50,11 @@ class Simulator:
 
 
 @contextmanager
-def simulator(folder: Path, *, latency: float = 0.0) -> Iterator[Simulator]:
+def simulator(folder: Path, *, latency: float = 0.0, batch_latency: float = 0.0) -> Iterator[Simulator]:
     """A simulator that reads no text and listens on a free port."""
     ready = folder / "simulator.url"
     command = [sys.executable, "-m", "tasks.simulator", "--port", "0", "--no-ocr", "--latency", str(latency)]
+    command += ["--batch-latency", str(batch_latency)]
     process = subprocess.Popen([*command, "--ready-file", str(ready)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + START_S

@@ -148,6 +148,8 @@ def test_a_needless_v1_is_taken_off_and_said(simulator: Simulator, images: Path)
     [
         ({"preset": "ocrr"}, UsageError, "Take one of: ocr"),
         ({"no_wait": True}, UsageError, "--no-wait is for --mode batch"),
+        ({"deadline": 2}, UsageError, "--deadline is for --mode auto"),
+        ({"mode": "auto"}, UsageError, "needs --deadline HOURS"),
         ({"endpoint": "antropic"}, EndpointError, "Take one of: anthropic"),
         ({"model": "claude-x"}, PriceError, "visionflow prices"),
         ({"model": "claude-x", "unpriced": "allow"}, EndpointError, "does not know the model 'claude-x'"),

@@ -9,6 +9,7 @@ results   what a line of the results means
 merging   from results to kept answers and rows of `calls`
 submitting   from the pool to the endpoint
 running   a batch under way, and who waits for its answers
+deadline  whether a batch can be expected in time
 trial     whether the question is sound, before thousands are submitted
 asker     a way to ask: from a page to its answer by way of a batch
 """
@@ -86,7 +87,7 @@ class Batches:
         left = self._asker.left
         if not left:
             return None
-        worst = sum((running.intent.worst_usd for running in left), Decimal(0))
+        worst = sum((running.worst_usd for running in left), Decimal(0))
         one = len(left) == 1
         return (
             f"{len(left):,} Message Batch{' runs' if one else 'es run'} on at the endpoint, with {self.in_flight:,} "

@@ -8,17 +8,19 @@ its answers waits for that batch instead of asking again, whatever the mode.
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
 from time import monotonic
 from typing import Any
 
 from tasks.asking.answer import Answer
+from tasks.asking.batches.deadline import Deadline
 from tasks.asking.batches.desk import Desk, Gone
 from tasks.asking.batches.merging import Merging
 from tasks.asking.batches.pool import End, Pool, Waiting
 from tasks.asking.batches.requests import Request
 from tasks.asking.batches.running import Running
-from tasks.asking.batches.submitting import Submitter
+from tasks.asking.batches.submitting import Submitter, prepare_again
 from tasks.asking.batches.trial import Trial
 from tasks.asking.batches.wire import Batch
 from tasks.asking.caller import Answered, Caller, CallFailed, paused, status_after
@@ -31,6 +33,8 @@ from tasks.asking.pages import BatchSettings, EngineSettings, Page
 from tasks.asking.question import Step, answer_key
 from tasks.errors import EndpointError, SchemaError, StopRun
 
+LEARNT = timedelta(days=1)  # what batches of the last day took tells what the next one will
+LOOK_S, LONGEST_LOOK_S = 2.0, 10.0  # at the deadline
 NOT_COUNTED = ("canceled",)  # no failure of the image's
 
 
@@ -51,6 +55,8 @@ class BatchAsker:
         self._online = online
         self._keeping, self._halting = parts
         self._trial = Trial(settings, online)
+        self._deadline = Deadline(self._batch.deadline, settings.concurrency)
+        self._turns_online = asyncio.Semaphore(settings.concurrency)  # so many images are prepared again for calls
         self.pool = Pool(self._batch.most_bytes, self._halting)
         self._running: dict[str, Running] = {}
         self._in: dict[tuple[str, int], Running] = {}  # what an earlier run asked
@@ -68,13 +74,17 @@ class BatchAsker:
             running = Running(intent, ours=False, since=now)
             self._running[intent.word] = running
             self._in.update(dict.fromkeys(running.keys, running))
-            self._online.budget.owe(intent.worst_usd)
+            self._online.budget.owe(running.worst_usd)
             running.batch = await self._desk.glance(intent)
             if running.batch is not None and running.batch.ended:
                 await self._collect(running, running.batch)
             else:
                 self._start(self._follow(running))
-        submitter = Submitter(self._settings, self._desk, self.pool, self._halting)
+        if self._batch.mode == "auto":
+            for batch in reversed(await self._desk.recent(LEARNT)):
+                self._deadline.learn(batch.seconds)
+            self._start(self._cancel_in_time())
+        submitter = Submitter(self._settings, self._desk, self.pool, self._halting, self._deadline)
         self._start(submitter.submit_for_ever(self._submitted))
 
     async def end(self) -> None:
@@ -92,7 +102,7 @@ class BatchAsker:
     @property
     def in_flight(self) -> int:
         """Requests in batches that run."""
-        return sum(len(running.intent.asked) for running in self.left)
+        return sum(running.requests for running in self.left)
 
     def charge(self, page: Page, key: str) -> None:
         """What an answer has cost this run for which nobody had waited when it was collected."""
@@ -118,6 +128,8 @@ class BatchAsker:
                 return await self._online.answer(page, step)
             elif (tried := await self._tried(page, step)) is not None:
                 return tried
+            elif self._deadline.too_late:
+                return await self._by_call(page, step)
             else:
                 end = await self._in_a_batch(page, step)
             if isinstance(end, Answer):
@@ -126,6 +138,20 @@ class BatchAsker:
             if end is not None:
                 failures += end.error_type not in NOT_COUNTED
                 self._check(end, step, failures, page)
+
+    async def _by_call(self, page: Page, step: Step) -> Answered:
+        async with self._turns_online:
+            if (failure := await prepare_again(page)) is not None:
+                raise CallFailed("unavailable", failure)
+            return await self._online.answer(page, step)
+
+    async def _cancel_in_time(self) -> None:
+        """Once the deadline is near: what batches have answered by then is kept, the rest is asked about online."""
+        while (seconds := self._deadline.until_cancelling(self.in_flight)) is not None:
+            if seconds <= 0:
+                for running in self.left:
+                    await self._desk.cancel(running.intent)
+            await self._halting.stay(min(max(seconds, LOOK_S), LONGEST_LOOK_S))
 
     async def _tried(self, page: Page, step: Step) -> Answered | None:
         try:
@@ -173,7 +199,7 @@ class BatchAsker:
             one.request.page.drop_bytes()
         self._running[intent.word] = running
         if self._batch.no_wait:
-            running.fail(InBatch(_where(running)))
+            running.leave(InBatch(_where(running)))
         else:
             self._start(self._follow(running))
 
@@ -214,9 +240,10 @@ class BatchAsker:
                 if path is not None:
                     path.unlink(missing_ok=True)
         self.collected += not running.ours
-        self.requests += 0 if running.ours else len(intent.asked)
+        self.requests += 0 if running.ours else running.requests
         cost = sum((end.cost_usd for end in ends if isinstance(end, Answer)), Decimal(0))
         self._over(running, cost=cost)
+        self._deadline.learn(batch.seconds if batch is not None else None)
         self.history.append(running.row("collected"))
         self._unclaimed |= running.resolve(ends)
 
@@ -225,7 +252,7 @@ class BatchAsker:
         if not running.ours:
             for key in running.keys:
                 self._in.pop(key, None)
-            self._online.budget.settle(running.intent.worst_usd, cost)
+            self._online.budget.settle(running.worst_usd, cost)
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

@@ -1,7 +1,7 @@
 """A batch that runs at the endpoint, and who waits for which of its answers."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from tasks.asking.answer import Answer
@@ -30,6 +30,17 @@ class Running:
         """As it is when it was submitted."""
         return cls(intent, since=now, _ends={one.request.key: one.end for one in waiting})
 
+    requests: int = field(init=False)
+    worst_usd: Decimal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.requests, self.worst_usd = len(self.intent.asked), self.intent.worst_usd
+
+    def leave(self, error: Exception) -> None:
+        """Nobody waits for it in this run: what it asks is written down, and need not be in memory."""
+        self.fail(error)
+        self.intent = replace(self.intent, asked=())
+
     @property
     def keys(self) -> list[Key]:
         """What is asked in it."""
@@ -46,11 +57,11 @@ class Running:
         expires = batch.expires_at if batch and batch.expires_at else None
         return {
             "batch": self.name,
-            "requests": f"{len(self.intent.asked):,}",
+            "requests": f"{self.requests:,}",
             "state": state or ("ended" if batch and batch.ended else "in progress"),
             "submitted": f"{self.intent.written_at:%Y-%m-%d %H:%M} UTC",
             "expires": f"{expires:%Y-%m-%d %H:%M} UTC" if expires else "",
-            "may cost": f"${self.intent.worst_usd:.4f}",
+            "may cost": f"${self.worst_usd:.4f}",
         }
 
     def end(self, key: Key) -> "asyncio.Future[End]":

@@ -4,34 +4,41 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from tasks.asking.batches.deadline import Deadline
 from tasks.asking.batches.desk import Desk, NotSubmitted
 from tasks.asking.batches.intents import Intent
 from tasks.asking.batches.pool import Pool, Waiting
 from tasks.asking.caller import BACKOFF_S
 from tasks.asking.failures import Failure, Scope, explained
 from tasks.asking.halting import Halt, Halted, Halting
-from tasks.asking.pages import EngineSettings
+from tasks.asking.pages import EngineSettings, Page
 from tasks.asking.question import Bodies
 from tasks.errors import EndpointError
 
+CACHED_FOR = "1h"  # of a system prompt: five minutes, and it is gone before the next request of a batch has its turn
 AT_A_TIME = 4  # images that are prepared again together
 
 
 class Submitter:
     """Submits what waits in the pool. Lives on one event loop."""
 
-    def __init__(self, settings: EngineSettings, desk: Desk, pool: Pool, halting: Halting) -> None:
+    def __init__(self, settings: EngineSettings, desk: Desk, pool: Pool, halting: Halting, deadline: Deadline) -> None:
         self._settings = settings
         self._desk = desk
         self._pool = pool
+        self._deadline = deadline
         self._halting = halting
-        self._bodies = Bodies(caching=settings.endpoint.caching)
+        self._bodies = Bodies(caching=settings.endpoint.caching, ttl=CACHED_FOR)
 
     async def submit_for_ever(self, submitted: Callable[[Intent, list[Waiting]], None]) -> None:
         """Until the run ends; `submitted` is told of each batch. Halted once the run is left, or nothing is taken."""
         try:
             while True:
                 waiting = await self._pool.batch()
+                if self._deadline.too_late:
+                    for one in waiting:
+                        one.end.set_result(None)
+                    continue
                 try:
                     await self._submit(await self._with_images(waiting), submitted)
                 except BaseException:
@@ -42,11 +49,16 @@ class Submitter:
 
     async def _with_images(self, waiting: list[Waiting]) -> list[Waiting]:
         """Those whose images are in memory: what was let go of is prepared again."""
-        missing = [one for one in waiting if not one.request.page.image.data]
-        for start in range(0, len(missing), AT_A_TIME):
-            some = missing[start : start + AT_A_TIME]
-            await asyncio.gather(*(_prepare_again(one) for one in some))
-        return [one for one in waiting if one.request.page.image.data]
+        ready: list[Waiting] = []
+        for start in range(0, len(waiting), AT_A_TIME):
+            some = waiting[start : start + AT_A_TIME]
+            failures = await asyncio.gather(*(prepare_again(one.request.page) for one in some))
+            for one, failure in zip(some, failures, strict=True):
+                if failure is None:
+                    ready.append(one)
+                else:
+                    one.end.set_result(failure)
+        return ready
 
     async def _submit(self, waiting: list[Waiting], submitted: Callable[[Intent, list[Waiting]], None]) -> None:
         """Until the endpoint takes it, in halves where it is too large. Halted where it never will."""
@@ -81,18 +93,19 @@ def _fail(waiting: list[Waiting], error: Exception) -> None:
             one.end.set_exception(error)
 
 
-async def _prepare_again(waiting: Waiting) -> None:
-    page, failure = waiting.request.page, None
+async def prepare_again(page: Page) -> Failure | None:
+    """Have the image's bytes in memory once more, of which a batch let go; why that cannot be, if so."""
+    if page.image.data:
+        return None
     try:
         assert page.again is not None
         image = await asyncio.to_thread(page.again)
     except Exception as error:  # noqa: BLE001  # whatever it is, this image cannot be asked about now
-        failure = f"The image could not be read once more for another batch ({type(error).__name__})."
+        failure = f"The image could not be read once more, to be asked about again ({type(error).__name__})."
     else:
         if image.sha256 == page.image.sha256:
             page.image = image
-        else:
-            failure = "The file changed while its first batch ran. The same command asks about it as it is now."
-    if failure is not None:
-        page.given_up = Failure(Scope.MOMENT, "failed", "no", failure, "changed")
-        waiting.end.set_result(page.given_up)
+            return None
+        failure = "The file changed while its first batch ran. The same command asks about it as it is now."
+    page.given_up = Failure(Scope.MOMENT, "failed", "no", failure, "changed")
+    return page.given_up
