@@ -24,14 +24,15 @@ class Names:
 
     def position(self, image: str) -> int | None:
         """The position of the one image that is meant; None where there is none, or several have this last part."""
+        found = self.positions(image)
+        return next(iter(found)) if len(found) == 1 else None
+
+    def positions(self, image: str) -> set[int]:
+        """Of every image that may be meant: several where only the last part of the name fits, and fits several."""
         for candidate in self._candidates(image):
             if (position := self._exact.get(candidate)) is not None:
-                return position
-        for loose in _loosely(image):
-            positions = self._loose.get(loose, set())
-            if len(positions) == 1:
-                return next(iter(positions))
-        return None
+                return {position}
+        return next((found for loose in _loosely(image) if (found := self._loose.get(loose))), set())
 
     def _candidates(self, image: str) -> Iterator[str]:
         yield image

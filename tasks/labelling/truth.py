@@ -18,6 +18,7 @@ from tasks.labelling.typing import Misfit, typing_of
 from tasks.schemas.tree import Node
 from tasks.storage.output import explain_storage
 from tasks.storage.reading import NotAFile, open_file
+from tasks.storage.s3 import is_s3
 from tasks.text import as_utf8
 from tasks.types import Source
 
@@ -48,6 +49,8 @@ class Truth:
 
 def read_truth(path: str) -> list[Label]:
     """Every label of a file or folder as it is written. Raises UsageError if there is none, or TruthError."""
+    if is_s3(path):
+        raise UsageError(f"--truth: labels are read from this machine alone. Copy {path} here first.")
     place = Path(path).expanduser()
     try:
         labels = list(_folder(place) if place.is_dir() else _file(place))
@@ -71,9 +74,7 @@ def fit_truth(labels: Sequence[Label], images: Sequence[Source], root: Node | No
     places: dict[tuple[str, int], str] = {}
     positions: set[int] = set()
     for label in labels:
-        position = names.position(label.image)
-        if position is None:
-            raise TruthError(f"{label.place}, image: there is no {as_utf8(label.image)!r} in SOURCE. Check its name.")
+        position = _position(label, names)
         key = (images[position].uri, label.page)
         if key in places:
             raise TruthError(f"{label.place}, image: {label.image!r} has a label already, in {places[key]}. Keep one.")
@@ -85,6 +86,19 @@ def fit_truth(labels: Sequence[Label], images: Sequence[Source], root: Node | No
         except Misfit as error:
             raise TruthError(f"{label.place}, {error.field}: {error}.") from None
     return Truth(found, sorted(positions))
+
+
+def _position(label: Label, names: Names) -> int:
+    """Of the label's image. Raises TruthError."""
+    positions = names.positions(label.image)
+    if len(positions) == 1:
+        return next(iter(positions))
+    image = as_utf8(label.image)
+    if positions:
+        raise TruthError(
+            f"{label.place}, image: {image!r} may be any of {len(positions)} images of SOURCE. Give its path."
+        )
+    raise TruthError(f"{label.place}, image: there is no {image!r} in SOURCE. Check its name.")
 
 
 def _of_schema(label: Label, root: Node | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from config.choices import Choices
 from config.job import Job
 from tasks.labelling.disagreements import write_disagreements
 from tasks.orchestration.caller import called_by, caller
+from tasks.orchestration.ending import ENDS
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
 from tasks.recording.reading import read_rows
 from tasks.reporting.comparison import write_comparison
@@ -33,11 +34,6 @@ class Course:
         cap = self.comparison.variants[0].plan.job.max_cost
         spent = sum((Decimal(str(run["cost_usd"])) for run in self.runs), Decimal(0))
         return None if cap is None else max(cap - spent, Decimal(0))
-
-    @property
-    def paused(self) -> bool:
-        """Whether the cap kept a variant from being asked about every image."""
-        return any(run["status"] == "paused" for run in self.runs)
 
 
 def opened(source: str, output: str, choices: Choices, job: Job) -> Course:
@@ -68,8 +64,9 @@ def compared(course: Course) -> Summary:
 
 
 def _exit_status(course: Course, found: Compared) -> int:
-    """As of a run: 4 paused by the cap, 3 where an image has no score, as it could not be asked about."""
-    return 4 if course.paused else 0 if found.is_whole else 3
+    """As of a run: 5 submitted, 4 paused by the cap, 3 where an image has no score, as it could not be asked about."""
+    ends = {ENDS[run["status"]].exit_status for run in course.runs}
+    return max(ends & {4, 5}, default=0 if found.is_whole else 3)
 
 
 def comparison_name() -> str:

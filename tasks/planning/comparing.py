@@ -9,8 +9,9 @@ from typing import Any
 from config.choices import Choices
 from config.job import Job, job_name
 from tasks.errors import UsageError
-from tasks.labelling.truth import fit_truth, read_truth
+from tasks.labelling.truth import Truth, fit_truth, read_truth
 from tasks.listing import Images, Listing, Progress
+from tasks.listing.kinds import Wanted
 from tasks.planning.estimating import cost_by_sample, measured_sample
 from tasks.planning.plan import Plan, make_plan, new_run_id, plan_of, resolve
 from tasks.planning.preflight import check
@@ -76,20 +77,32 @@ def plan_comparison(
     jobs = _jobs(job.model_copy(update={"name": name, "max_failed": 1.0}), choices)
     if written is None and len(jobs) < 2:
         raise UsageError("Nothing to compare with: give --truth FILE, or a second --model, --preset or --prompt.")
-    first = make_plan(source, output, jobs[0], progress)
-    plans = [first, *(_beside(first, other) for other in jobs[1:])]
+    # Labels are matched with all there is, so that one of no image is noticed; what is left out is left out after that.
+    everything = {"limit": None, "include": (), "exclude": ()} if written is not None else {}
+    first = make_plan(source, output, jobs[0].model_copy(update=everything), progress)
+    plans = [replace(first, job=jobs[0]), *(_beside(first, other) for other in jobs[1:])]
     listing, labels = first.listing, None
     for plan in plans if written is not None else ():  # presets may bring schemas of their own
         root = plan.schema.root if plan.schema else None
         truth = fit_truth(written or [], first.listing.images, root, choices.truth or "")
-        labels = truth.labels
-        listing = replace(listing, images=Images.of(first.listing.images.at(truth.positions)))
+        listing = _labelled(first.listing, truth, job)
+        asked = set(listing.images.uris())
+        labels = {key: label for key, label in truth.labels.items() if key[0] in asked}
     variants = tuple(
         Variant(plan.job.model, plan.job.preset, plan.job.prompt if choices.prompts else None, plan)
         for plan in (replace(plan, listing=listing) for plan in plans)
     )
     _check_comparable(variants)
     return Comparison(new_run_id(), variants, labels, len(first.listing.images), choices)
+
+
+def _labelled(listing: Listing, truth: Truth, job: Job) -> Listing:
+    """The images that have a label and are wanted by the job's limit and globs. Raises UsageError where none is."""
+    wanted = Wanted(job.include, job.exclude)
+    images = [image for image in listing.images.at(truth.positions) if wanted(image.name)]
+    if not images:
+        raise UsageError("No labelled image is left after --include and --exclude. Check the globs.")
+    return replace(listing, images=Images.of(images[: job.limit]))
 
 
 def _check_comparable(variants: Sequence[Variant]) -> None:

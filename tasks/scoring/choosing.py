@@ -59,6 +59,8 @@ def choose(contestants: Sequence[Contestant], tolerance: float = 0.0) -> Choice:
 
 def _why(choice: Choice, contestants: Sequence[Contestant], tolerance: float) -> str:
     best = contestants[choice.best]
+    if best.mean < 0:
+        return "No image has a score yet, so nothing can be told."
     images = counted(choice.losses[choice.best].images, "image")
     if len(contestants) == 1:
         return f"{best.name} is the only variant; it scores {best.mean:.3f} over {images}."

@@ -65,6 +65,10 @@ def test_every_kind_of_file_says_the_same(tmp_path: Path) -> None:
 def test_an_image_is_found_by_path_uri_name_and_last_part(tmp_path: Path) -> None:
     for called, position in (("/photos/sub/a.jpg", 2), ("sub/a.jpg", 2), ("./b.jpg", 1), ("elsewhere/b.jpg", 1)):
         assert truth(lines(tmp_path, {"image": called, "total": 1})).positions == [position]
+    twins = [Source(f"/photos/{folder}/z.jpg", f"{folder}/z.jpg", 1) for folder in ("x", "y")]
+    path = lines(tmp_path, {"image": "z.jpg", "total": 1})
+    with pytest.raises(TruthError, match=r"row 1, image: 'z.jpg' may be any of 2 images of SOURCE. Give its path."):
+        fit_truth(read_truth(str(path)), twins, RECEIPT, str(path))
     s3 = [Source("s3://bucket/scans/a.jpg", "a.jpg", 1)]
     path = lines(tmp_path, {"image": "s3://bucket/scans/a.jpg", "total": 1})
     assert fit_truth(read_truth(str(path)), s3, RECEIPT, str(path)).positions == [0]
@@ -147,6 +151,8 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, data: bytes, told
 def test_no_file_and_a_file_of_another_kind_are_mistakes_of_the_command(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--truth: There is no .*none.jsonl. Check --truth"):
         read_truth(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UsageError, match="labels are read from this machine alone"):
+        read_truth("s3://acme/truth.csv")
     (tmp_path / "truth.xlsx").write_bytes(b"PK")
     with pytest.raises(UsageError, match="is no file of labels"):
         read_truth(str(tmp_path / "truth.xlsx"))

@@ -85,6 +85,7 @@ def test_the_cheapest_where_all_are_alike_and_where_it_is_the_only_one() -> None
     assert "the only variant" in choose([of("a", "2", 1, 1)]).why
     unasked = of("unasked", "0.1", float("nan"), float("nan"))
     assert choose([unasked, of("a", "2", 1, 1)]).best == 1, "of the cheapest nothing is known"
+    assert choose([unasked, unasked]).why == "No image has a score yet, so nothing can be told."
     assert choose([of("no price", None, 1, 1), of("priced", "5", 1, 1)]).best == 1
 
 
