@@ -17,6 +17,7 @@ ABOUT_TEXT = re.compile(
     r"\b(text|read|transcri\w+|ocr|written|words?|receipts?|invoices?|documents?|letters?|forms?|bills?|labels? on)\b",
     re.IGNORECASE,
 )
+NO_TEXT = "[no text]"  # what our own prompts ask for where there is none
 THINKING_TOKENS = {"low": 30, "medium": 90, "high": 180, "xhigh": 360, "max": 720}
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF", "image/webp": "WebP"}
 
@@ -59,7 +60,9 @@ def answer_text(question: MessagesRequest, read: str | None) -> str:
     if question.schema is not None:
         facts = find_facts(read) if read is not None else Facts(remark=_plain_truth(question))
         return json.dumps(fill(question.schema, facts), ensure_ascii=False)
-    return _plain_truth(question) if read is None else read
+    if read is None:
+        return _plain_truth(question)
+    return read or (NO_TEXT if NO_TEXT in question.text else "")
 
 
 def answer(question: MessagesRequest, text: str, prompt: ApiUsage) -> Message:

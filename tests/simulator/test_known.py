@@ -43,7 +43,7 @@ def test_an_image_is_known_again_when_it_was_encoded_anew(sample: Path) -> None:
             buffer = BytesIO()
             picture.resize((45, 30)).save(buffer, "JPEG", quality=60)
         answer = asked(simulator, buffer.getvalue())
-        assert (answer["company"], answer["date"], answer["total"]) == ("Shop 7", "2026-05-09", "8.50")
+        assert (answer["company"], answer["date"], answer["total"]) == ("Shop 7", "2026-05-09", 8.5)
         other = Image.effect_noise((60, 40), 200).convert("RGB")
         other.save(buffer := BytesIO(), "JPEG")
         assert asked(simulator, buffer.getvalue())["company"] != "Shop 7", "one that it does not know is no shop's"
@@ -59,18 +59,18 @@ def test_the_share_that_is_wrong_is_the_one_asked_for_and_depends_on_nothing_but
         wrong = sum(
             answer[field] != right
             for number, answer in enumerate(answers)
-            for field, right in (("company", f"Shop {number}"), ("date", "2026-05-09"), ("total", f"{number + 1}.50"))
+            for field, right in (("company", f"Shop {number}"), ("date", "2026-05-09"), ("total", number + 1.5))
         )
         assert 20 <= wrong <= 52, "36 of 120, give or take"
         assert [asked(simulator, one, model="claude-opus-5-5")["total"] for one in pictures[:3]] == [
-            "1.50",
-            "2.50",
-            "3.50",
+            1.5,
+            2.5,
+            3.5,
         ]
         with Image.open(sample / "p007.jpg") as picture:
             picture.resize((45, 30)).save(buffer := BytesIO(), "JPEG")
         small = asked(simulator, buffer.getvalue())
-        assert small["company"] != "Shop 7" and small["total"] != "8.50", "at this size all is wrong"
+        assert small["company"] != "Shop 7" and small["total"] != 8.5, "at this size all is wrong"
         anew = [asked(simulator, one, prompt="Again?") for one in pictures]
         assert anew != answers, "another prompt errs elsewhere"
 
