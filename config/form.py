@@ -56,6 +56,8 @@ GROUPS = (
             "global_limit",
             "pool",
             "shards",
+            "pool",
+            "shards",
         ),
     ),
     Group("money", "Money", ("max_cost_per_day", "unpriced", "cny_per_usd")),

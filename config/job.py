@@ -7,7 +7,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -85,6 +93,10 @@ class Job(BaseModel):
     cny_per_usd: Decimal | None = Field(
         None, gt=0, le=1_000_000, decimal_places=9, description="Yuan for one dollar; the endpoint's if empty."
     )
+    pool: str | None = Field(None, description="Prefect work pool whose workers share the run as a fleet.")
+    shards: int | None = Field(
+        None, ge=1, le=999, description="Flow runs that a pool's workers share the run in; 2 if empty."
+    )
     global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
 
     @model_validator(mode="before")
@@ -111,6 +123,13 @@ class Job(BaseModel):
                 "'inf', 'infinity' and 'epoch' are taken"
             )
         return name
+
+    @field_validator("shards")
+    @classmethod
+    def _of_a_pool(cls, shards: int | None, others: ValidationInfo) -> int | None:
+        if shards is not None and not others.data.get("pool"):
+            raise ValueError("is the number of parts for a work pool: name that with --pool")
+        return shards
 
     @property
     def endpoint_name(self) -> str:

@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.job import Job
 from tasks.orchestration.asker import accepted
 from tasks.orchestration.ending import last_state, says_how_it_ends
+from tasks.orchestration.fleet.parent import by_shards
 from tasks.orchestration.naming import run_name
 from tasks.orchestration.opening import list_images, open_run, watched
 from tasks.orchestration.steps import ask_for, prepare, report
@@ -37,7 +38,8 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
         with open_run(source, output, job, stop) as run:
             todo = list_images(run)
             with watched(run, todo):
-                for rows in in_window(run, todo, prepare.map, ask_for(run).map):
+                asked = by_shards(run, todo) if job.pool else in_window(run, todo, prepare.map, ask_for(run).map)
+                for rows in asked:
                     run.recorder.record(rows)
         summary: dict[str, Any] = last_state(run, report(run))  # a state, whose result Prefect gives the caller
     return summary

@@ -190,6 +190,8 @@ def _add_job_options(command: argparse.ArgumentParser, varied: Sequence[str] = (
     add("--deadline", metavar="HOURS", help="with --mode auto: batches only while they can be expected in time")
     add("--no-wait", action="store_const", const=True, help="with batches: submit, leave, collect by the same command")
     add("--max-failed", metavar="SHARE", help="failed rows, 0 to 1, that Prefect may call a success (default: 0)")
+    add("--pool", metavar="NAME", help="share the run among the workers of this Prefect work pool")
+    add("--shards", metavar="N", help="in so many flow runs (default: 2)")
     add("--no-thumbnails", action="store_const", const=True, help="no small pictures of the images in the report")
     add("--refresh", action="store_const", const=True, help="ask again even where an answer is kept")
 

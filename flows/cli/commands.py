@@ -13,11 +13,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask about every image of the source."""
     gc.disable()  # while importing; see `conduct`
     from flows.cli.jobs import load_job
-    from flows.cli.server import find_or_start
+    from flows.cli.server import configured, find_or_start
 
     source, output, job = load_job(arguments)
     if output is None:
         raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
+    if job.pool and not configured():
+        raise UsageError("--pool needs a Prefect server that its workers reach too. Set PREFECT_API_URL to its URL.")
     server = find_or_start()  # before anything heavier is imported: it takes longest
     from flows.cli.conduct import conduct
     from flows.cli.terminal import Terminal

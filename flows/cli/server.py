@@ -112,6 +112,11 @@ def find_or_start(waiting: Callable[[str], None] | None = None) -> Server:
     return server
 
 
+def configured() -> bool:
+    """Whether a server is named by the environment or Prefect's active profile."""
+    return bool(_prefect_setting("PREFECT_API_URL"))
+
+
 @atexit.register
 def release_all() -> None:
     """Let go of our server, if we took it."""

@@ -18,13 +18,13 @@ from tasks.types import PreparedImage
 class CallLedger:
     """Rows of the `calls` table as calls end; filled on the engine's thread, drained by another."""
 
-    def __init__(self, journal: Journal, *, endpoint: str, preset: str) -> None:
+    def __init__(self, journal: Journal, *, endpoint: str, preset: str, first: int = 1) -> None:
         self.total_usd = Decimal(0)
         self.count = self.retried = 0
         self.journal = journal
         self.preset = preset
         self._fixed = {"endpoint": endpoint, "preset": preset}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
         self._rows: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 

@@ -18,7 +18,7 @@ from tasks.asking.client import make_client
 from tasks.asking.fallbacks import Asker, FallbackChain
 from tasks.asking.halting import ENDED_EARLY, Halt, Halted, Halting, at_once
 from tasks.asking.keeping import Keeping
-from tasks.asking.limits import Limits
+from tasks.asking.limits import Grant, Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
 from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
@@ -37,6 +37,7 @@ class Engine:
         self.settings = settings
         self.ledger = ledger
         self.progress, self.second_readings = Progress(), Progress()
+        self.elsewhere = 0  # calls in flight of other processes of this run
         self._store = store
         self._claims = claims or Claims()
         self._loop = asyncio.new_event_loop()
@@ -128,7 +129,16 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Calls under way."""
-        return self._limits.limiter.in_flight
+        return self._limits.limiter.in_flight + self.elsewhere
+
+    @property
+    def limits(self) -> Limits:
+        """What calls wait for. Its figures may be read from any thread; it is changed through `regrant`."""
+        return self._limits
+
+    def regrant(self, grant: Grant) -> None:
+        """Other limits from now on."""
+        self._loop.call_soon_threadsafe(self._limits.regrant, grant)
 
     @property
     def peak_in_flight(self) -> int:

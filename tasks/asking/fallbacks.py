@@ -96,6 +96,11 @@ class FallbackChain:
         answer, cached = await self._once(page, step, key)
         status, code, reason = judge(answer, self._settings.schema)
         duplicate_of = first[0] if first != place else None
+        if not (cached or duplicate_of or page.attempts) and answer.run_id == self._settings.run_id:
+            if answer.image != page.uri:  # asked about by another process of this run
+                duplicate_of = answer.image
+            else:  # by an earlier one, which died
+                page.attempts, page.spent = 1, answer.cost_usd
         return Outcome(status, step, answer, cached, duplicate_of, code, reason)
 
     async def _once(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:

@@ -32,12 +32,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.settings import home
 from tasks.asking.commits import Commits
 from tasks.errors import OutputError
 from tasks.storage import files
 from tasks.storage.output import explained
-from tasks.storage.records import sealed
+from tasks.storage.records import sealed, state_folder
 from tasks.storage.s3 import is_s3
 
 RESERVE_BYTES = 4 * 2**20  # the answers of some hundred calls in flight
@@ -48,11 +47,15 @@ class Journal:
     """One run's journal. Lines are added on one thread at a time."""
 
     def __init__(self, output: str, job: str, run_id: str, about: Mapping[str, Any] | None = None) -> None:
-        """`about` is what a later run must know to complete this one's tables. Raises OutputError."""
+        """`run_id` is the run's, or of a process of it; `about` is what a later run must know to complete its tables.
+
+        Raises OutputError.
+        """
         self.path = journal_path(output, job, run_id)
         self.trouble: OutputError | None = None  # why no further call may leave
         self.needed = False  # by a later run, although every call is in the tables
-        self._refuge: Path | None = None if is_s3(output) else refuge_folder(output, job) / self.path.name
+        refuge = refuge_folder(output, job) / self.path.name
+        self._refuge: Path | None = None if is_s3(output) or refuge == self.path else refuge
         self._reserve = self.path.with_suffix(".reserve")
         self._rescued: int | None = None  # the handle of the file in the output, once there is one
         with explained(str(self.path)):
@@ -200,8 +203,8 @@ def journal_path(output: str, job: str, run_id: str) -> Path:
 
 
 def journal_folder(output: str, job: str) -> Path:
-    """Where the journals of one job with one output lie on this machine."""
-    return home() / "journal" / folder_name(output, job)
+    """Where the journals of one job with one output lie on this machine, or for a fleet in the output."""
+    return state_folder(output) / "journal" / folder_name(output, job)
 
 
 def refuge_folder(output: str, job: str) -> Path:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config.settings import home
 from tasks.asking.journal import is_there, journal_folder, refuge_folder
 from tasks.storage.records import DAMAGED, move_to_damaged, unsealed
 from tasks.storage.s3 import is_s3
@@ -30,6 +29,12 @@ class Leftover:
     paths: list[Path]
     damaged: list[str] = field(default_factory=list)
     """Lines that say nothing, by file and number, once all were read."""
+
+    @property
+    def part(self) -> str:
+        """What the names of its parts begin with after `part-`: of a process of a fleet `003-0-`, else nothing."""
+        tag = self.name.partition(".")[2]
+        return f"{tag}-" if "-" in tag else ""
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Each line that is whole: {"run": ...}, {"sent": call}, or {"ended": call, "key": ..., "answer": ...}."""
@@ -59,28 +64,32 @@ class Leftover:
             if not self.damaged:
                 path.unlink(missing_ok=True)
         if self.damaged:
-            target = home() / DAMAGED / "journal"
-            moved = [str(move_to_damaged(path, target / path.parent.name / path.name)) for path in self.paths]
+            moved = [
+                str(move_to_damaged(path, path.parents[2] / DAMAGED / "journal" / path.parent.name / path.name))
+                for path in self.paths
+            ]
             log.warning(
                 "%s is damaged in %d places. What could be read was taken in, and it was moved to %s.",
                 *(self.paths[0], len(self.damaged), " and ".join(moved)),
             )
 
 
-def leftovers(output: str, job: str) -> Iterator[Leftover]:
+def leftovers(output: str, job: str, of: str = "") -> Iterator[Leftover]:
     """Journals of dead runs of this job and output; those whose run is alive are left alone.
+
+    Only those of processes whose names begin with `of`.
 
     Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
     """
     folders = [journal_folder(output, job)]
     if not is_s3(output):
         folders.append(refuge_folder(output, job))
-    yield from leftovers_in(folders)
+    yield from leftovers_in(list(dict.fromkeys(folders)), of)
 
 
-def leftovers_in(folders: list[Path]) -> Iterator[Leftover]:
+def leftovers_in(folders: list[Path], of: str = "") -> Iterator[Leftover]:
     """The same for the folders of one job and output."""
-    names = {path.stem for folder in folders for path in folder.glob("*.jsonl")}
+    names = {path.stem for folder in folders for path in folder.glob(f"{of}*.jsonl")}
     for name in sorted(names):
         paths = [folder / f"{name}.jsonl" for folder in folders]
         with _locked(paths) as ours:

@@ -58,6 +58,22 @@ class Bill:
                     line.saved["saved_duplicates_usd"] += Decimal(answer["kept_usd"])
 
     @property
+    def of_rows(self) -> list[list[Any]]:
+        """What `add_rows` has counted, as JSON for `add_rows_of`."""
+        return [
+            [*key, line.counts["images"], str(line.saved["saved_kept_usd"]), str(line.saved["saved_duplicates_usd"])]
+            for key, line in self.lines.items()
+        ]
+
+    def add_rows_of(self, counted: Iterable[Iterable[Any]]) -> None:
+        """Count rows that another process of the run has."""
+        for model, endpoint, preset, tier, images, kept, duplicates in counted:
+            line = self.lines.setdefault((model, endpoint, preset, tier), Line())
+            line.counts["images"] += images
+            line.saved["saved_kept_usd"] += Decimal(kept)
+            line.saved["saved_duplicates_usd"] += Decimal(duplicates)
+
+    @property
     def cost_usd(self) -> Decimal:
         """What the run paid."""
         return sum((line.cost_usd for line in self.lines.values()), Decimal(0))

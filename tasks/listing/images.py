@@ -72,6 +72,16 @@ class Images(OnDemand):
         """The same images in columns."""
         return sources if isinstance(sources, cls) else collect(sources)
 
+    @classmethod
+    def of_table(cls, table: pa.Table) -> "Images":
+        """The images that `table` gave."""
+        return cls("", table.combine_chunks().to_batches(max_chunksize=CHUNK))
+
+    @property
+    def table(self) -> pa.Table:
+        """The columns; the whole URI is in them where the images are of no root."""
+        return pa.Table.from_batches(self._chunks, COLUMNS)
+
     def __len__(self) -> int:
         return self._count
 

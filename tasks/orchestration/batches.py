@@ -87,8 +87,9 @@ class Remaining:
     Files are found by the hash of their URI and then compared: no text of theirs is held a second time.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], run_id: str = "") -> None:
         self._images = Images.of(sources)
+        self._run_id = run_id
         self._taken: Any = None  # by position; while no batch was finished before, nothing has to be looked up
 
     def take(self, finished: list[Row]) -> list[Row]:
@@ -100,7 +101,7 @@ class Remaining:
         for row in finished:
             files.setdefault(row_identity(row), []).append(row)
         return [
-            renewed(row, source)
+            renewed(row, source, self._run_id)
             for file, rows in files.items()
             if not any(map(is_open, rows)) and (source := self._pop(rows[0]["image"], file)) is not None
             for row in sorted(rows, key=itemgetter("page"))

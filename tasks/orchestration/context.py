@@ -28,9 +28,11 @@ from tasks.preparing.preparers import Preparation, Preparers
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
 from tasks.storage.ranges import RangeLocks
-from tasks.storage.records import FOLDER
+from tasks.storage.records import FOLDER, state_folder
 from tasks.storage.s3 import is_s3
 from tasks.types import Source
+
+CALLS_EACH = 10**9  # numbers of calls for one process of a fleet
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +87,23 @@ class RunContext:
 def make_context(plan: Plan, store: Any) -> RunContext:
     """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError."""
     started_at = datetime.now(UTC)
-    journal = Journal(plan.output.uri, plan.name, plan.run_id, about(plan, started_at))
-    ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name)
+    journal = Journal(plan.output.uri, plan.name, plan.process, about(plan, started_at))
+    ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name, first=_first_call(plan))
     recorder = Recorder(plan, ledger, started_at)
     with handing_on(journal):
-        for name in plan.names:
-            recorder.record_calls(recover(plan.output, name, journal, store))
+        for name in [plan.name] if plan.is_shard else plan.names:
+            recorder.record_calls(
+                recover(plan.output, name, journal, store, shard=plan.holder if plan.is_shard else "")
+            )
         # Only now: its cap for the day counts what dead runs paid.
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
     preparers = Preparers(on_s3=plan.listing.images.on_s3)
     return RunContext(plan, store, engine, preparers, Preparation(), recorder)
+
+
+def _first_call(plan: Plan) -> int:
+    """Processes of one run number their calls apart."""
+    return 1 if plan.part is None else (1000 * plan.part.number + plan.part.attempt) * CALLS_EACH + 1
 
 
 @contextmanager
@@ -158,12 +167,12 @@ def batch_place(output: str, job: str) -> str:
 
 
 def claims_of(plan: Plan) -> Claims:
-    """Answers are claimed before they are asked for: on this machine, and on S3 where they are kept there."""
+    """Answers are claimed before they are asked for: on this machine, or wherever else they are kept."""
     where = plan.output.uri
     if not is_s3(where):
-        return Claims(RangeLocks(home() / "asking"))
+        return Claims(RangeLocks(state_folder(where) / "asking"))
     locks = RangeLocks(home() / "asking", where)
-    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.run_id, lease_uri(plan.output, plan.names[0])))
+    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.holder, lease_uri(plan.output, plan.turn)))
 
 
 def spending_cap(plan: Plan) -> Decimal | None:
@@ -173,6 +182,8 @@ def spending_cap(plan: Plan) -> Decimal | None:
     what the tables say was spent is all that was.
     """
     job, output = plan.job, plan.output
+    if plan.is_shard:  # nothing yet: it is granted its share
+        return None if job.max_cost is None and job.max_cost_per_day is None else Decimal(0)
     left = []
     if job.max_cost is not None:
         attempts = [spent_by_attempts(output, name, plan.flow_run) for name in plan.names if plan.flow_run]

@@ -16,6 +16,8 @@ from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.caller import Todo, caller
 from tasks.orchestration.context import RunContext, make_context
 from tasks.orchestration.events import day_watched, tell_start
+from tasks.orchestration.fleet.manifest import todo_of
+from tasks.orchestration.fleet.pool import ready
 from tasks.orchestration.progress import logged_progress
 from tasks.orchestration.stopping import Stop
 from tasks.orchestration.store import PrefectStore
@@ -30,12 +32,18 @@ from tasks.text import printable
 def open_run(source: str, output: str, job: Job, stop: Stop) -> Iterator[RunContext]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
     brought = caller().plan  # by the command line, which has the keys already
-    with keys_from_blocks(job) if brought is None else nullcontext():
-        yield from _opened(brought or _planned(source, output, job), stop)
+    with (
+        keys_from_blocks(job) if brought is None else nullcontext(),
+        open_plan(brought or _planned(source, output, job), stop) as run,
+    ):
+        yield run
 
 
-def _opened(plan: Plan, stop: Stop) -> Iterator[RunContext]:
-    with turn(plan.output, plan.names[0], plan.run_id, timeout=plan.job.timeout, say=announce) as ours:
+@contextmanager
+def open_plan(plan: Plan, stop: Stop) -> Iterator[RunContext]:
+    """The same for what was planned elsewhere."""
+    with turn(plan, announce) as ours:
+        plan = ready(plan) if plan.part and not plan.is_shard else plan
         run = make_context(plan, PrefectStore(records_of(plan.output.uri)))
         ours.keep(partial(_lost, run))
         with run.at_work():
@@ -53,8 +61,10 @@ def announce(text: str) -> None:
 def list_images(run: RunContext) -> Todo:
     """The images that are left to ask about; those answered before and unchanged since are recorded at once."""
     plan = run.plan
-    remaining = Remaining(plan.listing.images)
-    if not plan.job.refresh:
+    if plan.part and plan.part.attempt and not plan.is_shard:  # its shards have begun
+        return todo_of(run)
+    remaining = Remaining(plan.listing.images, plan.run_id)
+    if not plan.job.refresh and (plan.part is None or plan.part.attempt or not plan.is_shard):
         for rows in run.store.finished(plan.batch_prefix):
             run.recorder.record(remaining.take(rows))
     left = remaining.left

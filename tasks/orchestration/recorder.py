@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.settings import home
 from tasks.asking.calls import CallLedger
@@ -12,17 +12,19 @@ from tasks.asking.halting import Halt
 from tasks.billing.bill import Bill
 from tasks.orchestration.answer_columns import AnswerColumns
 from tasks.orchestration.ending import status_of
+from tasks.orchestration.figures import Figures, together
 from tasks.orchestration.summary import run_row, summary_of
 from tasks.planning.plan import Plan
 from tasks.recording.memory import give_back
-from tasks.recording.reviews import Reviews
-from tasks.recording.rows import Row, is_open, typed
-from tasks.recording.writer import TableFile, TableWriter, write_table_file
-from tasks.storage.output import explain_storage
+from tasks.recording.reviews import Reviews, counted_reviews
+from tasks.recording.rows import Row, typed
+from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file
+from tasks.storage.output import explain_storage, sound_parts
+
+if TYPE_CHECKING:
+    from tasks.orchestration.fleet.reports import Report
 
 log = logging.getLogger("visionflow")
-
-FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
 
 
 class Recorder:
@@ -33,16 +35,44 @@ class Recorder:
         self.ledger = ledger
         self.journal = ledger.journal
         self.bill = Bill(plan.endpoint.prices, tier="batch" if plan.job.mode == "batch" else "standard")
-        self.statuses: Counter[str] = Counter()
-        self.cached = self.duplicates = self.rows = self.images = 0
-        self.read_once = 0  # rows whose second reading is still to come
-        self.failures: list[Row] = []
+        self.own = Figures()
+        self.shards: dict[int, Report] = {}  # the last one of each shard of a fleet
         self.reviews = Reviews()
         self._plan = plan
         self._answers = AnswerColumns(plan.schema, verified=bool(plan.second)) if plan.schema else None
         self._clock = monotonic()
         self._results = self._writer("results", result_type=plan.schema.arrow if plan.schema else None)
         self._calls = self._writer("calls")
+
+    @property
+    def figures(self) -> Figures:
+        """What was counted, by the shards of a fleet too."""
+        return together([self.own, *(report.figures for report in self.shards.values())]) if self.shards else self.own
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How many rows have which status."""
+        return self.figures.statuses
+
+    @property
+    def rows(self) -> int:
+        """Rows there are."""
+        return self.figures.counts["rows"]
+
+    @property
+    def images(self) -> int:
+        """Files whose rows there are."""
+        return self.figures.counts["images"]
+
+    @property
+    def failures(self) -> list[Row]:
+        """The first rows that are not ok."""
+        return self.figures.failures
+
+    @property
+    def parts(self) -> int:
+        """Parts of `results` that this process has written."""
+        return self._results.parts
 
     @property
     def seconds(self) -> float:
@@ -52,8 +82,7 @@ class Recorder:
     def record(self, rows: list[Row]) -> None:
         """Write finished rows, and the calls made meanwhile, as soon as a part is full. Raises OutputError."""
         for row in rows:
-            self._count(row)
-        self.rows += len(rows)
+            self.own.add(row)
         self.bill.add_rows(rows)
         typed_rows = [typed(row, self._answers) for row in rows]
         self.reviews.add(typed_rows)
@@ -64,6 +93,12 @@ class Recorder:
         """Write rows of the ledger, and bill them."""
         self.bill.add_calls(calls)
         self._calls.add(calls)
+
+    def flush(self) -> None:
+        """Write all that there is by now."""
+        self.record_calls(self.ledger.drain())
+        self._results.flush()
+        self._calls.flush()
 
     def close(self) -> None:
         """Write what is left of rows and calls."""
@@ -78,6 +113,9 @@ class Recorder:
         `batches` is how many Message Batches there were, and how many requests in them.
         """
         plan = self._plan
+        if self.shards:
+            self.bill = self._bill_of_all()
+            self.reviews = counted_reviews(plan.output, run_folder("results", plan.name, plan.run_id))
         costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
         self._write("costs", "costs.parquet", costs)
         row = run_row(plan, self, self.status(halt), halt)
@@ -87,7 +125,7 @@ class Recorder:
 
     def status(self, halt: Halt | None) -> str:
         """The run's status, as things stand."""
-        return status_of(halt, self.statuses, read_once=self.read_once)
+        return status_of(halt, self.statuses, read_once=self.figures.counts["read_once"])
 
     def let_go(self, store: Any) -> None:
         """The journal has served once all that it vouches for is durable elsewhere; else a later run takes it in."""
@@ -97,17 +135,18 @@ class Recorder:
             log.warning("%s A later run makes sure of it.", explain_storage(error, str(home()), "write"))
             self.journal.needed = True
 
-    def _count(self, row: Row) -> None:
-        self.statuses[row["status"]] += 1
-        self.read_once += row["status"] == "ok" and is_open(row)
-        self.cached += bool(row["cached"])
-        self.duplicates += bool(row.get("duplicate_of"))
-        self.images += row["page"] == 1
-        if row["status"] != "ok" and len(self.failures) < FAILURES_SHOWN:
-            self.failures.append({name: row.get(name) for name in ("name", "page", "status", "error_code", "error")})
+    def _bill_of_all(self) -> Bill:
+        """The bill over what all processes of a fleet have written: also those that died have paid."""
+        plan, bill = self._plan, Bill(self._plan.endpoint.prices)
+        for counted in (self.bill.of_rows, *(report.bill for report in self.shards.values())):
+            bill.add_rows_of(counted)
+        for part in sound_parts(plan.output, run_folder("calls", plan.name, plan.run_id)):
+            bill.add_calls(part.to_pylist())
+        return bill
 
     def _write(self, table: str, name: str, rows: list[Row]) -> None:
         write_table_file(TableFile(self._plan.output, table, self._plan.name, self._plan.run_id, name), rows)
 
     def _writer(self, table: str, **options: Any) -> TableWriter:
-        return TableWriter(self._plan.output, table, self._plan.name, self._plan.run_id, **options)
+        part = f"{self._plan.part.tag}-" if self._plan.part else ""
+        return TableWriter(self._plan.output, table, self._plan.name, self._plan.run_id, part=part, **options)

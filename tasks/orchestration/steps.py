@@ -26,6 +26,7 @@ from tasks.orchestration.batches import Batch, Prepared
 from tasks.orchestration.caller import Ended, caller
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
+from tasks.orchestration.fleet.manifest import close
 from tasks.preparing.preparers import PreparedFile
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
@@ -150,6 +151,8 @@ def _waits(row: Row) -> bool:
 def report(run: RunContext) -> dict[str, Any]:
     """Write the bill, the report for people and the artifacts of Prefect's UI; the run's summary."""
     summary = run.finish()
+    if run.plan.part:
+        close(run.plan)
     try:
         write_report(run.plan.output, run.plan.name, run.plan.run_id)
     finally:
@@ -183,10 +186,10 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
     It must not find older rows of these files either, after they were asked about anew.
     """
     left = {row["image"] for row in open_ends}
-    finished = [row for row in rows if row["image"] not in left]
+    run = batch.run
+    finished = [{**row, "kept_by": run.plan.run_id} for row in rows if row["image"] not in left]
     if not finished:
         return
-    run = batch.run
     try:
         run.store.keep_finished(batch.key, finished, whole=not open_ends)
     except Exception as error:  # noqa: BLE001  # the answers themselves are kept: a later run finds them one by one

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tasks.billing.bill import TOKENS, in_yuan
+from tasks.orchestration.figures import COUNTS
 from tasks.recording.reviews import Reviews
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import run_folder
@@ -36,7 +37,7 @@ def about(plan: "Plan", started_at: datetime) -> dict[str, Any]:
 
 def run_row(plan: "Plan", counted: "Recorder", status: str, halt: "Halt | None") -> dict[str, Any]:
     """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
-    bill, described = counted.bill, about(plan, counted.started_at)
+    bill, described, figures = counted.bill, about(plan, counted.started_at), counted.figures
     return {
         "run_id": plan.run_id,
         "job": plan.name,
@@ -47,11 +48,8 @@ def run_row(plan: "Plan", counted: "Recorder", status: str, halt: "Halt | None")
         "started_at": counted.started_at,
         "finished_at": datetime.now(UTC),
         "seconds": round(counted.seconds, 3),
-        "images": counted.images,
-        "rows": counted.rows,
-        **{status: counted.statuses[status] for status in STATUSES},
-        "cached": counted.cached,
-        "duplicates": counted.duplicates,
+        **{name: figures.counts[name] for name in COUNTS},
+        **{status: figures.statuses[status] for status in STATUSES},
         **{name: bill.total(name) for name in ("calls", *TOKENS)},
         "cost_usd": bill.cost_usd,
         "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),

@@ -1,8 +1,8 @@
 """One active run per job and output: the second waits for the first, and says for whom.
 
-With a local output the turn is a lock on a file in it; the kernel frees it when the run ends, however it ends. On S3 it
-is a lease, dead a minute after its last renewal; the lock of the same name under VISIONFLOW_HOME tells at once that the
-run before it on this machine has died.
+With a local output the turn is a lock on a file in it; the kernel frees it when the run ends, however it ends. On S3,
+and for a shard of a fleet, which any machine may take over, it is a lease, dead a minute after its last renewal; the
+lock of the same name under VISIONFLOW_HOME tells at once that the run before it on this machine has died.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from time import monotonic, sleep
 
 from config.settings import home
 from tasks.errors import BusyError
+from tasks.planning.plan import Plan
 from tasks.storage.files import make_private_folder
 from tasks.storage.lease import RENEW_S, Lease
 from tasks.storage.locks import FileLock, Holder, LocksUnsupported
@@ -29,8 +30,9 @@ LOOK_S, LOOK_S3_S = 0.2, 2.0  # between two looks at a lock; on S3 each is a req
 class Turn:
     """A run's turn at its job and output. Kept until it is released."""
 
-    def __init__(self, output: Output, job: str, run_id: str, say: Say) -> None:
+    def __init__(self, output: Output, job: str, run_id: str, say: Say, *, leased: bool = False) -> None:
         self._output, self._job, self._say = output, job, say
+        self._leased = leased or is_s3(output.uri)
         self._us = Holder(run_id)
         self._lock: FileLock | None = None
         self._lease: Lease | None = None
@@ -39,7 +41,7 @@ class Turn:
         """Until it is ours. BusyError if another run is still at work when the time is up; OutputError."""
         began = monotonic()
         with explained(self._output.uri):
-            if is_s3(self._output.uri):
+            if self._leased:
                 self._wait_for_lock(home_lock(self._output.uri, self._job), began + seconds)
                 self._wait_for_lease(began + seconds)
             else:
@@ -63,7 +65,7 @@ class Turn:
         try:
             self._wait(lambda: lock.take(self._us), lambda: lock.holder, deadline, LOOK_S)
         except LocksUnsupported:
-            if not is_s3(self._output.uri) and path.is_relative_to(self._output.uri):
+            if not self._leased and path.is_relative_to(self._output.uri):
                 self._say(
                     f"{path.parent} is on a file system without locks: a run on another machine that writes to "
                     "this output would not be noticed."
@@ -82,7 +84,7 @@ class Turn:
         self._wait(lambda: lease.take(dead), lambda: lease.holder, deadline, LOOK_S3_S, late)
         self._lease = lease
         if not lease.conditional:
-            self._say("This S3 store has no conditional writes: two runs that begin at the same moment may both go on.")
+            self._say("This storage has no conditional writes: two runs that begin at the same moment may both go on.")
 
     def _wait(
         self,
@@ -107,18 +109,18 @@ class Turn:
 
 
 @contextmanager
-def turn(output: Output, job: str, run_id: str, *, timeout: float, say: Say) -> Iterator[Turn]:
+def turn(plan: Plan, say: Say) -> Iterator[Turn]:
     """The run's turn, waited for no longer than one call may take and a little; others wait until it is over."""
-    ours = Turn(output, job, run_id, say)
+    ours = Turn(plan.output, plan.turn, plan.holder, say, leased=plan.is_shard)
     try:
-        ours.wait(timeout + LONGER_S)
+        ours.wait(plan.job.timeout + LONGER_S)
         yield ours
     finally:
         ours.release()
 
 
 def lease_uri(output: Output, job: str) -> str:
-    """Where the lease of a job's active run lies, in an output on S3."""
+    """Where the lease of a job's active run, or of a shard, lies in the output."""
     return output.join(f"{FOLDER}/{job}.json")
 
 

@@ -13,7 +13,8 @@ from tasks.labelling.truth import Truth, fit_truth, read_truth
 from tasks.listing import Images, Listing, Progress
 from tasks.listing.kinds import Wanted
 from tasks.planning.estimating import cost_by_sample, measured_sample
-from tasks.planning.plan import Plan, make_plan, new_run_id, plan_of, resolve
+from tasks.planning.part import new_run_id
+from tasks.planning.plan import Plan, make_plan, plan_of, resolve
 from tasks.planning.preflight import check
 
 Labels = Mapping[tuple[str, int], Mapping[str, Any]]  # by image and page

@@ -5,7 +5,6 @@ cause and remedy for whatever would fail later: bad configuration never costs a 
 """
 
 import json
-import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +19,7 @@ from tasks.asking.client import Checked
 from tasks.asking.question import SECOND, Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
+from tasks.planning.part import Part, new_run_id
 from tasks.planning.preflight import check, check_mode, models_of, second_reader
 from tasks.preparing import PREPARATION_VERSION
 from tasks.recording.jobs import jobs_for
@@ -49,11 +49,33 @@ class Plan:
     notices: tuple[str, ...]
     flow_run: str | None = None
     """What the ids of all runs of one flow run end with: a retry in Prefect is a run of its own under the same cap."""
+    part: Part | None = None
+    """Which process of the run's fleet this is, if it is one."""
 
     @property
     def name(self) -> str:
         """The job in whose folders the run's tables lie."""
         return self.names[-1]
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether this is a part of a run whose other parts are asked elsewhere."""
+        return self.part is not None and self.part.number > 0
+
+    @property
+    def process(self) -> str:
+        """Names what one process leaves: its journal."""
+        return f"{self.run_id}.{self.part.tag}" if self.part else self.run_id
+
+    @property
+    def holder(self) -> str:
+        """Who holds turn and claims: the run, or one of its shards, whichever process that is."""
+        return f"{self.run_id}.{self.part.number:03}" if self.part and self.is_shard else self.run_id
+
+    @property
+    def turn(self) -> str:
+        """What nobody else may be at work on at the same time: the job, or a shard."""
+        return f"{self.names[0]}.{self.holder}" if self.is_shard else self.names[0]
 
     @property
     def question(self) -> Question:
@@ -84,13 +106,18 @@ def make_plan(
 
     `progress` is told how many images are listed so far.
     """
-    asked = resolve(job)
     where = open_output(output)
-    where.check_writable()
-    checked = check(asked.endpoint, job)  # before the listing, which may take minutes
-    asked = asked.at(checked)
+    asked, checked = resolve_at(where, job)  # before the listing, which may take minutes
     listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
     return plan_of(listing, where, asked, checked, flow_run=flow_run)
+
+
+def resolve_at(where: Output, job: Job) -> "tuple[Asked, Checked]":
+    """The job's names, resolved, and what this machine may write and ask; raises what is wrong."""
+    asked = resolve(job)
+    where.check_writable()
+    checked = check(asked.endpoint, job)
+    return asked.at(checked), checked
 
 
 def plan_of(listing: Listing, where: Output, asked: "Asked", checked: Checked, *, flow_run: str | None = None) -> Plan:
@@ -113,6 +140,7 @@ def plan_of(listing: Listing, where: Output, asked: "Asked", checked: Checked, *
         model_known=checked.model_known,
         notices=(*asked.notices, *_name_notices(names)),
         flow_run=flow_run,
+        part=Part(0, 0) if job.pool else None,
     )
 
 
@@ -218,11 +246,6 @@ def batch_prefix(
     parts = [PREPARATION_VERSION, repr(rules), asked, schema.digest if schema else None]
     parts += [read_again] if second else []
     return f"batches/{_digest(parts)[:32]}"
-
-
-def new_run_id(ending: str | None = None) -> str:
-    """A name that sorts by time and is unique."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{ending or secrets.token_hex(2)}"
 
 
 def _model_notices(model: str, where: Endpoint, job: Job) -> list[str]:

@@ -48,5 +48,5 @@ def _types(kind: pa.DataType) -> set[type]:
 
 
 _TYPES = {column.name: _types(column.type) for column in RESULTS if column.name not in _ADDED_LATER}
-_TYPES |= {"kept_usd": {str}, "readers": {int}, "second": {dict}}
+_TYPES |= {"kept_usd": {str}, "readers": {int}, "second": {dict}, "kept_by": {str}}
 _MOST = {column.name: 2 ** (column.type.bit_width - 1) for column in RESULTS if pa.types.is_integer(column.type)}

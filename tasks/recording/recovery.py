@@ -21,19 +21,22 @@ AT_ONCE = 500  # answers that are kept again together
 NO_ANSWER = (KeyError, TypeError, ValueError, ArithmeticError)
 
 
-def recover(output: Output, job: str, journal: Journal, store: AnswerStore) -> list[dict[str, Any]]:
+def recover(output: Output, job: str, journal: Journal, store: AnswerStore, shard: str = "") -> list[dict[str, Any]]:
     """Take in every dead run of this job, and return the calls that were in flight when it died.
+
+    A shard takes in what earlier processes of its own left; the run's last rows are not its to write.
 
     Those are listed by the run that finds them, as `maybe` paid, with the time they were sent. They pass from the dead
     run's journal into `journal`, so that they are not lost if this run dies too. Raises OutputError.
     """
     maybe: list[dict[str, Any]] = []
-    for left in leftovers(output.uri, job):
+    for left in leftovers(output.uri, job, f"{shard}-" if shard else ""):
         in_flight = complete(output, job, left, store)
         for call in in_flight:
             journal.ended(call)
         maybe += in_flight
-        write_last_rows(output, job, left)
+        if not shard:
+            write_last_rows(output, job, left)
         left.forget()
     return maybe
 
@@ -44,7 +47,8 @@ def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> li
     Returns the calls of which no end is known.
     """
     recorded: set[int | None] = set()
-    for part in sound_parts(output, run_folder("calls", job, left.run_id), ["call"]):
+    folder = run_folder("calls", job, left.run_id)
+    for part in sound_parts(output, folder, ["call"], of=f"{folder}/part-{left.part}"):
         recorded.update(part.column("call").to_pylist())
     told, answers = _Told(recorded), list[tuple[str, dict[str, Any]]]()
     for entry in left.entries():

@@ -18,7 +18,7 @@ from tasks.types import PreparedImage, Source
 
 Row = dict[str, Any]
 
-KEPT_ONLY = ("kept_usd", "readers", "second")  # for later runs, not for the table
+KEPT_ONLY = ("kept_usd", "readers", "second", "kept_by")  # for later runs, not for the table
 # The row says nothing lasting of such a file: a later run tries again.
 OPEN_STATUSES = frozenset({"unavailable", "unasked", "rejected"})
 # Neither does it where reading the file may have failed for a moment: a change of mode or policy, a folder mounted
@@ -177,8 +177,10 @@ def sent_columns(image: PreparedImage) -> Row:
     }
 
 
-def renewed(row: Row, source: Source) -> Row:
-    """A kept row as a row of this run, which pays nothing for it."""
+def renewed(row: Row, source: Source, run_id: str = "") -> Row:
+    """A kept row as a row of this run, which pays nothing for it, unless another process of this run has."""
+    if run_id and row.get("kept_by") == run_id:
+        return row
     return {
         **row,
         **{column: value for column, value in source_columns(source).items() if column != "page"},

@@ -81,6 +81,7 @@ class TableWriter:
     job: str
     run_id: str
     result_type: pa.DataType | None = None
+    part: str = ""  # in the names of its parts, where several processes write the table
     rows_per_part: int = 10_000
     bytes_per_part: int = 64 * 2**20
     seconds: float = 30.0
@@ -122,6 +123,12 @@ class TableWriter:
             if late or sum(batch.nbytes for batch in self._batches) >= self.bytes_per_part:
                 self._write(self._waiting())
 
+    def flush(self) -> None:
+        """Write what there is."""
+        with self._lock:
+            if self._waiting():
+                self._write(self._waiting())
+
     def close(self) -> None:
         """Write what is left; a table without rows gets one part without rows, so that it still reads."""
         with self._lock:
@@ -149,7 +156,7 @@ class TableWriter:
     def _write(self, rows: int) -> None:
         self._pack()
         waiting = pa.concat_tables(self._batches) if self._batches else self.schema.empty_table()
-        name = f"{self.folder}/part-{self.parts:05}.parquet"
+        name = f"{self.folder}/part-{self.part}{self.parts:05}.parquet"
         if not self.parts and self.output.exists(name):
             raise OutputError(f"{self.output.join(name)} exists already. Start again, for a new run id.")
         self.output.write_table(name, waiting.slice(0, rows))

@@ -1,4 +1,4 @@
-"""Writing an object on S3 only if it is as it was when it was read, so that of two writers one is told.
+"""Writing an object on S3, or a file, only if it is as it was when it was read, so that of two writers one is told.
 
 Amazon S3 has both conditions since 2024 (`If-None-Match: *`, `If-Match`), SeaweedFS 4.48 too: of 16 clients at once
 exactly one wins, in each of 38 rounds. A store may refuse them as not implemented or, worse, ignore them.
@@ -6,10 +6,15 @@ exactly one wins, in each of 38 rounds. A store may refuse them as not implement
 
 import asyncio
 import errno
+import fcntl
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tasks.storage.s3 import error_code, request, s3_filesystem, split_uri
+from tasks.storage.files import write_shared
+from tasks.storage.locks import UNSUPPORTED
+from tasks.storage.s3 import error_code, is_s3, request, split_uri
 
 LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 REQUEST_S = 20.0  # for one request, its retries included
@@ -29,6 +34,8 @@ class Found:
 
 async def read_found(uri: str) -> Found | None:
     """The object and its ETag, or None where there is none. Runs on the file system's own loop."""
+    if not is_s3(uri):
+        return await asyncio.to_thread(_found, Path(uri))
     bucket, key = split_uri(uri)
     try:
         answer = await request("get_object", Bucket=bucket, Key=key)
@@ -43,6 +50,8 @@ async def write_if(uri: str, data: bytes, before: Found | None) -> Found | None:
 
     ConditionsUnsupported where the store says so. Runs on the file system's own loop.
     """
+    if not is_s3(uri):
+        return await asyncio.to_thread(_swapped, Path(uri), data, before)
     condition = {"IfMatch": before.etag} if before else {"IfNoneMatch": "*"}
     bucket, key = split_uri(uri)
     try:
@@ -61,6 +70,8 @@ async def write_if(uri: str, data: bytes, before: Found | None) -> Found | None:
 
 async def write_always(uri: str, data: bytes) -> Found:
     """Write the object, whatever is there. Runs on the file system's own loop."""
+    if not is_s3(uri):
+        return await asyncio.to_thread(_written, Path(uri), data)
     bucket, key = split_uri(uri)
     answer = await request("put_object", Bucket=bucket, Key=key, Body=data)
     return Found(data, str(answer["ETag"]))
@@ -68,9 +79,38 @@ async def write_always(uri: str, data: bytes) -> Found:
 
 def now(function: Any, *arguments: Any) -> Any:
     """One of these for a thread, which waits. TimeoutError if it takes too long."""
-    from fsspec.asyn import sync
+    from fsspec.asyn import get_loop, sync
 
     async def in_time() -> Any:
         return await asyncio.wait_for(function(*arguments), REQUEST_S)
 
-    return sync(s3_filesystem().loop, in_time)
+    return sync(get_loop(), in_time)
+
+
+def _found(path: Path) -> Found | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return Found(data, hashlib.blake2b(data).hexdigest())
+
+
+def _written(path: Path, data: bytes) -> Found:
+    write_shared(path, data)
+    return Found(data, hashlib.blake2b(data).hexdigest())
+
+
+def _swapped(path: Path, data: bytes, before: Found | None) -> Found | None:
+    """Under a lock, which is held for these two steps alone. ConditionsUnsupported where there are no locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                raise ConditionsUnsupported(error.errno, error.strerror, str(path)) from None
+            raise
+        found = _found(path)
+        if (found and found.etag) != (before and before.etag):
+            return None
+        return _written(path, data)

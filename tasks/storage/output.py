@@ -270,9 +270,12 @@ def _one_line(text: str) -> str:
 log = logging.getLogger("visionflow")
 
 
-def sound_parts(output: Output, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The parts below a folder that can be read, one after another. Raises OutputError if the storage fails."""
-    for name in output.parts(folder):
+def sound_parts(output: Output, folder: str, columns: Sequence[str] | None = None, of: str = "") -> Iterator[pa.Table]:
+    """The parts below a folder that can be read, one after another; only those whose names begin with `of`.
+
+    Raises OutputError if the storage fails.
+    """
+    for name in filter(lambda name: name.startswith(of), output.parts(folder)):
         try:
             yield from output.read_parts(name, columns)
         except DamagedTable as damage:

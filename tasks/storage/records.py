@@ -53,7 +53,8 @@ def _checksum(body: bytes, place: str) -> bytes:
     return digest.hexdigest().encode()
 
 
-FOLDER = ".visionflow"  # of an output on S3
+FOLDER = ".visionflow"  # of an output on S3, or of a fleet
+RESULTS = "results"
 DAMAGED = "damaged"
 _ENVELOPE = (b'{"metadata":', b'{"result":')
 
@@ -184,8 +185,22 @@ def move_to_damaged(path: Path, target: Path) -> Path:
 
 
 def records_of(output: str) -> Records:
-    """Where records of this output are kept: with a local one under VISIONFLOW_HOME, else beside it on S3."""
-    return opened(f"{output.rstrip('/')}/{FOLDER}" if is_s3(output) else str(home() / "results"))
+    """Where records of this output are kept: with a local one in its state folder, else beside it on S3."""
+    return opened(f"{output.rstrip('/')}/{FOLDER}" if is_s3(output) else str(state_folder(output) / RESULTS))
+
+
+def state_folder(output: str) -> Path:
+    """Where on disk answers, journals and claims of runs with this output are kept.
+
+    Under VISIONFLOW_HOME; in a local output itself once a fleet has used it, so that any machine finds them.
+    """
+    inside = Path(output, FOLDER)
+    return inside if not is_s3(output) and (inside / RESULTS).is_dir() else home()
+
+
+def keep_state_in(output: str) -> None:
+    """From now on runs with this local output keep their state in it. Raises OSError."""
+    make_private_folder(Path(output, FOLDER, RESULTS))
 
 
 def opened(uri: str) -> Records:

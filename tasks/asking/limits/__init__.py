@@ -24,9 +24,21 @@ wait: for `retry-after`, else for 1, 2, 4, ... 60 seconds; then one call goes ah
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a process may use of limits that it shares with others."""
+
+    concurrency: int
+    per_second: float | None
+    max_cost: Decimal | None
+    last: bool = True
+    """Whether there will be no more to spend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,11 @@ class Limits:
 
     limiter: Limiter
     budget: Budget
+
+    def regrant(self, grant: Grant) -> None:
+        """From now on these are the limits; what is in flight or set aside beyond them stays until it has ended."""
+        self.limiter.resize(grant.concurrency, grant.per_second)
+        self.budget.recap(grant.max_cost, last=grant.last)
 
     def wake_all(self) -> None:
         """Let everybody who waits go on, for the run is ending."""

@@ -58,12 +58,23 @@ class Budget:
         self.set_aside = Decimal(0)  # US dollars that calls in flight may still cost
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ending = False
+        self._last = True  # the cap will not be raised
 
     def wake_all(self) -> None:
         """The run is ending: nobody waits any more for room."""
         self._ending = True
         while self._waiting:
             self._waiting.popleft().set_result(None)
+
+    def recap(self, cap: Decimal | None, *, last: bool) -> None:
+        """Another cap from now on; `last` if there will be no higher one."""
+        self.cap, self._last = cap, last
+        self._wake_next()
+
+    @property
+    def short(self) -> bool:
+        """Whether a call waits for room, and no other that is in flight could leave it some."""
+        return bool(self._waiting) and not self.set_aside
 
     @property
     def nearly_spent(self) -> bool:
@@ -101,7 +112,8 @@ class Budget:
         if self.used + self.set_aside + worst <= cap:
             self.set_aside += worst
             return Room.TAKEN
-        return Room.LATER if self.set_aside and not (self._in_rounds and self.nearly_spent) else Room.NEVER
+        may_come = self.set_aside or not self._last
+        return Room.LATER if may_come and not (self._in_rounds and self.nearly_spent) else Room.NEVER
 
     def owe(self, worst: Decimal) -> None:
         """Set aside what may be billed already, whether it fits under the cap or not."""

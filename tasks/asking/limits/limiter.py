@@ -36,7 +36,8 @@ class Limiter:
         self.concurrency = concurrency
         self.in_flight = 0
         self.peak = 0
-        self._places = 1 if one_first else concurrency
+        self._opened = not one_first
+        self._places = concurrency if self._opened else 1
         self._held = 0
         self._per_second = per_second
         self._clock = clock
@@ -80,6 +81,7 @@ class Limiter:
         """A call got a real answer, of whatever kind, after so many seconds: the endpoint keeps up."""
         self._streak = self._pauses = 0
         self._learned.good(seconds)
+        self._opened = True
         if self._places < self.concurrency:
             self._places = self.concurrency
             self._wake()
@@ -96,6 +98,17 @@ class Limiter:
             self._paused_until = now + (retry_after or min(FIRST_PAUSE_S * 2 ** (self._pauses - 1), LONGEST_PAUSE_S))
         elif self._shut and retry_after:
             self._paused_until = max(self._paused_until, now + retry_after)
+
+    @property
+    def held(self) -> int:
+        """Places taken: calls in flight, and those that wait for their moment."""
+        return self._held
+
+    def resize(self, concurrency: int, per_second: float | None) -> None:
+        """So many places and calls a second from now on; places that are taken beyond stay until their calls end."""
+        self.concurrency, self._per_second = concurrency, per_second
+        self._places = concurrency if self._opened else min(concurrency, 1)
+        self._wake()
 
     @property
     def waits(self) -> float:

@@ -1,0 +1,176 @@
+"""A fleet: one run over several processes. Here its shards are threads; workers are in tests/faults/."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.exceptions import CancelledRun
+
+from config.job import Job
+from flows.analyze_images import analyze_images
+from flows.fleet import shard
+from tasks.errors import BusyError, StopRun
+from tasks.orchestration.fleet import parent, pool
+from tasks.orchestration.fleet import shard as shard_module
+from tasks.orchestration.fleet.manifest import BYTES_A_CALL, Manifest, cut
+from tasks.planning.part import Part
+from tasks.simulator import Simulator
+from tasks.types import Source
+from tests.runs import draw, rows, run_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+class Threads:
+    """Workers that take every shard at once, in this process."""
+
+    def __init__(self) -> None:
+        self.started: list[Part] = []
+        self._keys: set[tuple[str, Part]] = set()
+        self.ended: dict[UUID, tuple[bool, str]] = {}
+        self.take: Callable[[Part], bool] = lambda _: True
+
+    def start(self, _pool: str, manifest: Manifest, part: Part) -> UUID:
+        flow_run = uuid4()
+        if (manifest.run_id, part) not in self._keys:  # Prefect's idempotency key
+            self._keys.add((manifest.run_id, part))
+            self.started.append(part)
+            if self.take(part):
+                arguments = (manifest.output.uri, manifest.job_name, manifest.run_id, part.number, part.attempt)
+                threading.Thread(target=self._run, args=(flow_run, arguments), daemon=True).start()
+            else:
+                self.ended[flow_run] = (False, "Crashed")
+        return flow_run
+
+    def _run(self, flow_run: UUID, arguments: Any) -> None:
+        try:
+            shard(*arguments)
+        except (StopRun, CancelledRun) as error:  # as Prefect would know
+            self.ended[flow_run] = (True, str(error))
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    workers = Threads()
+    monkeypatch.setattr(pool, "check_pool", lambda _: None)
+    monkeypatch.setattr(pool, "deploy", lambda *_: None)
+    monkeypatch.setattr(pool, "start", workers.start)
+    monkeypatch.setattr(pool, "ended", lambda asked: {one: workers.ended[one] for one in asked if one in workers.ended})
+    monkeypatch.setattr(parent, "LOOK_S", 0.1)
+    monkeypatch.setattr(parent, "PREFECT_S", 0.1)
+    monkeypatch.setattr(shard_module, "EVERY_S", 0.1)
+    return workers
+
+
+def run(images: Path, output: Path, **job: Any) -> dict[str, Any]:
+    job = {"pool": "threads", "shards": 2, "prompt": "One word.", "no_thumbnails": True, "max_failed": 1.0, **job}
+    summary: dict[str, Any] = analyze_images(str(images), str(output), Job(**job))
+    return summary
+
+
+def test_a_fleet_is_one_run(threads: Threads, simulator: Simulator, tmp_path: Path) -> None:
+    """One run id, one row, one bill; a picture that lies in both shards is paid for once."""
+    images = draw(tmp_path / "images", 40)
+    (images / "p039.jpg").write_bytes((images / "p000.jpg").read_bytes())
+    simulator.change(latency=0.05)
+    summary = run(images, tmp_path / "out", concurrency=8)
+    ledger = simulator.ledger()
+    assert (summary["status"], summary["images"], summary["ok"], summary["duplicates"]) == ("completed", 40, 40, 1)
+    assert (ledger.billed, summary["calls"]) == (39, 39)
+    assert ledger.peak_in_flight <= 8
+    results, calls = rows(summary), rows(summary, "calls")
+    assert sorted(results["name"]) == sorted(path.name for path in images.iterdir())
+    assert calls["call"].is_unique
+    assert float(calls["cost_usd"].sum()) == summary["cost_usd"] == float(results["cost_usd"].sum())
+    parts = {path.name.split("-")[1] for path in Path(summary["results"]).iterdir()}
+    assert parts == {"000", "001", "002"}
+    assert len(run_table(tmp_path / "out")) == 1
+    assert threads.started == [Part(1, 0), Part(2, 0)]
+
+
+@pytest.mark.all
+def test_what_a_fleet_has_kept_is_found_by_every_run(threads: Threads, simulator: Simulator, tmp_path: Path) -> None:
+    images = draw(tmp_path / "images", 40)
+    run(images, tmp_path / "out", concurrency=8)
+    again = run(images, tmp_path / "out", concurrency=8)
+    assert (again["cached"], again["calls"]) == (40, 0)
+    assert len(threads.started) == 2, "nothing was left for a shard"
+    alone = run(images, tmp_path / "out", pool=None, shards=None)
+    assert (alone["cached"], alone["calls"]) == (40, 0), "a run without a pool finds what a fleet has kept"
+
+
+@pytest.mark.all
+def test_a_cap_is_of_the_whole_run(threads: Threads, simulator: Simulator, tmp_path: Path) -> None:
+    images = draw(tmp_path / "images", 60)
+    one = rows(run(draw(tmp_path / "one", 1, 900), tmp_path / "first", pool=None, shards=None), "calls")["cost_usd"][0]
+    summary = run(images, tmp_path / "out", max_cost=one * 60, max_tokens=100, concurrency=6)
+    assert summary["status"] == "paused" and summary["message"].startswith("The next call could pass the cap of $")
+    assert 0 < summary["ok"] < 60 and summary["images"] == 60
+    assert summary["cost_usd"] <= float(one * 60)
+    assert run(images, tmp_path / "out")["ok"] == 60
+    assert simulator.ledger().billed == 61, "nothing was paid for twice"
+
+
+@pytest.mark.all
+def test_a_shard_that_no_process_survives_is_rows_that_say_so(
+    threads: Threads, simulator: Simulator, tmp_path: Path
+) -> None:
+    threads.take = lambda part: part.number == 1
+    images = draw(tmp_path / "images", 10)
+    summary = run(images, tmp_path / "out")
+    assert (summary["status"], summary["statuses"]) == ("completed_with_failures", {"ok": 5, "unasked": 5})
+    assert [part for part in threads.started if part.number == 2] == [Part(2, attempt) for attempt in range(4)]
+    assert "it died 4 times" in rows(summary).query("status == 'unasked'")["error"].iloc[0]
+    threads.take = lambda _: True
+    assert run(images, tmp_path / "out")["ok"] == 10
+    assert simulator.ledger().billed == 10
+
+
+@pytest.mark.all
+def test_a_parent_that_is_started_again_finds_its_shards(
+    threads: Threads, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = draw(tmp_path / "images", 20)
+    with monkeypatch.context() as dying:
+        dying.setattr(parent._Parent, "clear", _killed)
+        with pytest.raises(BaseException, match="killed"):
+            run(images, tmp_path / "out")
+    (run_folder,) = (tmp_path / "out/results/job=images").iterdir()
+    with pytest.raises(BusyError, match="begun by another command"):
+        run(images, tmp_path / "out", prompt="Two words.")
+    summary = run(images, tmp_path / "out")
+    assert f"run={summary['run_id']}" == run_folder.name
+    assert (summary["ok"], summary["images"], summary["calls"]) == (20, 20, 20)
+    assert threads.started == [Part(1, 0), Part(2, 0)]
+    assert simulator.ledger().billed == 20
+    assert len(run_table(tmp_path / "out")) == 1
+
+
+def _killed(_: Any) -> None:
+    raise KeyboardInterrupt("killed")
+
+
+def test_a_fleet_that_cannot_begin_says_what_is_missing(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = draw(tmp_path / "images", 1)
+    with pytest.raises(StopRun, match=r"There is no work pool 'nowhere'\. Make it: prefect work-pool create"):
+        run(images, tmp_path / "out", pool="nowhere")
+    monkeypatch.setattr(pool, "check_pool", lambda _: None)
+    with pytest.raises(StopRun, match="a job for a work pool must not give an endpoint's address"):
+        run(images, tmp_path / "out", endpoint=simulator.url)
+    assert simulator.ledger().requests == 0
+
+
+def test_shards_are_alike_in_work() -> None:
+    small = [Source(f"{number}", f"{number}", 1000) for number in range(900)]
+    large = [Source(f"{number}", f"{number}", 3 * BYTES_A_CALL) for number in range(900, 1000)]
+    first, second = cut([*small, *large], 2)
+    assert len(first) > 600 and len(first) + len(second) == 1000
+    assert [len(part) for part in cut(small[:3], 5)] == [1, 1, 1]
+    assert cut([], 2) == []
