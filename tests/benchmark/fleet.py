@@ -129,9 +129,18 @@ def until_online(made: Scene, workers: int) -> None:
     raise RuntimeError("no worker is online: see worker-0.log")
 
 
-def kill_all(process: int) -> None:
-    """Kill a process and all below it, as when the machine is switched off."""
-    below: list[int] = [process]
+def kill_all(process: int) -> int:
+    """Kill a process and all below it, as when the machine is switched off; how many there were."""
+    below = processes(process)
+    for one in below:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    return len(below)
+
+
+def processes(process: int) -> list[int]:
+    """The process and all below it."""
+    below = [process]
     for parent in below:
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -140,9 +149,7 @@ def kill_all(process: int) -> None:
                 continue
             if int(fields[1]) == parent:
                 below.append(int(path.parent.name))
-    for one in below:
-        with suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+    return below
 
 
 def account(made: Scene, summary: dict[str, Any], images: int) -> dict[str, Any]:
@@ -184,16 +191,16 @@ def run(made: Scene, options: argparse.Namespace) -> dict[str, Any]:
     """One run, a worker killed at a third of it where asked; its account."""
     fleet = ["--pool", POOL, "--shards", str(options.shards)] if options.shards else []
     process = made.start_run("--concurrency", str(options.concurrency), *fleet, *options.more)
-    killed = 0.0
+    killed = 0
     while process.poll() is None:
         if options.kill and not killed and made.api.ledger()["billed"] >= options.images / 3:
-            kill_all(made.workers[0].pid)
-            killed = time.monotonic()
+            busiest = max(made.workers, key=lambda worker: len(processes(worker.pid)))  # one may have taken all shards
+            killed = kill_all(busiest.pid)
         time.sleep(LOOK_S)
     out, _ = process.communicate()
     if not out.strip():
         raise RuntimeError((made.folder / "run.log").read_text()[-2000:])
-    return account(made, json.loads(out.splitlines()[-1]), options.images)
+    return {**account(made, json.loads(out.splitlines()[-1]), options.images), "processes killed": killed}
 
 
 def main() -> int:
