@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
+from tasks.orchestration.approval import allowed, more_money
 from tasks.orchestration.asker import accepted
 from tasks.orchestration.ending import last_state, says_how_it_ends
 from tasks.orchestration.fleet.parent import by_shards
@@ -35,11 +36,17 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
     """
     job = accepted(source, output, job)
     with stoppable() as stop:
-        with open_run(source, output, job, stop) as run:
-            todo = list_images(run)
-            with watched(run, todo):
-                asked = by_shards(run, todo) if job.pool else in_window(run, todo, prepare.map, ask_for(run).map)
-                for rows in asked:
-                    run.recorder.record(rows)
-        summary: dict[str, Any] = last_state(run, report(run))  # a state, whose result Prefect gives the caller
-    return summary
+        funded: Job | None = allowed(job)
+        while funded is not None:
+            with open_run(source, output, funded, stop) as run:
+                todo = list_images(run)
+                with watched(run, todo):
+                    asked = by_shards(run, todo) if funded.pool else in_window(run, todo, prepare.map, ask_for(run).map)
+                    for rows in asked:
+                        run.recorder.record(rows)
+            summary = report(run)
+            funded = more_money(run, todo, summary, stop)  # where the cap has paused it and a person may raise it
+        ended: dict[str, Any] = last_state(
+            run, summary, cancelled=stop.asked
+        )  # a state, whose result Prefect gives the caller
+    return ended

@@ -33,6 +33,12 @@ from tasks.storage.s3 import is_s3
 from tasks.types import Source
 
 CALLS_EACH = 10**9  # numbers of calls for one process of a fleet
+# What a person does about a cap that is reached.
+REMEDIES = {
+    None: "Raise --max-cost",
+    "max_cost": "Raise --max-cost",
+    "max_cost_per_day": "Raise max_cost_per_day, or wait until tomorrow (UTC)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +127,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
 
     Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
     """
-    job, cap = plan.job, spending_cap(plan)
+    job = plan.job
     return EngineSettings(
         run_id=plan.run_id,
         endpoint=plan.endpoint,
@@ -131,10 +137,8 @@ def engine_settings(plan: Plan) -> EngineSettings:
         concurrency=job.concurrency,
         per_second=job.calls_per_second,
         timeout=job.timeout,
-        max_cost=cap,
-        cap_remedy="Raise --max-cost"
-        if job.max_cost_per_day is None or cap == job.max_cost
-        else "Raise max_cost_per_day, or wait until tomorrow (UTC)",
+        max_cost=spending_cap(plan),
+        cap_remedy=REMEDIES[binding_cap(plan)],
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
         batches=batch_settings(plan),
@@ -176,18 +180,35 @@ def claims_of(plan: Plan) -> Claims:
 
 
 def spending_cap(plan: Plan) -> Decimal | None:
-    """What this run may spend: what its own cap or the day's has left, if that is less.
+    """What this run may spend: what its own cap or the day's has left, if that is less."""
+    if plan.is_shard:  # nothing yet: it is granted its share
+        return None if plan.job.max_cost is None and plan.job.max_cost_per_day is None else Decimal(0)
+    left = _left(plan).values()
+    return max(min(left), Decimal(0)) if left else None
+
+
+def binding_cap(plan: Plan) -> str | None:
+    """The job's field whose cap would be reached first; None where there is no cap."""
+    left = _left(plan)
+    return min(left, key=left.__getitem__, default=None)
+
+
+def spent_so_far(plan: Plan) -> Decimal:
+    """US dollars that all runs of this flow run have spent, by the tables."""
+    spent = (spent_by_attempts(plan.output, name, plan.flow_run) for name in plan.names if plan.flow_run)
+    return sum(spent, Decimal(0))
+
+
+def _left(plan: Plan) -> dict[str, Decimal]:
+    """US dollars that each of the job's caps leaves.
 
     A cap is of the whole flow run: Retry or Resume in Prefect goes on under it. Runs of one job take turns, so that
     what the tables say was spent is all that was.
     """
-    job, output = plan.job, plan.output
-    if plan.is_shard:  # nothing yet: it is granted its share
-        return None if job.max_cost is None and job.max_cost_per_day is None else Decimal(0)
-    left = []
+    job, left = plan.job, dict[str, Decimal]()
     if job.max_cost is not None:
-        attempts = [spent_by_attempts(output, name, plan.flow_run) for name in plan.names if plan.flow_run]
-        left.append(job.max_cost - sum(attempts))
+        left["max_cost"] = job.max_cost - spent_so_far(plan)
     if job.max_cost_per_day is not None:
-        left.append(job.max_cost_per_day - sum(spent_today(output, name) for name in plan.names))
-    return max(min(left), Decimal(0)) if left else None
+        today = (spent_today(plan.output, name) for name in plan.names)
+        left["max_cost_per_day"] = job.max_cost_per_day - sum(today, Decimal(0))
+    return left

@@ -84,9 +84,10 @@ def says_how_it_ends(body: Callable[Parameters, Returned]) -> Callable[Parameter
     return run
 
 
-def last_state(run: "RunContext", summary: dict[str, Any]) -> Any:
+def last_state(run: "RunContext", summary: dict[str, Any], *, cancelled: bool = False) -> Any:
     """The flow's last state, with the summary as its result if it has one; raises what stopped the run.
 
+    A run that was `cancelled` while it waited for a person says so: Prefect takes no other state from then on.
     The result of `RowsFailed` is the error of that name, which holds the summary.
     """
     from prefect.client.schemas.objects import State, StateType
@@ -98,7 +99,7 @@ def last_state(run: "RunContext", summary: dict[str, Any]) -> Any:
         run.halt.error.summary = summary
         raise run.halt.error
     tell_end(run, report_place(summary["report"]))
-    end = ENDS[summary["status"]]
+    end = ENDS["interrupted" if cancelled and summary["status"] == "paused" else summary["status"]]
     most = run.plan.job.max_failed
     if end.state_name == "RowsFailed" and summary["failed"] / summary["rows"] <= most:
         end = ENDS["completed"]

@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from config.job import Job, with_texts
 from tasks.asking.halting import Halt
 from tasks.errors import BusyError, UsageError
+from tasks.orchestration.approval import check_estimate
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.blocks import keys_from_blocks
@@ -78,6 +79,7 @@ def list_images(run: RunContext) -> Todo:
     )
     about = f", about ${todo.estimate:.4f}" if todo.estimate is not None else ""
     log.info("To ask: %d images with %s%s", len(left), plan.job.model, about)
+    check_estimate(run, todo)
     return todo
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from time import monotonic
 from types import FrameType
@@ -42,6 +42,11 @@ class Stop:
         self._asked: Halt | None = None
         self._context = copy_context()
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked is not None
+
     def of(self, run: "RunContext") -> None:
         """The run that is under way from now on."""
         self.run = run
@@ -61,8 +66,9 @@ class Stop:
             patience = min(patience, max(killed_after - WRITING_S, 0.0))
         self._asked = Halt("interrupted", f"{reason} {remedy}", patience=patience)
         if self.run is not None:
-            self.run.stop(self._asked)
-            self._say(self.run, hurry)
+            with suppress(RuntimeError):  # it has just ended, and waits for a person or writes its report
+                self.run.stop(self._asked)
+                self._say(self.run, hurry)
 
     def at_once(self) -> None:
         """Wait for nothing."""

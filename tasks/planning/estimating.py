@@ -143,13 +143,13 @@ def _readers(job: Job, model: str) -> list[str]:
     return [model, second_reader(job, model)] if job.verify else [model]
 
 
-def expected_cost(plan: Plan, sources: Sequence[Source]) -> Decimal | None:
+def expected_cost(plan: Plan, sources: Sequence[Source], *, on_s3: bool = False) -> Decimal | None:
     """About what asking about these files will cost, from the headers of some of them; None without a price.
 
     Nothing is asked of the endpoint: the prompt's tokens and the answers' are assumed. None for files on S3 too, where
-    reading a header is a request that the run would make again.
+    reading a header is a request that the run would make again, unless `on_s3`.
     """
-    if any_on_s3(sources):
+    if any_on_s3(sources) and not on_s3:
         return None
     sample = measured_sample(sources)
     return cost_by_sample(plan, sample, len(sources))

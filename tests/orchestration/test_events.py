@@ -108,6 +108,7 @@ def test_settings_that_are_no_amount_stop_a_run_before_it_pays(
         monkeypatch.setenv("VISIONFLOW_PAUSE_MINUTES", nonsense)
         with pytest.raises(ValueError, match=r"VISIONFLOW_PAUSE_MINUTES is .*: it must be a number, 0 or more"):
             pause_minutes()
+    monkeypatch.delenv("VISIONFLOW_PAUSE_MINUTES")
     monkeypatch.setenv("VISIONFLOW_ALERT_PER_DAY", "$20")
     with pytest.raises(UsageError, match="VISIONFLOW_ALERT_PER_DAY"):
         analyze_images(str(draw(tmp_path / "images", 2)), str(tmp_path / "out"), JOB)
