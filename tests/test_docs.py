@@ -126,7 +126,7 @@ class TestCommandLine:
 
     def test_no_option_is_named_that_does_not_exist(self) -> None:
         real = {name for command in command_parsers() for name in options(command)}
-        other_programs = re.compile(r"\b(pip|prefect)\b")
+        other_programs = re.compile(r"\b(docker|pip|prefect)\b")
         lines = [line for line in MANUAL.splitlines() if not other_programs.search(line)]
         assert {option for line in lines for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)} <= real
 

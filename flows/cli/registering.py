@@ -43,6 +43,7 @@ def deployment_of(entry: dict[str, Any]) -> RunnerDeployment:
     deployment = flow.to_deployment(
         **common,
         parameters=entry.get("parameters"),
+        tags=entry.get("tags"),
         schedules=[Schedule(**{"slug": f"{name}-{at}", **one}) for at, one in enumerate(schedules)],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )

@@ -19,6 +19,8 @@ def serve_deployments() -> int:
     The exit status: 0, or 130 where a second signal did not wait for the runs under way.
     """
     os.environ.setdefault("VISIONFLOW_KEEP_SERVER", "1")  # with its UI, for that is where runs are started
+    # Seconds between its looks for runs: a person who has pressed Run, or Resume, waits for it. Prefect's are 10.
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "3")
     terminal = Terminal()
     server = find_or_start(terminal.note)
     server.set_environment()

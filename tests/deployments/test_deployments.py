@@ -100,10 +100,16 @@ def test_a_worker_in_another_folder_runs_what_was_deployed(
     nightly = client.read_deployment_by_name(NAMES[1])
     assert [schedule.schedule.cron for schedule in nightly.schedules] == ["0 2 * * *"]  # type: ignore[union-attr]
     assert nightly.parameters["job"]["schema"] == "document"
+    assert "samples" not in nightly.parameters["source"] and "nightly" in nightly.tags
 
     flow_run = ad_hoc(client, tmp_path, "by-worker")
     samples = client.create_flow_run_from_deployment(
-        nightly.id, parameters={"output": str(tmp_path / "nightly"), "job": {"limit": 1, "name": "nightly"}}
+        nightly.id,
+        parameters={
+            "source": "data/samples",
+            "output": str(tmp_path / "nightly"),
+            "job": {"limit": 1, "name": "nightly"},
+        },
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
