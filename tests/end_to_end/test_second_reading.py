@@ -51,7 +51,11 @@ def differs(results: pd.DataFrame, truths: dict[str, Any], field: str) -> pd.Ser
 def test_disagreement_finds_most_errors_and_shows_each_field(
     simulator: Simulator, images: Path, reader: Misreading, tmp_path: Path, verify: str
 ) -> None:
-    """The trial with known errors: what share of rows is flagged, what share of the wrong ones is among them."""
+    """The trial with known errors: what share of rows is flagged, what share of the wrong ones is among them.
+
+    Two readings that err by chance may still agree on the same wrong value: in this draw of errors none do, in others
+    `again` misses one in ten (flows/README.md).
+    """
     truths = truths_of(images)
     summary = run(images, tmp_path / "out", verify=verify)
     results, calls = rows(summary), rows(summary, "calls")
@@ -149,6 +153,7 @@ def test_what_cannot_be_verified_is_said_before_anything_is_paid(simulator: Simu
     assert simulator.ledger().requests == 0
 
 
+@pytest.mark.all
 def test_second_readings_are_a_batch_of_their_own(
     simulator: Simulator, images: Path, reader: Misreading, tmp_path: Path
 ) -> None:
