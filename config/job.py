@@ -52,6 +52,9 @@ class Job(BaseModel):
     verify: str | None = Field(
         None, min_length=1, description="Read every image twice: the second model, or `again` for the same one."
     )
+    verify_below: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="Read twice only answers that look less sure, 0 to 1."
+    )
     evidence: bool = Field(False, description="Ask where on the image each value stands; needs a schema.")
     endpoint: str | None = Field(None, description="Name or URL; ANTHROPIC_BASE_URL or Anthropic itself if empty.")
     key_block: str | None = Field(

@@ -175,6 +175,7 @@ def _add_job_options(command: argparse.ArgumentParser, varied: Sequence[str] = (
     add("--fallback-prompt", action="append", metavar="TEXT|@FILE", help="asked when an answer fails (repeatable)")
     add("--fallback-model", action="append", metavar="ID", help="asked after the fallback prompts (repeatable)")
     add("--verify", metavar="MODEL|again", help="read every image twice; rows whose readings differ need review")
+    add("--verify-below", metavar="X", help="read twice only where the first answer looks less sure than X, 0 to 1")
     add("--evidence", action="store_const", const=True, help="ask where on the image each value stands")
     add("--endpoint", metavar="NAME|URL", help="whom to ask (default: ANTHROPIC_BASE_URL, else anthropic)")
     add("--concurrency", metavar="N", help="calls in flight (default: 50)")

@@ -192,7 +192,7 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     from tasks.orchestration.store import PrefectStore
     from tasks.storage.records import records_of
 
-    prefix = batch_prefix(asked.steps, asked.rules, asked.schema, asked.second)
+    prefix = batch_prefix(asked.steps, asked.rules, asked.schema, asked.second, asked.job.verify_below)
     finished = PrefectStore(records_of(output)).finished(prefix)
     remaining = Remaining(listing.images)
     for rows in finished:
@@ -217,7 +217,8 @@ def _print(estimate: Estimate, asked: Asked) -> None:
     terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
     if asked.job.verify:
         by = "the same model" if asked.job.verify == AGAIN else asked.job.verify
-        terminal.say("Twice", f"every image is read a second time by {by}, which all prices below include")
+        fewer = "" if asked.job.verify_below is None else "; --verify-below reads fewer"
+        terminal.say("Twice", f"every image is read a second time by {by}, which all prices below include{fewer}")
     for notice in estimate.notices:
         terminal.say("Note", notice)
     _print_offers("model", [(offer.model, offer) for offer in estimate.models])

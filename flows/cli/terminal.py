@@ -211,7 +211,8 @@ def to_ask_line(run: RunContext, todo: Todo) -> str:
         return "nothing"
     about = f", about {dollars(todo.estimate)}" if todo.estimate is not None else ""
     cap = f" (cap ${plan.job.max_cost:,})" if plan.job.max_cost is not None else ""
-    twice = f", read twice ({plan.job.verify})" if plan.job.verify else ""
+    doubtful = " where in doubt" if plan.job.verify_below is not None else ""
+    twice = f", read twice{doubtful} ({plan.job.verify})" if plan.job.verify else ""
     return f"{counted(len(todo.images), 'image')} with {plan.job.model}{twice}{about}{cap}"
 
 
@@ -223,7 +224,7 @@ def done_line(summary: dict[str, Any]) -> str:
 
 
 def review_line(summary: dict[str, Any]) -> str:
-    """`12 of 480 rows need review; 480 were read twice`."""
+    """`12 of 480 good rows need review (needs_review); 480 were read twice`."""
     need = "needs" if summary["needs_review"] == 1 else "need"
     of = f"{summary['needs_review']:,} of {counted(summary['ok'], 'good row')} {need} review"
     return f"{of} (needs_review); {summary['read_twice']:,} were read twice"

@@ -63,7 +63,7 @@ class FallbackChain:
         However the second reading ends, the first answer stands.
         """
         first = await self._tried(page, self._settings.steps)
-        if first.status != "ok" or not self._settings.second:
+        if first.status != "ok" or not self._settings.second or not self._settings.reads_again(page, first):
             return first
         second = self._settings.second[first.step.number]
         return replace(first, second=await self._tried(page, (second,)))

@@ -68,6 +68,9 @@ class EngineSettings:
     second: tuple[Step, ...] = ()
     """For each step what reads its good answer's image a second time; none where nothing is read twice."""
 
+    reads_again: Callable[["Page", "Outcome"], bool] = lambda _page, _outcome: True
+    """Whether a good answer's image is to be read a second time."""
+
     @property
     def questions(self) -> tuple[Question, ...]:
         """All that may be asked."""

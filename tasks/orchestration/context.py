@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from config.prices import prices_of
@@ -18,7 +19,7 @@ from tasks.asking.claims import Claims, S3Claims
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal, folder_name
-from tasks.asking.pages import BatchSettings, EngineSettings
+from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
 from tasks.billing.bill import spent_by_attempts, spent_today
 from tasks.orchestration.recorder import Recorder
 from tasks.orchestration.summary import about
@@ -27,6 +28,7 @@ from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
+from tasks.scoring.sureness import sureness
 from tasks.storage.ranges import RangeLocks
 from tasks.storage.records import FOLDER, state_folder
 from tasks.storage.s3 import is_s3
@@ -133,6 +135,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
         endpoint=plan.endpoint,
         steps=plan.steps,
         second=plan.second,
+        reads_again=partial(_reads_again, plan),
         schema=plan.schema,
         concurrency=job.concurrency,
         per_second=job.calls_per_second,
@@ -168,6 +171,12 @@ def batch_place(output: str, job: str) -> str:
     if is_s3(output):
         return f"{output.rstrip('/')}/{FOLDER}/submitted/{job}"
     return str(home() / "batches" / folder_name(output, job))
+
+
+def _reads_again(plan: Plan, page: Page, outcome: Outcome) -> bool:
+    """Every good answer, or with `--verify-below` one that looks less sure."""
+    below = plan.job.verify_below
+    return below is None or plan.schema is None or sureness(plan.schema, page, outcome) < below
 
 
 def claims_of(plan: Plan) -> Claims:

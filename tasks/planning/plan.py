@@ -20,7 +20,7 @@ from tasks.asking.question import SECOND, Question, Step
 from tasks.errors import EndpointError, PriceError, UsageError
 from tasks.listing import Listing, Progress, list_images
 from tasks.planning.part import Part, new_run_id
-from tasks.planning.preflight import check, check_mode, models_of, second_reader
+from tasks.planning.preflight import check, check_mode, check_readings, models_of, second_reader
 from tasks.preparing import PREPARATION_VERSION
 from tasks.recording.jobs import jobs_for
 from tasks.schemas import AnswerSchema, classification_schema, load_schema
@@ -96,7 +96,7 @@ class Plan:
     @property
     def batch_prefix(self) -> str:
         """Where finished batches of this plan are kept."""
-        return batch_prefix(self.steps, self.rules, self.schema, self.second)
+        return batch_prefix(self.steps, self.rules, self.schema, self.second, self.job.verify_below)
 
 
 def make_plan(
@@ -219,10 +219,7 @@ def resolve(job: Job) -> Asked:
     for model in models_of(job):
         notices += _model_notices(model, where, job)
     schema = _schema(job, chosen)
-    if schema is None and (job.verify or job.evidence):
-        why = "compares two readings field by field" if job.verify else "says where the value of each field stands"
-        option = "--verify" if job.verify else "--evidence"
-        raise UsageError(f"{option} {why}, so answers need a --schema; `document` is one for any text.")
+    check_readings(job, typed=schema is not None)
     return Asked(job, chosen, model_facts(job.model), where, schema, tuple(notices))
 
 
@@ -239,12 +236,17 @@ def image_rules(chosen: Preset, facts: ModelFacts, where: Endpoint) -> ImageRule
 
 
 def batch_prefix(
-    steps: tuple[Step, ...], rules: ImageRules, schema: AnswerSchema | None, second: tuple[Step, ...] = ()
+    steps: tuple[Step, ...],
+    rules: ImageRules,
+    schema: AnswerSchema | None,
+    second: tuple[Step, ...] = (),
+    below: float | None = None,
 ) -> str:
     """Where finished batches of these questions, asked of images prepared this way, are kept."""
     asked, read_again = ([[one.question.digest, one.question.max_tokens] for one in some] for some in (steps, second))
     parts = [PREPARATION_VERSION, repr(rules), asked, schema.digest if schema else None]
     parts += [read_again] if second else []
+    parts += [below] if below is not None else []
     return f"batches/{_digest(parts)[:32]}"
 
 

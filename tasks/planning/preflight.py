@@ -32,6 +32,16 @@ def check_mode(job: Job) -> None:
         raise UsageError("--mode auto needs --deadline HOURS, in which all must be answered.")
 
 
+def check_readings(job: Job, *, typed: bool) -> None:
+    """UsageError for a second reading or evidence that has nothing to be about."""
+    if job.verify_below is not None and not job.verify:
+        raise UsageError("--verify-below says which images --verify reads twice. Give --verify MODEL or again too.")
+    if not typed and (job.verify or job.evidence):
+        why = "compares two readings field by field" if job.verify else "says where the value of each field stands"
+        option = "--verify" if job.verify else "--evidence"
+        raise UsageError(f"{option} {why}, so answers need a --schema; `document` is one for any text.")
+
+
 def check(where: Endpoint, job: Job) -> Checked:
     """Ask the endpoint for the job's models, which is free; EndpointError for a wrong key, address or model."""
     if job.mode == "batch" and not where.batches:

@@ -14,6 +14,7 @@ from tasks.asking.limits.budget import worst_case
 from tasks.asking.probe import one_patch
 from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator
+from tasks.simulator.rules import MessagesRequest
 from tests.asking import prices
 from tests.misreading import Misreading, schema_file, truths_of
 from tests.runs import draw, rows
@@ -165,3 +166,39 @@ def test_second_readings_are_a_batch_of_their_own(
     assert (summary["ok"], summary["read_twice"], summary["batch_requests"]) == (4, 4, 8)
     assert set(calls["tier"]) == {"batch"} and sorted(calls["step"]) == [-1] * 4 + [0] * 4
     assert summary["cost_usd"] == float(simulator.ledger().cost_usd)
+
+
+def test_only_doubtful_answers_are_read_again(
+    simulator: Simulator, images: Path, reader: Misreading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 images three are hard to read and one needs a fallback: four second readings, a fifth of the price."""
+    for path in sorted(images.iterdir())[20:]:
+        path.unlink()
+    reader.rates, reader.hard = {HAIKU: 0.0}, 0.0
+    blurred, broken = list(reader.truths)[:3], list(reader.truths)[3]
+
+    def answer(question: MessagesRequest, read: str | None) -> str:
+        sent = question.images[0].sha256
+        value = json.loads(reader.answer(question, read))
+        if sent in blurred and reader.asked[sent, HAIKU] == 1:
+            value["company"] = "M[?]ll"
+        return "no JSON" if sent == broken and "Again" not in question.text else json.dumps(value)
+
+    monkeypatch.setattr("tasks.simulator.service.answer_text", answer)
+    options: dict[str, Any] = {"verify": "again", "fallback_prompt": ("Again, please",)}
+    few = run(images, tmp_path / "out", verify_below=1, **options)
+    results, calls = rows(few), rows(few, "calls")
+    assert (few["ok"], few["read_twice"], few["calls"]) == (20, 4, 20 + 1 + 4)
+    again = set(calls[calls["step"] == -1]["sent_sha256"])
+    assert again == {*blurred, broken}
+    flagged = results[results["needs_review"].astype(bool)]
+    assert set(flagged["sent_sha256"]) == set(blurred), "the fallback's answer was the same twice"
+    assert set(results["needs_review"]) == {True, False}, "null nowhere: each row was looked at"
+
+    lax = run(images, tmp_path / "out", verify_below=0.5, **options)
+    assert (lax["calls"], lax["read_twice"], lax["needs_review"]) == (0, 1, 0), "one field of three is let pass"
+    whole = run(images, tmp_path / "out", **options)
+    assert (whole["calls"], whole["read_twice"]) == (16, 20), "the rest, and nothing twice"
+    assert simulator.ledger().requests == 41
+    with pytest.raises(Exception, match="--verify-below says which"):
+        make_plan(str(images), str(tmp_path / "out"), Job(answer_schema="receipt", verify_below=1))
