@@ -6,6 +6,7 @@ for a closed set, RectangleLabels for boxes, and TextArea for everything else; a
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -21,6 +22,7 @@ from tasks.text import as_utf8
 
 IMAGE = "image"  # the object tag
 EVIDENCE = "evidence"  # the control tag of boxes that show where a value was read
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 LOCAL = "/data/local-files/?d="
 TOLD = ("page", "name", "status", "error", "needs_review")  # of a row, in its task's data
 Task = dict[str, Any]
@@ -143,9 +145,14 @@ def _box(row: Mapping[str, Any], name: str, box: Any, of: Any) -> Iterator[Task]
     percent = {
         side: round(100 * size / (width if side in ("x", "width") else height), 6) for side, size in sides.items()
     }
-    label = (label_of(of) if isinstance(of, Mapping) else "") or name
+    label = in_xml((label_of(of) if isinstance(of, Mapping) else "") or name)
     where = {"original_width": width, "original_height": height, "image_rotation": 0}
     yield {**_of(name, "rectanglelabels", {**percent, "rotation": 0, "rectanglelabels": [label]}), **where}
+
+
+def in_xml(text: str) -> str:
+    r"""The text with characters that XML 1.0 does not have written as `\x01`; a label is called alike in both files."""
+    return NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), as_utf8(text))
 
 
 def _of(name: str, kind: str, value: Task) -> Task:
@@ -191,7 +198,7 @@ def labelling_config(controls: Sequence[Control], labels: Mapping[str, Iterable[
     parts = [f'  <Image name="{IMAGE}" value="${IMAGE}" zoom="true"/>\n']
     shown = [*controls, *([Control(EVIDENCE, "boxes")] if labels.get(EVIDENCE) else [])]
     for control in shown:
-        name = quoteattr(as_utf8(control.name))
+        name = quoteattr(in_xml(control.name))
         parts.append(f"  <Header value={name}/>\n")
         if control.kind == "boxes":
             named = _options("Label", sorted(set(labels.get(control.name, ()))))
@@ -205,4 +212,4 @@ def labelling_config(controls: Sequence[Control], labels: Mapping[str, Iterable[
 
 
 def _options(tag: str, values: Iterable[str]) -> str:
-    return "".join(f"    <{tag} value={quoteattr(as_utf8(value))}/>\n" for value in values)
+    return "".join(f"    <{tag} value={quoteattr(in_xml(value))}/>\n" for value in values)

@@ -152,6 +152,13 @@ def test_evidence_is_drawn_beside_the_fields(output: Output) -> None:
     assert "evidence" in {tag.get("name") for tag in view.iter("RectangleLabels")}
 
 
+def test_labels_that_xml_cannot_hold_are_called_alike_in_both_files(output: Output) -> None:
+    record(output, "objects", {"objects": [{"label": "a\x00b\x1b[31m", "box": box(0, 0, 6, 4)}]})
+    (region,) = exported(output, "objects", "label-studio")[0]["predictions"][0]["result"]
+    view = ElementTree.parse(f"{output.uri}/exports/job=job/run={RUN}/label-studio.xml").getroot()  # ours
+    assert region["value"]["rectanglelabels"] == [tag.get("value") for tag in view.iter("Label")] == [r"a\x00b\x1b[31m"]
+
+
 def test_review_holds_only_what_needs_a_person(output: Output) -> None:
     record(output, "receipt", RECEIPT)
     assert [row["name"] for row in exported(output, "receipt", "jsonl", review=True)] == ["b.jpg", "c.jpg"]
