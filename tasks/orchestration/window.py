@@ -22,7 +22,10 @@ Mapped = Callable[[list[Any]], Iterable[Any]]
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
-IN_BATCHES = 20_000  # images under way in a run by Message Batch, where those that were sent hold no bytes: some 200 MB
+IN_BATCHES = (
+    15_000  # images under way in a run by Message Batch, where those that were sent hold no bytes: some 10 kB each
+)
+BATCHED_BYTES = 64_000_000  # instead of PREPARED_BYTES there: two bodies; nobody waits for a call in flight
 WAVE = 4  # batches let in before the window looks what is prepared: Prefect takes some 10 ms to start each
 TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other
 # How long the window waits before it looks whether the run was halted.
@@ -62,8 +65,9 @@ class _Window:
         self._asking: dict[Any, Prepared] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(len(todo.images)))
+        self._most_bytes = PREPARED_BYTES
         if run.plan.job.mode != "online":
-            self._most_images = max(self._most_images, IN_BATCHES)
+            self._most_images, self._most_bytes = max(self._most_images, IN_BATCHES), BATCHED_BYTES
 
     @property
     def under_way(self) -> bool:
@@ -148,7 +152,7 @@ class _Window:
         images = sum(len(batch.sources) for batch in (*self._preparing.values(), *asking, *wave))
         if not images:
             return True
-        return images + len(self._next.sources) <= self._most_images and self._bytes(wave) < PREPARED_BYTES
+        return images + len(self._next.sources) <= self._most_images and self._bytes(wave) < self._most_bytes
 
     def _bytes(self, wave: list[Batch]) -> int:
         """What prepared images hold, and what those that will be prepared next may."""
