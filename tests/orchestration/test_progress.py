@@ -42,7 +42,8 @@ def test_the_log_and_the_artifacts_of_a_run(
     )
     APILogWorker.instance().drain_all(timeout=10, at_exit=False)
     with get_client(sync_client=True) as client:
-        (run,) = [one for one in client.read_flow_runs(limit=50) if one.parameters["output"] == str(tmp_path / "out")]
+        ours = str(tmp_path / "out")
+        (run,) = [one for one in client.read_flow_runs(limit=200) if one.parameters.get("output") == ours]
         logs = [one.message for one in client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))]
         chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         artifacts = {str(one.key): one for one in client.read_artifacts(artifact_filter=chosen)}
