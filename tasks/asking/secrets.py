@@ -54,6 +54,8 @@ def _forms(key: str) -> tuple[str, ...]:
     forms |= {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in set(forms)}
     forms |= {key.encode().hex(), key.encode().hex().upper()}
     forms |= {form for offset in range(3) for form in _base64(key.encode(), offset)}
+    # Of a key of one or two characters a form may be empty or one letter, which stand in every text.
+    forms = {form for form in forms if len(form) > 1 or form == key}
     return tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
 

@@ -132,6 +132,7 @@ def test_a_failure_that_nobody_foresaw_is_perhaps_paid_and_names_its_place_only(
 
 def test_keys_and_image_data_are_taken_out_of_messages() -> None:
     echo = f"invalid key sk-123 and data {'iVBORw0KGgo' * 20} in request"
+    assert Secrets("x").out_of("Try it again, later.") == "Try it again, later.", "nothing between the letters"
     assert Secrets("sk-123").out_of(echo) == "invalid key ... and data ... in request"
     assert NONE.out_of("plain") == "plain"
 
