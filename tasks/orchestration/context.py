@@ -3,7 +3,7 @@
 Knows nothing of Prefect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,7 +129,7 @@ def engine_settings(plan: Plan) -> EngineSettings:
 
     Where the model could not be checked for free, or a schema has to be compiled once, one call goes first alone.
     """
-    job = plan.job
+    job, left = plan.job, _left(plan)
     return EngineSettings(
         run_id=plan.run_id,
         endpoint=plan.endpoint,
@@ -140,8 +140,8 @@ def engine_settings(plan: Plan) -> EngineSettings:
         concurrency=job.concurrency,
         per_second=job.calls_per_second,
         timeout=job.timeout,
-        max_cost=spending_cap(plan),
-        cap_remedy=REMEDIES[binding_cap(plan)],
+        max_cost=_cap(plan, left),
+        cap_remedy=REMEDIES[_binding(left)],
         refresh=job.refresh,
         one_first=not plan.model_known or plan.schema is not None,
         batches=batch_settings(plan),
@@ -190,16 +190,12 @@ def claims_of(plan: Plan) -> Claims:
 
 def spending_cap(plan: Plan) -> Decimal | None:
     """What this run may spend: what its own cap or the day's has left, if that is less."""
-    if plan.is_shard:  # nothing yet: it is granted its share
-        return None if plan.job.max_cost is None and plan.job.max_cost_per_day is None else Decimal(0)
-    left = _left(plan).values()
-    return max(min(left), Decimal(0)) if left else None
+    return _cap(plan, _left(plan))
 
 
 def binding_cap(plan: Plan) -> str | None:
     """The job's field whose cap would be reached first; None where there is no cap."""
-    left = _left(plan)
-    return min(left, key=left.__getitem__, default=None)
+    return _binding(_left(plan))
 
 
 def spent_so_far(plan: Plan) -> Decimal:
@@ -221,3 +217,15 @@ def _left(plan: Plan) -> dict[str, Decimal]:
         today = (spent_today(plan.output, name) for name in plan.names)
         left["max_cost_per_day"] = job.max_cost_per_day - sum(today, Decimal(0))
     return left
+
+
+def _cap(plan: Plan, left: Mapping[str, Decimal]) -> Decimal | None:
+    if not left:
+        return None
+    if plan.is_shard:  # nothing yet: it is granted its share
+        return Decimal(0)
+    return max(min(left.values()), Decimal(0))
+
+
+def _binding(left: Mapping[str, Decimal]) -> str | None:
+    return min(left, key=left.__getitem__, default=None)
