@@ -8,13 +8,13 @@ schemas", so bounds stand beside it, under `then`, where the server's check name
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from config.endpoints import endpoint_names
 from config.models import listed_models
 from config.presets import preset_names
 from config.prices import price_table
+from config.ready_schemas import ready_schemas
 from config.user_files import ConfigError
 
 FIRST = ("preset", "schema", "prompt", "max_cost")
@@ -40,7 +40,7 @@ GROUPS = (
         ("model", "effort", "system", "labels", "max_tokens", "fallback_prompt", "fallback_model"),
     ),
     Group("access", "Endpoint and keys", ("endpoint", "key_block", "storage_block")),
-    Group("images", "Which images", ("limit", "include", "exclude", "record", "refresh")),
+    Group("images", "Which images", ("limit", "include", "exclude", "refresh")),
     Group(
         "pace",
         "Speed and patience",
@@ -54,8 +54,6 @@ GROUPS = (
             "attempts",
             "timeout",
             "global_limit",
-            "pool",
-            "shards",
             "pool",
             "shards",
         ),
@@ -137,14 +135,9 @@ def _choices() -> dict[str, Choices]:
         presets, endpoints = preset_names(), endpoint_names()
     except ConfigError:  # said when a run begins; the form can be without
         return {}
-    ready = sorted(
-        entry.name.removesuffix(".json")
-        for entry in files("config").joinpath("schemas").iterdir()
-        if entry.name.endswith(".json")
-    )
     return {
         "preset": Choices(presets, own="another"),
-        "schema": Choices(ready, own="another", none="plain text, or the preset's"),
+        "schema": Choices(ready_schemas(), own="another", none="plain text, or the preset's"),
         "model": Choices(models, own="another"),
         "endpoint": Choices(endpoints, own="another", none="the machine's"),
     }

@@ -24,10 +24,10 @@ from config.user_files import read_text
 
 DEFAULT_MODEL = "claude-haiku-5-5"
 TEXTS = ("prompt", "system", "fallback_prompt")  # fields that the command line and job files may take from `@FILE`
+BLOCK_NAME = "^[a-z0-9-]+$"  # as Prefect names blocks
 # A job's name is a folder, `job=NAME`, whose type readers of the tables guess: a name that reads as a number or a date,
 # as `inf` and `epoch` do in DuckDB, would not merge with the column `job`, and `/`, `=` or `%` would be decoded
 # differently by each reader. Sixty letters of any alphabet fit into a file's name.
-BLOCK_NAME = "^[a-z0-9-]+$"  # as Prefect names blocks
 JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,59}", re.IGNORECASE)
 
 

@@ -25,6 +25,7 @@ from config.endpoints import endpoint
 from config.job import Job
 from config.presets import preset, preset_names
 from config.prices import prices_of
+from config.ready_schemas import ready_schemas
 from flows.cli.arguments import parser
 from flows.cli.jobs import check_tables, load_job
 from tasks.orchestration.ending import ENDS
@@ -32,7 +33,6 @@ from tasks.orchestration.summary import summary_of
 from tasks.recording.tables import STATUSES, TABLES, answer_columns
 from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
-from tasks.schemas.loading import ready_schemas
 from tests.own_tables import OwnTables, own_tables
 from tests.report_run import make_run
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from config.endpoints import endpoint_names
 from config.job import TEXTS, Job
-from tasks.schemas.loading import ready_schemas
+from config.ready_schemas import ready_schemas
 
 
 def refusal(job: Job, variables: Mapping[str, Any]) -> str | None:

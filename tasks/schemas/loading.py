@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial, reduce
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from config.ready_schemas import READY, ready_schemas
 from config.user_files import read_text
 from tasks.errors import SchemaError
 from tasks.schemas.answers import AnswerSchema
@@ -32,7 +32,6 @@ from tasks.schemas.translation import translate
 from tasks.schemas.tree import Node, Property, read_tree
 
 HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
-READY = files("config") / "schemas"
 LARGEST = 256_000  # characters of a schema's text
 
 
@@ -64,11 +63,6 @@ def load_schema(spec: str) -> AnswerSchema:
             f"There is no schema {spec!r}. Name a .json file, package.module:Model, or one of {', '.join(ready)}."
         )
     return build_schema(spec, json.loads((READY / f"{spec}.json").read_text("utf-8")), label=spec)
-
-
-def ready_schemas() -> list[str]:
-    """The names of the schemas that need no file."""
-    return sorted(entry.name.removesuffix(".json") for entry in READY.iterdir() if entry.name.endswith(".json"))
 
 
 def classification_schema(labels: Sequence[str]) -> AnswerSchema:

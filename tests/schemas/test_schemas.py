@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from config.ready_schemas import ready_schemas
 from tasks.errors import SchemaError
 from tasks.schemas import load_schema
-from tasks.schemas.loading import build_schema, ready_schemas
+from tasks.schemas.loading import build_schema
 from tests.api_rules import broken_rules
 from tests.schemas import errors, fitted, schema
 

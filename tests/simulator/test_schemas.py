@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from config.ready_schemas import ready_schemas
 from tasks.schemas import load_schema
-from tasks.schemas.loading import ready_schemas
 from tasks.simulator.api_errors import ApiError
 from tasks.simulator.fields import Facts, find_facts
 from tasks.simulator.fill import fill
