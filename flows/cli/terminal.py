@@ -6,6 +6,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from tasks.billing.pricing import cny, usd
+from tasks.orchestration.beside import beside
 from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.standing import facts, pauses, progress_line, standing
@@ -83,16 +85,8 @@ class Terminal:
         """Say what is to be done, and show how it goes."""
         self.say("Kept", kept_line(todo))
         self.say("To ask", to_ask_line(run, todo))
-        finished = threading.Event()
-        thread = threading.Thread(
-            target=self._follow, args=(run, len(todo.images), finished), name="visionflow-terminal", daemon=True
-        )
-        thread.start()
-        try:
+        with beside(partial(self._follow, run, len(todo.images)), "terminal"):
             yield
-        finally:
-            finished.set()
-            thread.join()
 
     def _follow(self, run: RunContext, to_ask: int, finished: threading.Event) -> None:
         if self._bars and to_ask:

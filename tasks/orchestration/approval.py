@@ -16,11 +16,11 @@ from config.job import Job
 from config.settings import pause_minutes
 from tasks.asking.halting import Halt
 from tasks.billing.pricing import usd
-from tasks.errors import UsageError
 from tasks.orchestration import events
 from tasks.orchestration.context import binding_cap, spent_so_far
 from tasks.orchestration.pausing import NewCap, Question, answers_of, with_a_person
 from tasks.planning.estimating import expected_cost
+from tasks.planning.given import said
 from tasks.text import as_markdown, counted
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def allowed(job: Job) -> Job:
     """The job under the cap that a person has allowed this flow run last, in an earlier attempt."""
-    _minutes()  # a setting that is none stops the run now, and not at its first pause
+    said(pause_minutes)  # a setting that is none stops the run now, and not at its first pause
     flow_run = with_a_person()
     if flow_run is None or job.max_cost is None:  # its run_count tells nothing: Resume leaves it as it was
         return job
@@ -71,7 +71,7 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
     message = f"{usd(spent)} spent of {usd(run.plan.job.max_cost or 0)}, {left} left to ask: resume with a new cap."
     form = NewCap.with_initial_data(description=_figures(run, todo, summary, spent))
     with get_client(sync_client=True) as client:
-        answer = Question(client, flow_run.id, run.plan.run_id, form, message, stop, _minutes()).answer()
+        answer = Question(client, flow_run.id, run.plan.run_id, form, message, stop, said(pause_minutes)).answer()
     log = get_run_logger()
     if answer is None or answer <= spent:
         log.info("No more money was allowed: the run ends as it is.")
@@ -82,13 +82,6 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
 
 def _under(job: Job, cap: Decimal) -> Job:
     return job.model_copy(update={"max_cost": cap})
-
-
-def _minutes() -> float:
-    try:
-        return pause_minutes()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _figures(run: "RunContext", todo: "Todo", summary: dict[str, Any], spent: Decimal) -> str:

@@ -8,7 +8,6 @@ A server that is gone or refuses them must not cost the run anything.
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from prefect.artifacts import (
 )
 
 from tasks.billing.pricing import cny, usd
+from tasks.orchestration.beside import beside
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.naming import artifact_key
 from tasks.reporting.serving import report_place
@@ -49,10 +49,9 @@ COSTS = (
 @contextmanager
 def progress_artifact(run: RunContext) -> Iterator[None]:
     """Keep a progress bar in the UI up to date."""
-    finished = threading.Event()
     name = run.plan.name
 
-    def update() -> None:
+    def update(finished: threading.Event) -> None:
         with suppress(Exception):
             artifact = create_progress_artifact(
                 0.0, key=artifact_key(name, "progress"), description=f"Images of {as_markdown(name)} finished"
@@ -65,13 +64,8 @@ def progress_artifact(run: RunContext) -> Iterator[None]:
             update_progress_artifact(artifact, progress=_percent(run))
             batches.show(last=True)
 
-    thread = threading.Thread(target=copy_context().run, args=(update,), name="visionflow-artifact", daemon=True)
-    thread.start()
-    try:
+    with beside(update, "artifact", patience=EVERY_S):  # Prefect's client may wait long for a server that is gone
         yield
-    finally:
-        finished.set()
-        thread.join(EVERY_S)  # Prefect's client may wait long for a server that is gone
 
 
 class _Batches:

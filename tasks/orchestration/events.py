@@ -7,7 +7,6 @@ nothing, and no event is worth a run.
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from prefect.events import emit_event
 
 from config.settings import alert_per_day
 from tasks.billing.bill import spent_today
-from tasks.errors import UsageError, VisionflowError
+from tasks.errors import VisionflowError
+from tasks.orchestration.beside import beside
+from tasks.planning.given import said
 from tasks.storage.marks import write_mark
 
 if TYPE_CHECKING:
@@ -64,31 +65,27 @@ def tell_stop(error: VisionflowError) -> None:
 @contextmanager
 def day_watched(run: "RunContext") -> Iterator[None]:
     """Within, `visionflow.spend.passed` is sent as soon as the ledger of the day passes VISIONFLOW_ALERT_PER_DAY."""
-    limit = _limit()
+    limit = said(alert_per_day)
     if limit is None:
         yield
         return
-    ended = threading.Event()
     before = spent_today(run.plan.output)
 
-    def look() -> None:
+    def look(ended: threading.Event) -> None:
         with suppress(Exception):
             while before + run.recorder.bill.cost_usd < limit and not ended.wait(LOOK_S):
                 pass
             if not ended.is_set():
                 _tell_passed(run.plan, before + run.recorder.bill.cost_usd, limit)
 
-    threading.Thread(target=copy_context().run, args=(look,), name="visionflow-spend", daemon=True).start()
-    try:
+    with beside(look, "spend", patience=0):
         yield
-    finally:
-        ended.set()
 
 
 def tell_if_passed(plan: "Plan") -> None:
     """The same at a run's end, by what the tables say: a run may have gone on over midnight."""
     with suppress(Exception):
-        limit = _limit()
+        limit = said(alert_per_day)
         if limit is not None and (spent := spent_today(plan.output)) >= limit:
             _tell_passed(plan, spent, limit)
 
@@ -99,13 +96,6 @@ def _tell_passed(plan: "Plan", spent: Decimal, limit: Decimal) -> None:
     if write_mark(plan.output, f"{MARKS}/{day}", plan.run_id.encode()):
         facts = {"day": day, "spent_usd": float(spent), "limit_usd": float(limit), "simulated": plan.simulated}
         _send("spend.passed", plan.run_id, plan.name, {**facts, "output": plan.output.uri})
-
-
-def _limit() -> Decimal | None:
-    try:
-        return alert_per_day()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _send(event: str, run_id: str, job: str, payload: dict[str, Any]) -> None:

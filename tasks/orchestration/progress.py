@@ -6,10 +6,10 @@ Not for each image: a line is a row in the server's database, and a run may have
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 
 from prefect import get_run_logger
 
+from tasks.orchestration.beside import beside
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.standing import pauses, progress_line, standing
 from tasks.text import printable
@@ -20,21 +20,16 @@ MOST_FAILURES = 5
 @contextmanager
 def logged_progress(run: RunContext, to_ask: int) -> Iterator[None]:
     """Within, the flow's log has a line now and then."""
-    log, finished = get_run_logger(), threading.Event()
+    log = get_run_logger()
 
-    def follow() -> None:
+    def follow(finished: threading.Event) -> None:
         for pause in pauses():
             if finished.wait(pause):
                 return
             log.info("Asked %s", progress_line(standing(run, to_ask)))
 
-    thread = threading.Thread(target=copy_context().run, args=(follow,), name="visionflow-log", daemon=True)
-    thread.start()
-    try:
+    with beside(follow, "log"):
         yield
-    finally:
-        finished.set()
-        thread.join()
 
 
 def tell_end(run: RunContext, report: str) -> None:

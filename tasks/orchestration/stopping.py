@@ -20,6 +20,7 @@ from prefect.runtime import deployment
 
 from config.settings import grace
 from tasks.asking.halting import Halt
+from tasks.orchestration.beside import beside
 from tasks.orchestration.caller import caller
 
 if TYPE_CHECKING:
@@ -135,21 +136,17 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
     if context is None:  # the flow's function, called without Prefect
         yield
         return
-    request, ended = context.flow_run_suspension_request, threading.Event()
+    request = context.flow_run_suspension_request
 
-    def look() -> None:
+    def look(ended: threading.Event) -> None:
         while not ended.wait(LOOK_S):
             if request.is_requested():
                 stop("Suspended in Prefect.", "Resume goes on where this attempt stopped.", hurry="")
                 return
 
-    thread = threading.Thread(target=copy_context().run, args=(look,), name="visionflow-suspension", daemon=True)
-    thread.start()
-    try:
-        with context.model_copy(update={"flow_run_suspension_request": type(request)()}):
-            yield
-    finally:
-        ended.set()
+    silent = context.model_copy(update={"flow_run_suspension_request": type(request)()})
+    with beside(look, "suspension", patience=0), silent:
+        yield
 
 
 def _say_what_is_finished(run: "RunContext", hurry: str) -> None:

@@ -15,6 +15,7 @@ from tasks.asking.limits import Grant
 from tasks.billing.pricing import usd
 from tasks.errors import BusyError, OutputError
 from tasks.orchestration.asker import accepted
+from tasks.orchestration.beside import beside
 from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.manifest import Manifest
@@ -43,13 +44,8 @@ def in_touch(run: RunContext, manifest: Manifest) -> Iterator["Touch"]:
     """Within, the shard has what it is granted, and says how far it is."""
     touch = Touch(run, manifest)
     touch.nothing_yet()
-    thread = threading.Thread(target=touch.keep, name="visionflow-fleet", daemon=True)
-    thread.start()
-    try:
+    with beside(touch.keep, "fleet"):
         yield touch
-    finally:
-        touch.ended.set()
-        thread.join()
 
 
 def hand_in(run: RunContext, manifest: Manifest, touch: "Touch") -> Any:
@@ -76,20 +72,19 @@ class Touch:
         self._before = _spent_before(run) if self._part.attempt else Decimal(0)
         self._share: Share | None = None
         self._short_since: float | None = None
-        self.ended = threading.Event()
 
     def nothing_yet(self) -> None:
         """Nothing is granted."""
         self._take(Share())
 
-    def keep(self) -> None:
+    def keep(self, ended: threading.Event) -> None:
         """Until the shard has ended; storage that is away is asked again."""
         while True:
             with suppress(OutputError):
                 self._read()
             with suppress(OutputError):
                 self._manifest.note(self._part, self.report())
-            if self.ended.wait(EVERY_S):
+            if ended.wait(EVERY_S):
                 return
 
     def report(self, ended: str | None = None, message: str | None = None) -> Report:
