@@ -6,8 +6,8 @@ The parent is `analyze_images` with a work pool in its job.
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.analyze_images import RUNNER
 from tasks.orchestration.ending import says_how_it_ends
 from tasks.orchestration.fleet.manifest import manifest_of
 from tasks.orchestration.fleet.shard import hand_in, in_touch, open_shard
@@ -16,8 +16,6 @@ from tasks.orchestration.steps import ask_for, prepare
 from tasks.orchestration.stopping import stoppable
 from tasks.orchestration.window import in_window
 from tasks.planning.part import Part
-
-RUNNER: Any = ThreadPoolTaskRunner(max_workers=2048)  # as of the main job
 
 
 @flow(name="analyze-images-shard", task_runner=RUNNER)

@@ -95,19 +95,11 @@ class Halting:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, but no longer than the run goes on: Halted as soon as it ends."""
-        try:
-            await asyncio.wait_for(self._event.wait(), seconds)
-        except TimeoutError:
-            return
-        raise Halted
+        await _halted_by(self._event, seconds)
 
     async def stay(self, seconds: float) -> None:
         """Wait for what runs elsewhere: Halted once the run is left, but not where it only asks for no more."""
-        try:
-            await asyncio.wait_for(self._leaving.wait(), seconds)
-        except TimeoutError:
-            return
-        raise Halted
+        await _halted_by(self._leaving, seconds)
 
     @property
     def left(self) -> bool:
@@ -150,3 +142,12 @@ class FailureStreak:
     def all_alike(self) -> bool:
         """Whether there never was an answer, and the last calls all failed in the same way."""
         return not self._answered and self.alike >= ALIKE_FAILURES
+
+
+async def _halted_by(event: asyncio.Event, seconds: float) -> None:
+    """Return when the time is over; Halted as soon as the event is set before."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+    raise Halted

@@ -5,6 +5,8 @@ from contextlib import suppress
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 
+from flows.cli.server_process import ServerProcess
+
 NAMES = ["analyze-images/ad-hoc", "analyze-images/nightly"]
 
 
@@ -13,3 +15,10 @@ def forget_deployments(client: SyncPrefectClient) -> None:
     for name in NAMES:
         with suppress(ObjectNotFound):
             client.delete_deployment(client.read_deployment_by_name(name).id)
+
+
+def stop_our_server() -> None:
+    """End the Prefect server that a run or `visionflow serve` has started, if there is one."""
+    if noted := ServerProcess.noted():
+        noted.stop()
+        noted.wait_for_end()

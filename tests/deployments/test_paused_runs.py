@@ -19,6 +19,7 @@ from prefect.states import Cancelling
 
 from flows.cli.server_process import ServerProcess, start_server
 from tasks.simulator import Simulator
+from tests.deployments import stop_our_server
 from tests.runs import draw, picture, run_table, start
 
 IMAGES = 20
@@ -84,9 +85,7 @@ def served(prefect_home: Path, simulator: Simulator, tmp_path: Path) -> Iterator
             yield Served(process, client, tmp_path)
     finally:
         end(process)
-        if noted := ServerProcess.noted():
-            noted.stop()
-            noted.wait_for_end()
+        stop_our_server()
 
 
 def end(process: "subprocess.Popen[str]") -> None:

@@ -39,7 +39,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli.server_process import ServerProcess, log_path
 from tasks.simulator import Simulator
-from tests.deployments import forget_deployments
+from tests.deployments import forget_deployments, stop_our_server
 from tests.runs import ROOT, draw, run_table, start
 
 IMAGES = 3
@@ -105,9 +105,7 @@ def served(prefect_home: Path, simulator: Simulator) -> Iterator[Served]:
             forget_deployments(client)
     finally:
         stop(serve)
-        if noted := ServerProcess.noted():
-            noted.stop()
-            noted.wait_for_end()
+        stop_our_server()
 
 
 def stop(process: "subprocess.Popen[str]") -> str:

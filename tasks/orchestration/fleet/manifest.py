@@ -223,9 +223,7 @@ def _read(output: Output, relative: str) -> dict[str, Any] | None:
     with explained(output.join(relative), verb="read"):
         try:
             facts = json.loads(opened(output.uri).read(relative))
-        except FileNotFoundError:
-            return None
-        except ValueError:
+        except (FileNotFoundError, ValueError):  # none, or none of ours
             return None
     return facts if isinstance(facts, dict) else None
 
