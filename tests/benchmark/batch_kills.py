@@ -5,7 +5,6 @@ batches were created (a random moment later, to hit the time before its id is wr
 requests were answered.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from tests.benchmark.images import make_tiny
-from tests.benchmark.kills import Scene
+from tests.benchmark.kills import Scene, kill_options
 from tests.benchmark.services import prefect_server, simulator
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Sums:
 
 def main() -> int:
     """Kill as often as asked, run to the end, and print the sums; exit status 1 if they do not agree."""
-    options = _parser().parse_args()
+    options = kill_options("batch_kills", __doc__, latency=5.0, of="that a batch takes").parse_args()
     for name in ("PREFECT_API_URL", "VISIONFLOW_KEEP_SERVER", "VISIONFLOW_HOME"):
         os.environ.pop(name, None)
     folder = Path(tempfile.mkdtemp(prefix="visionflow-kills-"))
@@ -134,16 +133,6 @@ def _table(scene: Scene, name: str) -> pa.Table:
 
 def _newest(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.equal(rows.column("run_id"), pc.max(rows.column("run_id"))))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark.batch_kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="each costs a start (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=2000, help="images of the run (default: %(default)s)")
-    parser.add_argument("--latency", type=float, default=5.0, help="seconds that a batch takes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true", help="leave the folder with tables and logs")
-    return parser
 
 
 if __name__ == "__main__":

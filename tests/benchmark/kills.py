@@ -138,14 +138,20 @@ def report(result: Account, kills: list[Kill], in_flight: int) -> str:
     return "\n".join(["", table(header, rows), "", *sums])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark.kills", description=__doc__)
+def kill_options(name: str, description: str | None, *, latency: float, of: str) -> argparse.ArgumentParser:
+    """What a benchmark of kills may be told; `latency` is that of `of` in seconds, unless another is given."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.benchmark.{name}", description=description)
     parser.add_argument("--kills", type=int, default=20, help="each costs a start (default: %(default)s)")
     parser.add_argument("--images", type=int, default=2000, help="images of the run (default: %(default)s)")
-    parser.add_argument("--latency", type=float, default=0.005, help="seconds to an answer (default: %(default)s)")
-    parser.add_argument("--in-flight", type=int, default=20, help="calls at once (default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=latency, help=f"seconds {of} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave the folder with tables and logs")
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = kill_options("kills", __doc__, latency=0.005, of="to an answer")
+    parser.add_argument("--in-flight", type=int, default=20, help="calls at once (default: %(default)s)")
     return parser
 
 
