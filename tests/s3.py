@@ -157,7 +157,7 @@ def _free_ports(count: int) -> list[int]:
     generator = random.Random(os.urandom(8))
     found: list[int] = []
     while len(found) < count:
-        port = generator.randrange(20_000, 32_000)
+        port = generator.randrange(20_000, 20_000 + GRPC_OFFSET)  # so that none is another's gRPC twin
         if port not in found and all(_is_free(p) for p in (port, port + GRPC_OFFSET)):
             found.append(port)
     return found

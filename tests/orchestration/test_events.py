@@ -48,9 +48,12 @@ def events(client: SyncPrefectClient, output: Path, least: int) -> list[dict[str
     """The events of runs with this output, oldest first, once there are so many."""
 
     def found() -> list[dict[str, Any]]:
-        asked = {"filter": {"event": {"prefix": ["visionflow."]}, "order": "ASC"}, "limit": 50}
+        asked = {
+            "filter": {"event": {"prefix": ["visionflow."]}, "order": "DESC"},
+            "limit": 50,
+        }  # other tests' are older
         answer = client.request("POST", "/events/filter", json=asked)
-        ours = [one for one in answer.json()["events"] if str(output) in json.dumps(one["payload"])]
+        ours = [one for one in reversed(answer.json()["events"]) if str(output) in json.dumps(one["payload"])]
         return ours if len(ours) >= least else []
 
     ours: list[dict[str, Any]] = until(found)
