@@ -73,6 +73,22 @@ def test_who_is_at_work_has_all_of_it() -> None:
     assert [one.grant.concurrency for one in shards.stakes.values()] == [3, 47], "no more than it has images for"
 
 
+def test_a_grant_that_a_shard_may_take_any_moment_is_given_to_nobody_else() -> None:
+    """What it holds was told before it heard of the grant: nothing yet."""
+    shards = Shards([100, 100])
+    shards.stakes[1] = replace(shards.stakes[1], left=100)
+    shards.grant()
+    shards.stakes[1] = replace(shards.stakes[1], heard=False)
+    shards.stakes[2] = replace(shards.stakes[2], left=100)
+    shards.grant()
+    all_of_it, nothing = Grant(50, 7.0, Decimal(10), last=False), Grant(0, 0.0, Decimal(0), last=False)
+    assert [one.grant for one in shards.stakes.values()] == [all_of_it, nothing]
+    shards.report(1)
+    shards.stakes[1] = replace(shards.stakes[1], heard=True)
+    shards.grant()
+    assert [one.grant.concurrency for one in shards.stakes.values()] == [25, 0]
+
+
 def test_dollars_are_over_when_all_that_is_left_is_enough_for_no_call() -> None:
     shards = Shards([100, 100])
     for number in (1, 2):
@@ -97,5 +113,6 @@ def test_what_is_told_is_what_is_read() -> None:
     share = Share(2, Grant(5, 0.5, Decimal("1.25"), last=False))
     assert Share.read(share.json) == share
     report = Report(1, "host", holding=Holding(3, 0.5, Decimal("1.5"), Decimal("0.1"), short=True), ended="paused")
+    report = replace(report, grant=share.grant)
     assert Report.read(report.json) == report
     assert Report.read({"attempt": 1}) is None and Share.read(None) is None

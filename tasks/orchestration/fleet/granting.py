@@ -2,9 +2,10 @@
 
 Those at work share alike, each no more than it has images left for. What one has to give up is given to another only
 once it is free: when the shard has said that it holds no more than it was left, or has ended. So places move from a
-shard that begins, or is nearly done, to one that has work, within two looks of each (some seconds), and no sum ever is
-more than the whole. Prefect's global limits were looked at and left: a slot of theirs costs a request and 70 ms, is
-freed by nobody when its holder dies, and knows neither dollars nor which shard has how much left to do.
+shard that begins, or is nearly done, to one that has work, within some looks of each (some seconds), and no sum ever
+is more than the whole. What a shard was told is not changed before it has heard of it: it may take it at any moment.
+Prefect's global limits were looked at and left: a slot of theirs costs a request and 70 ms, is freed by nobody when
+its holder dies, and knows neither dollars nor which shard has how much left to do.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ class Stake:
     holding: Holding
     left: int
     """Images that it has still to ask about; 0 once it is over, or as long as it has not begun."""
+    heard: bool = True
+    """Whether it has heard of its grant, so that its holding tells all that it may have."""
 
     @property
     def places(self) -> int:
@@ -60,6 +63,9 @@ def granted(whole: Whole, shards: Mapping[int, Stake]) -> dict[int, Grant]:
     last, dollars = _dollars(whole, shards)
     grants = {}
     for number, one in shards.items():
+        if not one.heard:
+            grants[number] = one.grant
+            continue
         more = min(places.get(number, 0) - one.grant.concurrency, free_places)
         free_places -= max(more, 0)
         rate = None
@@ -91,10 +97,13 @@ def _dollars(whole: Whole, shards: Mapping[int, Stake]) -> tuple[bool, dict[int,
     at_work = [number for number, one in shards.items() if one.left]
     unused = whole.max_cost - sum(one.holding.used for one in shards.values())
     stuck = bool(at_work) and all(shards[number].holding.short for number in at_work)
-    takers = at_work[:1] if stuck else at_work  # a little for each may be enough for none
+    takers = [number for number in at_work if shards[number].heard]
+    takers = takers[:1] if stuck else takers  # a little for each may be enough for none
     free = whole.max_cost - sum(one.dollars for one in shards.values())
     dollars, last = {}, False
     for number, one in shards.items():
+        if not one.heard:
+            continue
         had, wanted = one.grant.max_cost or Decimal(0), one.holding.used
         if number in takers:
             wanted += (unused / len(takers)).quantize(NANO, ROUND_DOWN)

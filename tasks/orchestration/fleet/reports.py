@@ -38,6 +38,8 @@ class Report:
     in_flight: int = 0
     spent: Decimal = Decimal(0)
     holding: Holding = Holding()
+    grant: Grant = NOTHING_YET
+    """The last one that it has heard of."""
     ended: str | None = None
     """The status it ended with; None while it is at work."""
     message: str | None = None
@@ -46,7 +48,7 @@ class Report:
     def json(self) -> dict[str, Any]:
         """For its file."""
         facts = {**asdict(self), "figures": self.figures.json, "spent": str(self.spent)}
-        return {**facts, "holding": {**facts["holding"], **_texts(self.holding)}}
+        return {**facts, "holding": {**facts["holding"], **_texts(self.holding)}, "grant": _told(self.grant)}
 
     @classmethod
     def read(cls, facts: dict[str, Any] | None) -> "Report | None":
@@ -56,9 +58,19 @@ class Report:
             holding |= {name: Decimal(holding[name]) for name in ("max_cost", "used")}
             figures = Figures.read((facts or {})["figures"])
             values = {**(facts or {}), "figures": figures, "holding": Holding(**holding)}
+            values["grant"] = _heard((facts or {})["grant"])
             return cls(**{**values, "spent": Decimal(values["spent"])})
         except WRONG:
             return None
+
+
+def _told(grant: Grant) -> dict[str, Any]:
+    return {**asdict(grant), "max_cost": None if grant.max_cost is None else str(grant.max_cost)}
+
+
+def _heard(facts: dict[str, Any]) -> Grant:
+    cap = facts["max_cost"]
+    return Grant(**{**facts, "max_cost": None if cap is None else Decimal(cap)})
 
 
 def _texts(holding: Holding) -> dict[str, str]:
@@ -77,22 +89,18 @@ class Share:
     @property
     def json(self) -> dict[str, Any]:
         """For its file."""
-        cap = self.grant.max_cost
         halt = self.halt and {
             "kind": self.halt.kind,
             "message": self.halt.message,
             "patience": self.halt.patience,
         }
-        grant = {**asdict(self.grant), "max_cost": None if cap is None else str(cap)}
-        return {"attempt": self.attempt, "grant": grant, "halt": halt}
+        return {"attempt": self.attempt, "grant": _told(self.grant), "halt": halt}
 
     @classmethod
     def read(cls, facts: dict[str, Any] | None) -> "Share | None":
         """As its file has it; None where there is none, or none of ours."""
         try:
-            grant = dict((facts or {})["grant"])
-            cap, halt = grant["max_cost"], (facts or {})["halt"]
-            grant["max_cost"] = None if cap is None else Decimal(cap)
-            return cls(int((facts or {})["attempt"]), Grant(**grant), Halt(**halt) if halt else None)
+            halt, grant = (facts or {})["halt"], _heard((facts or {})["grant"])
+            return cls(int((facts or {})["attempt"]), grant, Halt(**halt) if halt else None)
         except WRONG:
             return None

@@ -19,7 +19,7 @@ from tasks.orchestration.beside import beside
 from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.manifest import Manifest
-from tasks.orchestration.fleet.reports import Holding, Report, Share
+from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
 from tasks.orchestration.opening import open_plan
 from tasks.orchestration.stopping import Stop
 from tasks.planning.part import Part
@@ -91,13 +91,14 @@ class Touch:
         """How far it is."""
         run, recorder = self._run, self._run.recorder
         limiter, budget = run.engine.limits.limiter, run.engine.limits.budget
-        grant = self._share.grant if self._share else Grant(0, None, None)
+        grant = self._share.grant if self._share else NOTHING_YET  # taken in a moment, or already
+        told = grant.max_cost or Decimal(0)
         paid = recorder.ledger.total_usd + self._before
         used = paid if budget.cap is None else budget.used + budget.set_aside + self._before
         holding = Holding(
-            concurrency=0 if ended else max(limiter.concurrency, limiter.held),
+            concurrency=0 if ended else max(limiter.concurrency, limiter.held, grant.concurrency),
             per_second=0.0 if ended else grant.per_second or 0.0,
-            max_cost=used if ended else max((budget.cap or Decimal(0)) + self._before, used),
+            max_cost=used if ended else max((budget.cap or Decimal(0)) + self._before, told, used),
             used=used,
             short=budget.short,
         )
@@ -111,6 +112,7 @@ class Touch:
             in_flight=0 if ended else run.engine.in_flight,
             spent=paid,
             holding=holding,
+            grant=grant,
             ended=ended,
             message=message,
         )

@@ -58,7 +58,9 @@ class Shard:
 
     def stake(self, *, ending: bool) -> Stake:
         """For `granted`."""
-        return Stake(self.grant, self.report.holding if self.report else self.spent, 0 if ending else self.left)
+        told = self.report
+        heard = told is None or told.ended is not None or told.grant == self.grant
+        return Stake(self.grant, told.holding if told else self.spent, 0 if ending else self.left, heard)
 
     def begin_again(self) -> None:
         """Its next process; what this one had of the cap is not free before that has counted what was spent."""
