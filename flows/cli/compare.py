@@ -63,9 +63,7 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
 
 def _announce(comparison: Comparison, terminal: Terminal) -> None:
     """What was found and what it will cost, before anything is asked."""
-    for at, variant in enumerate(comparison.variants):
-        if at == 0:
-            announce(variant.plan, terminal)
+    announce(comparison.variants[0].plan, terminal)
     if rest := unlabelled(comparison):
         terminal.say("", f"{counted(rest, 'image')} without a label left out")
     estimates = comparison.estimates()

@@ -23,8 +23,7 @@ def conduct(source: str, output: str, job: Job, *, server: Server, terminal: Ter
     StopRun when the run could not start, or something could not be written at its end.
     """
     if job.key_block or job.storage_block:  # they are Prefect's: its server is waited for first
-        server.set_environment()
-        terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
+        make_ready(server, terminal)
         from tasks.orchestration.blocks import keys_from_blocks
 
         with keys_from_blocks(job):
