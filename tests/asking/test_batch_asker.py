@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tasks.asking import batches as batch_room
-from tasks.asking.batches import pool
-from tasks.asking.batches.desk import Patience
+from tasks.asking.batches import packing
 from tasks.asking.batches.intents import IntentLog
+from tasks.asking.batches.polling import Patience
 from tasks.asking.halting import Halt
 from tasks.asking.pages import BatchSettings, Page
 from tasks.errors import EndpointError, SchemaError
@@ -23,7 +23,7 @@ from tests.asking import Asked, asking, at, page, prepared, question, statuses, 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "QUIET_S", 0.1)
+    monkeypatch.setattr(packing, "QUIET_S", 0.1)
     monkeypatch.setattr(batch_room, "Patience", partial(Patience, poll=0.02, slowest_poll=0.05, late=3.0))
 
 

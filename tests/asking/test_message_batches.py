@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.asking.batches.desk import Desk, Gone, NotSubmitted, Patience
-from tasks.asking.batches.intents import IntentLog
-from tasks.asking.batches.requests import Asked, Body, Request, custom_id, fitting, new_word, place_of
-from tasks.asking.batches.results import Result, results_in
+from tasks.asking.batches.intents import Intended, Intent, IntentLog, custom_id, new_word, place_of
+from tasks.asking.batches.merging import Result, results_in
+from tasks.asking.batches.packing import Body, Request, fitting
+from tasks.asking.batches.polling import Gone, Patience, Poller
+from tasks.asking.batches.submitting import NotSubmitted, submit
 from tasks.asking.batches.wire import Wire
 from tasks.asking.client import make_client
 from tasks.asking.failures import Failure, Scope
@@ -36,8 +37,15 @@ def requests(some: list[Page]) -> list[Request]:
     return [Request(page, STEP) for page in some]
 
 
-def asked(count: int) -> list[Asked]:
-    return [Asked.of(request) for request in requests(pages(count))]
+def asked(count: int) -> list[Intended]:
+    return [request.intended() for request in requests(pages(count))]
+
+
+class Desk(Poller):
+    """Submits too."""
+
+    async def submit(self, some: list[Request], bodies: Bodies) -> Intent:
+        return await submit(self._wire, self._log, some, bodies, self._secrets)
 
 
 @pytest.fixture

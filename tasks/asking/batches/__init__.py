@@ -1,25 +1,24 @@
 """Message Batches: half the price, answers within a day, and no batch submitted twice.
 
-requests  what is put into a batch, and its body, made while it is sent
-pool      what waits to be submitted, until a batch is full
-intents   what was meant to be submitted, durable before it is
-wire      the endpoint's side: create, list, retrieve, cancel, results into a file
-desk      submits, finds what a killed run submitted, waits, downloads
-results   what a line of the results means
-merging   from results to kept answers and rows of `calls`
-submitting   from the pool to the endpoint
-running   a batch under way, and who waits for its answers
-deadline  whether a batch can be expected in time
-trial     whether the question is sound, before thousands are submitted
-asker     a way to ask: from a page to its answer by way of a batch
+choosing     whether a question may be put into a batch, and whether one will come in time
+packing      requests wait until a batch is full; its body, made while it is sent
+intents      the write-ahead log: what is to be submitted, durable before it is
+submitting   intent, create, id: each durable before the next
+polling      a batch under way: found again, watched, downloaded
+merging      lines of results become kept answers and rows of `calls`, each once
+wire         the endpoint's side: create, list, retrieve, cancel, results into a file
+asker        a way to ask: from a page to its answer by way of a batch
+
+README.md beside this file: the life of a batch, and what is durable when.
 """
 
 from decimal import Decimal
 
 from tasks.asking.batches.asker import BatchAsker
-from tasks.asking.batches.desk import Desk, Patience
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.merging import Merging
+from tasks.asking.batches.polling import Patience, Poller
+from tasks.asking.batches.submitting import Submitter
 from tasks.asking.batches.wire import PATH, Wire
 from tasks.asking.caller import Caller
 from tasks.asking.calls import CallLedger
@@ -46,10 +45,12 @@ class Batches:
             settings.endpoint, concurrency=8, timeout=max(settings.timeout, SUBMIT_S), streams=True
         )
         log = IntentLog(self.settings.log, settings.endpoint.identity)
-        desk = Desk(Wire(self._client), log, secrets_of(settings.endpoint), halting.stay)
-        desk.patience = Patience(absent=self.settings.absent)
+        wire = Wire(self._client)
+        self._submitter = Submitter(settings, wire, log, halting)
+        poller = Poller(wire, log, secrets_of(settings.endpoint), halting.stay)
+        poller.patience = Patience(absent=self.settings.absent)
         merging = Merging(settings, keeping, ledger, halting)
-        self._asker = BatchAsker(settings, desk, merging, online, (keeping, halting))
+        self._asker = BatchAsker(settings, online, (self._submitter, poller, merging, keeping, halting))
 
     async def open(self) -> BatchAsker:
         """The way to ask; what earlier runs left is taken over. Raises OutputError, EndpointError."""
@@ -64,7 +65,7 @@ class Batches:
 
     def expect(self, *, more: bool) -> None:
         """Whether more will soon be asked; from any thread."""
-        self._asker.pool.expecting = more
+        self._submitter.pool.expecting = more
 
     @property
     def in_flight(self) -> int:

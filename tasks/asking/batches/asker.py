@@ -14,14 +14,11 @@ from time import monotonic
 from typing import Any
 
 from tasks.asking.answer import Answer
-from tasks.asking.batches.deadline import Deadline
-from tasks.asking.batches.desk import Desk, Gone
+from tasks.asking.batches.choosing import Trial
 from tasks.asking.batches.merging import Merging
-from tasks.asking.batches.pool import End, Pool, Waiting
-from tasks.asking.batches.requests import Request
-from tasks.asking.batches.running import Running
+from tasks.asking.batches.packing import End, Request, Waiting
+from tasks.asking.batches.polling import Gone, Poller, Running
 from tasks.asking.batches.submitting import Submitter, prepare_again
-from tasks.asking.batches.trial import Trial
 from tasks.asking.batches.wire import Batch
 from tasks.asking.caller import Answered, Caller, CallFailed, paused, status_after
 from tasks.asking.failures import Failure, Scope, explained
@@ -42,7 +39,7 @@ class BatchAsker:
     """Answers from Message Batches for one run. Lives on one event loop."""
 
     def __init__(
-        self, settings: EngineSettings, desk: Desk, merging: Merging, online: Caller, parts: tuple[Keeping, Halting]
+        self, settings: EngineSettings, online: Caller, parts: tuple[Submitter, Poller, Merging, Keeping, Halting]
     ) -> None:
         assert settings.batches is not None
         self.submitted = self.collected = 0  # batches
@@ -50,14 +47,11 @@ class BatchAsker:
         self.history: list[dict[str, str]] = []
         self._settings = settings
         self._batch: BatchSettings = settings.batches
-        self._desk = desk
-        self._merging = merging
         self._online = online
-        self._keeping, self._halting = parts
+        self._submitter, self._poller, self._merging, self._keeping, self._halting = parts
         self._trial = Trial(settings, online)
-        self._deadline = Deadline(self._batch.deadline, settings.concurrency)
+        self._deadline = self._submitter.deadline
         self._turns_online = asyncio.Semaphore(settings.concurrency)  # so many images are prepared again for calls
-        self.pool = Pool(self._batch.most_bytes, self._halting)
         self._running: dict[str, Running] = {}
         self._in: dict[tuple[str, int], Running] = {}  # what an earlier run asked
         self._unclaimed: dict[str, Decimal] = {}
@@ -68,24 +62,23 @@ class BatchAsker:
     async def begin(self) -> None:
         """Take over what earlier runs left: what has ended is collected now. Raises OutputError, EndpointError."""
         now = monotonic()
-        for intent in await self._desk.open():
+        for intent in await self._poller.open():
             if intent.endpoint != self._settings.endpoint.identity:
                 continue
             running = Running(intent, ours=False, since=now)
             self._running[intent.word] = running
             self._in.update(dict.fromkeys(running.keys, running))
             self._online.budget.owe(running.worst_usd)
-            running.batch = await self._desk.glance(intent)
+            running.batch = await self._poller.glance(intent)
             if running.batch is not None and running.batch.ended:
                 await self._collect(running, running.batch)
             else:
                 self._start(self._follow(running))
         if self._batch.mode == "auto":
-            for batch in reversed(await self._desk.recent(LEARNT)):
+            for batch in reversed(await self._poller.recent(LEARNT)):
                 self._deadline.learn(batch.seconds)
             self._start(self._cancel_in_time())
-        submitter = Submitter(self._settings, self._desk, self.pool, self._halting, self._deadline)
-        self._start(submitter.submit_for_ever(self._submitted))
+        self._start(self._submitter.submit_for_ever(self._submitted))
 
     async def end(self) -> None:
         """Whatever still runs is left running; what is being read is kept first."""
@@ -150,7 +143,7 @@ class BatchAsker:
         while (seconds := self._deadline.until_cancelling(self.in_flight)) is not None:
             if seconds <= 0:
                 for running in self.left:
-                    await self._desk.cancel(running.intent)
+                    await self._poller.cancel(running.intent)
             await self._halting.stay(min(max(seconds, LOOK_S), LONGEST_LOOK_S))
 
     async def _tried(self, page: Page, step: Step) -> Answered | None:
@@ -179,7 +172,7 @@ class BatchAsker:
         try:
             async with self._online.budget.reserved(worst) as reservation:
                 try:
-                    end = await self.pool.add(Request(page, step, worst))
+                    end = await self._submitter.pool.add(Request(page, step, worst))
                 except InBatch:
                     reservation.maybe_paid()
                     raise
@@ -206,18 +199,18 @@ class BatchAsker:
     async def _follow(self, running: Running) -> None:
         """Wait for a batch to end, and collect it."""
         try:
-            settled = await self._desk.settled(running.intent, self._batch.folder, dead_since=running.since)
+            settled = await self._poller.settled(running.intent, self._batch.folder, dead_since=running.since)
             if settled is None:
                 self._over(running, cost=Decimal(0))
                 running.never()
                 return
             running.intent = settled
             if self._batch.no_wait:
-                running.batch = await self._desk.glance(settled)
+                running.batch = await self._poller.glance(settled)
                 if running.batch is None or not running.batch.ended:
                     running.fail(InBatch(_where(running)))
                     return
-            batch = await self._desk.ended(settled, lambda seen: setattr(running, "batch", seen))
+            batch = await self._poller.ended(settled, lambda seen: setattr(running, "batch", seen))
             await self._collect(running, batch)
         except Gone:
             await self._collect(running, None)
@@ -230,11 +223,11 @@ class BatchAsker:
         async with self._one_at_a_time:
             if batch is not None:
                 with suppress(Gone):
-                    path = await self._desk.collect(intent, batch, self._batch.folder)
+                    path = await self._poller.collect(intent, batch, self._batch.folder)
             self._keeping_now.add(asyncio.current_task())
             try:
                 ends = await self._merging.merge(intent, batch, path)
-                await self._desk.done(intent)
+                await self._poller.done(intent)
             finally:
                 self._keeping_now.discard(asyncio.current_task())
                 if path is not None:

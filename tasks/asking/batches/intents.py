@@ -6,13 +6,13 @@ that a run on another machine finds it too. An intent holds no image and no key.
 """
 
 import json
-from dataclasses import dataclass, replace
+import secrets
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from tasks.asking.batches.requests import Asked
 from tasks.errors import OutputError
 from tasks.storage.conditional import now, read_found, write_always
 from tasks.storage.files import sync_files, sync_folder, write_private
@@ -23,13 +23,35 @@ from tasks.storage.s3 import is_s3, s3_filesystem
 FIRST_RELEASE = ()  # it had no intents
 
 
+Key = tuple[str, int]  # of an answer, and the room that its question leaves: which two requests may share
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """One request of a batch, without its image: all that its answer needs to be kept and listed."""
+
+    key: str
+    uri: str
+    page: int
+    sha256: str
+    step: int
+    attempt: int
+    model: str
+    max_tokens: int
+    worst_usd: str = "0"
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Intent:
     """One batch that was, or was to be, submitted."""
 
     word: str
     written_at: datetime
-    asked: tuple[Asked, ...]
+    asked: tuple[Intended, ...]
     endpoint: str = ""  # its identity: another one knows nothing of this batch
     batch_id: str | None = None
 
@@ -54,7 +76,7 @@ class Intent:
         """As it was written down; Damaged where it was not so."""
         try:
             record: dict[str, Any] = json.loads(unsealed(data, word, first_release=FIRST_RELEASE))
-            asked = tuple(Asked(**one) for one in record["asked"])
+            asked = tuple(Intended(**one) for one in record["asked"])
             written_at = datetime.fromisoformat(record["written_at"])
             return cls(word, written_at, asked, record["endpoint"], record["batch_id"])
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -133,7 +155,7 @@ class IntentLog:
         self.endpoint = endpoint
         self._place: Place = S3Place(uri) if is_s3(uri) else LocalPlace(Path(uri))
 
-    def write(self, word: str, asked: list[Asked]) -> Intent:
+    def write(self, word: str, asked: list[Intended]) -> Intent:
         """Note what is about to be submitted. Raises OutputError: then it must not be."""
         intent = Intent(word, datetime.now(UTC), tuple(asked), self.endpoint)
         self._write(intent)
@@ -172,3 +194,21 @@ class IntentLog:
     def _write(self, intent: Intent) -> None:
         with explained(self.uri):
             self._place.write(f"{intent.word}.json", intent.to_bytes())
+
+
+def new_word() -> str:
+    """A word that no other batch has."""
+    return secrets.token_hex(16)
+
+
+def custom_id(word: str, number: int) -> str:
+    """The id of a request: of its batch, and its place in it."""
+    return f"{word}-{number}"
+
+
+def place_of(word: str, found: object) -> int | None:
+    """Which request of the batch an id names; None for one of another batch."""
+    if not isinstance(found, str):
+        return None
+    ours, _, number = found.partition("-")
+    return int(number) if ours == word and number.isascii() and number.isdecimal() and len(number) < 7 else None

@@ -1,41 +1,77 @@
-"""From the pool to the endpoint, batch after batch; images that were let go of are prepared again."""
+"""Submitting: the intent is durable, then `create` is called, once, then the batch's id is durable.
+
+Whatever happens between, there is an intent without an id, and nothing of it is asked again until `polling` has found
+out what became of it. Images that were let go of are prepared again.
+"""
 
 import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from tasks.asking.batches.deadline import Deadline
-from tasks.asking.batches.desk import Desk, NotSubmitted
-from tasks.asking.batches.intents import Intent
-from tasks.asking.batches.pool import Pool, Waiting
+from tasks.asking.batches.choosing import Deadline
+from tasks.asking.batches.intents import Intent, IntentLog, new_word
+from tasks.asking.batches.packing import Body, Pool, Request, Waiting
+from tasks.asking.batches.wire import Wire
 from tasks.asking.caller import BACKOFF_S
-from tasks.asking.failures import Failure, Scope, explained
+from tasks.asking.client import secrets_of
+from tasks.asking.failures import Failure, Scope, classify, explained
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.pages import EngineSettings, Page
 from tasks.asking.question import Bodies
-from tasks.errors import EndpointError
+from tasks.asking.secrets import Secrets
+from tasks.errors import EndpointError, Signal
 
 CACHED_FOR = "1h"  # of a system prompt: five minutes, and it is gone before the next request of a batch has its turn
 AT_A_TIME = 4  # images that are prepared again together
+UNDECIDED = (408, 409, 500, 502, 503, 504)  # after these a batch may have been made all the same
+
+
+class NotSubmitted(Signal):
+    """The endpoint did not take the batch, and there is none."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+async def submit(wire: Wire, log: IntentLog, requests: list[Request], bodies: Bodies, secrets: Secrets) -> Intent:
+    """Submit one batch; what comes back may have no id yet, if the reply was lost: `Poller.settled` finds it.
+
+    Raises NotSubmitted where there is none for sure, OutputError where the intent cannot be written down.
+    """
+    word = new_word()
+    intent = await asyncio.to_thread(log.write, word, [request.intended() for request in requests])
+    try:
+        batch = await wire.create(Body(word, requests, bodies))
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must be known whether there is a batch
+        failure = classify(error, secrets)
+        if failure.paid == "maybe" or failure.status in UNDECIDED:
+            return intent
+        await asyncio.to_thread(log.done, intent)
+        raise NotSubmitted(failure) from None
+    return await asyncio.to_thread(log.named, intent, batch.id)
 
 
 class Submitter:
     """Submits what waits in the pool. Lives on one event loop."""
 
-    def __init__(self, settings: EngineSettings, desk: Desk, pool: Pool, halting: Halting, deadline: Deadline) -> None:
+    def __init__(self, settings: EngineSettings, wire: Wire, log: IntentLog, halting: Halting) -> None:
+        assert settings.batches is not None
+        self.pool = Pool(settings.batches.most_bytes, halting)
+        self.deadline = Deadline(settings.batches.deadline, settings.concurrency)
         self._settings = settings
-        self._desk = desk
-        self._pool = pool
-        self._deadline = deadline
+        self._wire = wire
+        self._log = log
         self._halting = halting
+        self._secrets = secrets_of(settings.endpoint)
         self._bodies = Bodies(caching=settings.endpoint.caching, ttl=CACHED_FOR)
 
     async def submit_for_ever(self, submitted: Callable[[Intent, list[Waiting]], None]) -> None:
         """Until the run ends; `submitted` is told of each batch. Halted once the run is left, or nothing is taken."""
         try:
             while True:
-                waiting = await self._pool.batch()
-                if self._deadline.too_late:
+                waiting = await self.pool.batch()
+                if self.deadline.too_late:
                     for one in waiting:
                         one.end.set_result(None)
                     continue
@@ -45,7 +81,7 @@ class Submitter:
                     _fail(waiting, Halted())
                     raise
         finally:
-            _fail(self._pool.left(), Halted())
+            _fail(self.pool.left(), Halted())
 
     async def _with_images(self, waiting: list[Waiting]) -> list[Waiting]:
         """Those whose images are in memory: what was let go of is prepared again."""
@@ -66,7 +102,8 @@ class Submitter:
         while waiting:
             try:
                 async with self._halting.in_flight():
-                    intent = await self._desk.submit([one.request for one in waiting], self._bodies)
+                    requests = [one.request for one in waiting]
+                    intent = await submit(self._wire, self._log, requests, self._bodies, self._secrets)
             except NotSubmitted as refused:
                 failure = refused.failure
                 if failure.status == 413 and len(waiting) > 1:

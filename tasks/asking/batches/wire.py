@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.endpoints import Endpoint
-from tasks.asking.batches.requests import Body
+from tasks.asking.batches.packing import Body
 from tasks.asking.client import secrets_of
 from tasks.asking.failures import classify
 from tasks.errors import AnswerError, EndpointError

@@ -1,27 +1,26 @@
-"""Submits batches, none twice, and brings back what became of them, whoever submitted them.
+"""Polling: what became of a batch, whoever submitted it: found again where its reply was lost, watched, downloaded.
 
-The order is what makes it safe: the intent is durable, then `create` is called, once, then the batch's id is durable.
-Whatever happens between, there is an intent without an id, and `settled` finds out what became of it before anything
-is asked again: a batch of as many requests that was created since may be it. That shows in its results, which are
-readable once it has ended, so one that still runs is waited for. Where no such batch is listed for a minute there
-never was one.
+An intent without an id may be a batch all the same: `settled` finds out before anything is asked again. A batch of as
+many requests that was created since may be it. That shows in its results, which are readable once it has ended, so one
+that still runs is waited for. Where no such batch is listed for a minute there never was one.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from tasks.asking.batches.intents import Intent, IntentLog
-from tasks.asking.batches.requests import Asked, Body, Request, new_word
-from tasks.asking.batches.results import are_of
+from tasks.asking.answer import Answer
+from tasks.asking.batches.intents import Intent, IntentLog, Key
+from tasks.asking.batches.merging import are_of
+from tasks.asking.batches.packing import End, Waiting
 from tasks.asking.batches.wire import Batch, Wire
 from tasks.asking.failures import Failure, Scope, classify
-from tasks.asking.question import Bodies
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError, EndpointError, OutputError, Signal
 
@@ -33,15 +32,6 @@ LATE_S = 900.0
 ABSENT_S = 60.0
 CLOCKS = timedelta(hours=1)  # by which ours and the endpoint's may differ
 CREATED_WITHIN = CLOCKS + timedelta(hours=1)  # after its intent was written: a body takes minutes to send
-UNDECIDED = (408, 409, 500, 502, 503, 504)  # after these a batch may have been made all the same
-
-
-class NotSubmitted(Signal):
-    """The endpoint did not take the batch, and there is none."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Gone(Signal):
@@ -58,8 +48,8 @@ class Patience:
     absent: float = ABSENT_S
 
 
-class Desk:
-    """One endpoint's batches for one job and output. Lives on one event loop; `sleep` may raise to end a wait."""
+class Poller:
+    """Asks what becomes of one job's batches. Lives on one event loop; `sleep` may raise to end a wait."""
 
     def __init__(
         self, wire: Wire, log: IntentLog, secrets: Secrets, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -69,23 +59,6 @@ class Desk:
         self._log = log
         self._secrets = secrets
         self._sleep = sleep
-
-    async def submit(self, requests: list[Request], bodies: Bodies) -> Intent:
-        """Submit one batch; what comes back may have no id yet, if the reply was lost: `settled` finds it.
-
-        Raises NotSubmitted where there is none for sure, OutputError where the intent cannot be written down.
-        """
-        word = new_word()
-        intent = await asyncio.to_thread(self._log.write, word, [Asked.of(request) for request in requests])
-        try:
-            batch = await self._wire.create(Body(word, requests, bodies))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must be known whether there is a batch
-            failure = classify(error, self._secrets)
-            if failure.paid == "maybe" or failure.status in UNDECIDED:
-                return intent
-            await asyncio.to_thread(self._log.done, intent)
-            raise NotSubmitted(failure) from None
-        return await asyncio.to_thread(self._log.named, intent, batch.id)
 
     async def open(self) -> list[Intent]:
         """What was, or may have been, submitted and is not collected yet. Raises OutputError."""
@@ -206,3 +179,84 @@ class Desk:
                     ) from None
                 await self._sleep(failure.retry_after or wait)
                 wait = min(wait * SLOWER, self.patience.slowest_poll)
+
+
+@dataclass(eq=False)
+class Running:
+    """One batch, submitted by this run or found by it."""
+
+    intent: Intent
+    ours: bool = True
+    """Whether this run submitted it: then each of its requests has its worst case set aside by itself."""
+    since: float = 0.0
+    """When its reply was lost, or its process seen dead (`monotonic`), where it has no id yet."""
+    batch: Batch | None = None
+    """As it was last seen."""
+    _ends: "dict[Key, asyncio.Future[End]]" = field(default_factory=dict)
+
+    @classmethod
+    def submitted(cls, intent: Intent, waiting: list[Waiting], now: float) -> "Running":
+        """As it is when it was submitted."""
+        return cls(intent, since=now, _ends={one.request.key: one.end for one in waiting})
+
+    requests: int = field(init=False)
+    worst_usd: Decimal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.requests, self.worst_usd = len(self.intent.asked), self.intent.worst_usd
+
+    def leave(self, error: Exception) -> None:
+        """Nobody waits for it in this run: what it asks is written down, and need not be in memory."""
+        self.fail(error)
+        self.intent = replace(self.intent, asked=())
+
+    @property
+    def keys(self) -> list[Key]:
+        """What is asked in it."""
+        return [(asked.key, asked.max_tokens) for asked in self.intent.asked]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.intent.batch_id or "a batch without a name yet"
+
+    def row(self, state: str | None = None) -> dict[str, str]:
+        """For people: its id, its requests, how it is, and until when it may take."""
+        batch = self.batch
+        expires = batch.expires_at if batch and batch.expires_at else None
+        return {
+            "batch": self.name,
+            "requests": f"{self.requests:,}",
+            "state": state or ("ended" if batch and batch.ended else "in progress"),
+            "submitted": f"{self.intent.written_at:%Y-%m-%d %H:%M} UTC",
+            "expires": f"{expires:%Y-%m-%d %H:%M} UTC" if expires else "",
+            "may cost": f"${self.worst_usd:.4f}",
+        }
+
+    def end(self, key: Key) -> "asyncio.Future[End]":
+        """The end of a request, once there is one."""
+        return self._ends.setdefault(key, asyncio.get_running_loop().create_future())
+
+    def resolve(self, ends: list[Answer | Failure]) -> dict[str, Decimal]:
+        """Tell everybody; what the answers cost for which nobody waits, by key."""
+        unclaimed: dict[str, Decimal] = {}
+        for key, end in zip(self.keys, ends, strict=True):
+            future = self._ends.pop(key, None)
+            if future is not None and not future.done():
+                future.set_result(end)
+            elif isinstance(end, Answer):
+                unclaimed[key[0]] = unclaimed.get(key[0], Decimal(0)) + end.cost_usd
+        return unclaimed
+
+    def never(self) -> None:
+        """There never was such a batch: whoever waits asks again."""
+        for future in self._ends.values():
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Nobody waits any longer."""
+        for future in self._ends.values():
+            if not future.done():
+                future.set_exception(error)
+        self._ends.clear()
