@@ -7,10 +7,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.job import Job
 from tasks.orchestration.approval import allowed, more_money
-from tasks.orchestration.asker import accepted
-from tasks.orchestration.ending import last_state, says_how_it_ends
+from tasks.orchestration.artifacts import run_name
+from tasks.orchestration.events import last_state, says_how_it_ends
 from tasks.orchestration.fleet.parent import by_shards
-from tasks.orchestration.naming import run_name
+from tasks.orchestration.invoker import accepted
 from tasks.orchestration.opening import list_images, open_run, watched
 from tasks.orchestration.steps import ask_for, prepare, report
 from tasks.orchestration.stopping import stoppable

@@ -42,11 +42,10 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
 
 async def _beside(run: Callable[[], Summary]) -> Summary:
     """The flow in a thread of its own, so that the loop goes on; in an async flow it is a subflow, by the context."""
-    from tasks.orchestration.caller import Caller, called_by
-    from tasks.orchestration.stopping import Stop
+    from tasks.orchestration.invoker import Invoker, Stop, invoked_by
 
     stop = Stop()
-    with called_by(Caller(stop=stop)):
+    with invoked_by(Invoker(stop=stop)):
         context = copy_context()
     thread = ThreadPoolExecutor(1, thread_name_prefix="visionflow-run")
     running = asyncio.get_running_loop().run_in_executor(thread, context.run, run)

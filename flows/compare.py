@@ -7,9 +7,9 @@ from prefect import flow
 from config.choices import Choices
 from config.job import Job
 from flows.analyze_images import DEFAULT_JOB, analyze_images
-from tasks.orchestration.asker import accepted
 from tasks.orchestration.comparing import compared, comparison_name, next_variant, opened
-from tasks.orchestration.ending import says_how_it_ends
+from tasks.orchestration.events import says_how_it_ends
+from tasks.orchestration.invoker import accepted
 
 AS_THE_JOB = Choices()
 

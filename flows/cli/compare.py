@@ -13,8 +13,8 @@ from flows.cli.leaving import ServerGone, not_waiting_for
 from flows.cli.server import Server
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from tasks.errors import StopRun
-from tasks.orchestration.caller import Caller, Ended, Todo, called_by
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.invoker import Ended, Invoker, Todo, invoked_by
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, unlabelled
 from tasks.recording.memory import leave_pandas_out
 from tasks.text import counted, dollars, duration
@@ -46,7 +46,7 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
     follower = _Follower(terminal)
     try:
         with (
-            called_by(Caller(observer=follower, comparison=comparison)),
+            invoked_by(Invoker(observer=follower, comparison=comparison)),
             not_waiting_for(server.url, busy=lambda: follower.busy),
         ):
             found: dict[str, Any] = compare(asked.source, asked.output, asked.choices, asked.job)

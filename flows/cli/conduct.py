@@ -10,8 +10,8 @@ from flows.cli.server import Server
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, shortened
 from tasks.errors import RowsFailed, StopRun
-from tasks.orchestration.caller import Caller, Ended, Observer, Todo, called_by
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.invoker import Ended, Invoker, Observer, Todo, invoked_by
 from tasks.planning.plan import Plan, make_plan
 from tasks.recording.memory import leave_pandas_out
 from tasks.text import counted
@@ -45,7 +45,7 @@ def _conduct(source: str, output: str, job: Job, *, server: Server, terminal: Te
     keep_modules()
     follower, unreported = Follower(terminal), None
     try:
-        with called_by(Caller(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
+        with invoked_by(Invoker(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
             analyze_images(source, output, job)
     except RowsFailed:
         pass  # the summary says so

@@ -17,10 +17,9 @@ from rich.table import Column
 from rich.text import Text
 
 from tasks.billing.pricing import cny, usd
-from tasks.orchestration.beside import beside
-from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
-from tasks.orchestration.standing import facts, pauses, progress_line, standing
+from tasks.orchestration.invoker import Todo
+from tasks.orchestration.progress import beside, facts, pauses, progress_line, standing
 from tasks.text import counted, dollars, duration, printable
 
 LABEL = 9

@@ -18,15 +18,14 @@ from tasks.asking.halting import Halt
 from tasks.billing.pricing import usd
 from tasks.orchestration import events
 from tasks.orchestration.context import binding_cap, spent_so_far
-from tasks.orchestration.pausing import NewCap, Question, answers_of, with_a_person
+from tasks.orchestration.pausing import Inquiry, NewCap, answers_of, with_a_person
 from tasks.planning.estimating import expected_cost
 from tasks.planning.given import said
 from tasks.text import as_markdown, counted
 
 if TYPE_CHECKING:
-    from tasks.orchestration.caller import Todo
     from tasks.orchestration.context import RunContext
-    from tasks.orchestration.stopping import Stop
+    from tasks.orchestration.invoker import Stop, Todo
 
 
 def allowed(job: Job) -> Job:
@@ -71,7 +70,7 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
     message = f"{usd(spent)} spent of {usd(run.plan.job.max_cost or 0)}, {left} left to ask: resume with a new cap."
     form = NewCap.with_initial_data(description=_figures(run, todo, summary, spent))
     with get_client(sync_client=True) as client:
-        answer = Question(client, flow_run.id, run.plan.run_id, form, message, stop, said(pause_minutes)).answer()
+        answer = Inquiry(client, flow_run.id, run.plan.run_id, form, message, stop, said(pause_minutes)).answer()
     log = get_run_logger()
     if answer is None or answer <= spent:
         log.info("No more money was allowed: the run ends as it is.")

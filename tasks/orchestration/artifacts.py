@@ -1,28 +1,37 @@
-"""What a person sees of a run in Prefect's UI: its progress while it goes on, its bill and failures at the end.
+"""What a person sees of a run in Prefect's UI: its name, its progress while it goes on, its bill and failures.
 
 The UI renders every text of an artifact as Markdown, a table's cells too: what came from outside is escaped, else an
 answer could make the reader's browser fetch an address.
 A server that is gone or refuses them must not cost the run anything.
 """
 
+import re
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
+import coolname
+from coolname.loader import load_config
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.runtime import deployment, flow_run
 
+from config.form import flat
+from config.job import Job, job_name
 from tasks.billing.pricing import cny, usd
-from tasks.orchestration.beside import beside
 from tasks.orchestration.context import RunContext
-from tasks.orchestration.naming import artifact_key
+from tasks.orchestration.progress import beside
 from tasks.reporting.serving import report_place
 from tasks.text import as_markdown
 
@@ -136,3 +145,36 @@ def _markdown(summary: dict[str, Any]) -> str:
 
 def _cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [{name: "" if value is None else as_markdown(str(value)) for name, value in row.items()} for row in rows]
+
+
+def run_name() -> str:
+    """The flow run's name in the UI: what a person typed for it, else the job's."""
+    if deployment.id and (typed := flow_run.get_name()) and not is_made_up(typed):
+        return typed
+    parameters = flow_run.get_parameters()
+    job = parameters.get("job")
+    values = {"name": job.name} if isinstance(job, Job) else flat(job)
+    named = values.get("name") if isinstance(values, dict) else None
+    return str(named or job_name(str(parameters["source"])))
+
+
+def is_made_up(name: str) -> bool:
+    """Whether Prefect's server thought of the name. One that its form suggested was there to be read, and stays."""
+    words = name.split("-")
+    return len(words) == 2 and _vocabulary().issuperset(words)
+
+
+def artifact_key(job: str, what: str) -> str:
+    """`receipts-costs`: Prefect takes a-z, 0-9 and dashes; names that would be alike get a digest."""
+    plain = unicodedata.normalize("NFKD", job).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if slug != job:
+        slug = f"{slug}-{sha256(job.encode()).hexdigest()[:6]}".strip("-")
+    return f"{slug}-{what}"
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    """Every word that coolname, whose names Prefect's server gives, may take."""
+    words: dict[str, Any] = dict(load_config(Path(coolname.__file__).parent / "data"))
+    return frozenset(str(word) for one in words.values() for word in one.get("words") or ())

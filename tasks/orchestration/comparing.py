@@ -11,8 +11,8 @@ from prefect.runtime import flow_run
 from config.choices import Choices
 from config.job import Job
 from tasks.labelling.disagreements import write_disagreements
-from tasks.orchestration.caller import called_by, caller
 from tasks.orchestration.ending import ENDS
+from tasks.orchestration.invoker import invoked_by, invoker
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
 from tasks.recording.reading import read_rows
 from tasks.reporting.comparison import write_comparison
@@ -37,16 +37,16 @@ class Course:
 
 
 def opened(source: str, output: str, choices: Choices, job: Job) -> Course:
-    """The comparison that the caller has planned, or else the plan of it."""
-    return Course(caller().comparison or plan_comparison(source, output, job, choices))
+    """The comparison that the invoker has planned, or else the plan of it."""
+    return Course(invoker().comparison or plan_comparison(source, output, job, choices))
 
 
 @contextmanager
 def next_variant(course: Course, variant: Variant) -> Iterator[Job]:
     """Within, the flow runs this variant as it was planned, with what is left of the cap."""
     plan = with_cap(variant.plan, course.left)
-    caller().observer.variant(course.comparison, variant)
-    with called_by(replace(caller(), plan=plan, comparison=None)):
+    invoker().observer.variant(course.comparison, variant)
+    with invoked_by(replace(invoker(), plan=plan, comparison=None)):
         yield plan.job
 
 

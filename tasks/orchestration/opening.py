@@ -14,13 +14,12 @@ from tasks.orchestration.approval import check_estimate
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.blocks import keys_from_blocks
-from tasks.orchestration.caller import Todo, caller
 from tasks.orchestration.context import RunContext, make_context
 from tasks.orchestration.events import day_watched, tell_start
 from tasks.orchestration.fleet.manifest import todo_of
 from tasks.orchestration.fleet.pool import ready
+from tasks.orchestration.invoker import Stop, Todo, invoker
 from tasks.orchestration.progress import logged_progress
-from tasks.orchestration.stopping import Stop
 from tasks.orchestration.store import PrefectStore
 from tasks.orchestration.turn import turn
 from tasks.planning.estimating import expected_cost
@@ -32,7 +31,7 @@ from tasks.text import printable
 @contextmanager
 def open_run(source: str, output: str, job: Job, stop: Stop) -> Iterator[RunContext]:
     """Check everything, then start the engine; on the way out keep what was received and write what is left."""
-    brought = caller().plan  # by the command line, which has the keys already
+    brought = invoker().plan  # by the command line, which has the keys already
     with (
         keys_from_blocks(job) if brought is None else nullcontext(),
         open_plan(brought or _planned(source, output, job), stop) as run,
@@ -49,14 +48,14 @@ def open_plan(plan: Plan, stop: Stop) -> Iterator[RunContext]:
         ours.keep(partial(_lost, run))
         with run.at_work():
             stop.of(run)
-            caller().observer.opened()
+            invoker().observer.opened()
             yield run
 
 
 def announce(text: str) -> None:
     """Say in Prefect's log and to whoever called what happens before there is a run to watch."""
     get_run_logger().warning("%s", printable(text))
-    caller().observer.note(text)
+    invoker().observer.note(text)
 
 
 def list_images(run: RunContext) -> Todo:
@@ -92,7 +91,7 @@ def watched(run: RunContext, todo: Todo) -> Iterator[None]:
         day_watched(run),
         progress_artifact(run),
         logged_progress(run, count),
-        caller().observer.watch(run, todo),
+        invoker().observer.watch(run, todo),
     ):
         yield
 

@@ -26,7 +26,7 @@ from prefect.states import Paused, Running, Suspended
 from pydantic import Field, ValidationError
 
 if TYPE_CHECKING:
-    from tasks.orchestration.stopping import Stop
+    from tasks.orchestration.invoker import Stop
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class NewCap(RunInput):
 
 
 @dataclass
-class Question:
+class Inquiry:
     """The form in Prefect's UI, and who waits for what is entered there."""
 
     client: SyncPrefectClient

@@ -1,30 +1,69 @@
-"""The recorder: every row of a run passes here, into the tables, the counters and the bill."""
+"""The recorder: every row of a run passes here, gets its typed columns, and goes into tables, counters and bill."""
 
 import logging
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from config.settings import home
 from tasks.asking.calls import CallLedger
 from tasks.asking.halting import Halt
-from tasks.billing.bill import Bill
-from tasks.orchestration.answer_columns import AnswerColumns
+from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.orchestration.ending import status_of
-from tasks.orchestration.figures import Figures, together
-from tasks.orchestration.summary import run_row, summary_of
+from tasks.orchestration.summary import COUNTS, Figures, about, summary_of, together
 from tasks.planning.plan import Plan
 from tasks.recording.memory import give_back
 from tasks.recording.reviews import Reviews, counted_reviews
-from tasks.recording.rows import Row, typed
+from tasks.recording.rows import Row, RowTransform, typed
+from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file
+from tasks.schemas import AnswerSchema
+from tasks.schemas.evidence import Sent, evidence_of
+from tasks.scoring.agreement import agreements
+from tasks.scoring.shapes import shape_of
 from tasks.storage.output import explain_storage, sound_parts
 
 if TYPE_CHECKING:
     from tasks.orchestration.fleet.reports import Report
 
 log = logging.getLogger("visionflow")
+
+
+class AnswerColumns:
+    """For one schema; `verified` where the job reads images a second time."""
+
+    def __init__(self, schema: AnswerSchema, *, verified: bool) -> None:
+        self._schema = schema
+        self._verified = verified
+        self._shape = shape_of(schema.root)
+
+    def __call__(self, row: Row) -> Row:
+        """The columns `answer_columns` of a row with a good answer; boxes are in pixels of the original image."""
+        fitted = self._schema.fit(row["answer"])
+        value = self._mapped(fitted.value, row)
+        columns: Row = {"result": value}
+        if self._schema.evidence and value is not None:
+            sent = Sent(row["page"], row["sent_width"], row["sent_height"], RowTransform.of(row))
+            columns["evidence"] = evidence_of(self._schema.root, value, fitted.evidence, sent)
+        return columns | self._second(value, row) if self._verified else columns
+
+    def _second(self, value: Any, row: Row) -> Row:
+        second = row.get("second")
+        if second is None:  # not read again: the first answer gave no cause
+            return {"needs_review": False}
+        columns = {"second_answer": second["answer"], "needs_review": True}
+        if second["status"] != "ok":
+            return columns
+        other = self._mapped(self._schema.fit(second["answer"]).value, row)
+        found = agreements(self._shape, value, other)
+        shares = {name: one.share for name, one in found.items()}
+        return {**columns, "agreement": shares, "needs_review": not all(one.is_full for one in found.values())}
+
+    def _mapped(self, value: Any, row: Row) -> Any:
+        if value is None or not self._schema.boxes:
+            return value
+        return self._schema.map_boxes(value, RowTransform.of(row))
 
 
 class Recorder:
@@ -118,8 +157,7 @@ class Recorder:
             self.reviews = counted_reviews(plan.output, run_folder("results", plan.name, plan.run_id))
         costs = self.bill.rows(cny_per_usd=plan.cny_per_usd, simulated=plan.simulated)
         self._write("costs", "costs.parquet", costs)
-        row = run_row(plan, self, self.status(halt), halt)
-        row["batches"], row["batch_requests"] = batches
+        row = self._run_row(halt, batches)
         self._write("runs", "run.parquet", [row])
         return summary_of(plan.output, row, costs, self.reviews)
 
@@ -143,6 +181,29 @@ class Recorder:
         for part in sound_parts(plan.output, run_folder("calls", plan.name, plan.run_id)):
             bill.add_calls(part.to_pylist())
         return bill
+
+    def _run_row(self, halt: Halt | None, batches: tuple[int, int]) -> Row:
+        """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
+        plan, bill, figures, status = self._plan, self.bill, self.figures, self.status(halt)
+        described = about(plan, self.started_at)
+        return {
+            "run_id": plan.run_id,
+            "job": plan.name,
+            "status": status,
+            "message": halt.message if halt and status == halt.kind else None,
+            **{name: described[name] for name in ("source", "settings", "simulated", "versions")},
+            "output": plan.output.uri,
+            "started_at": self.started_at,
+            "finished_at": datetime.now(UTC),
+            "seconds": round(self.seconds, 3),
+            **{name: figures.counts[name] for name in COUNTS},
+            **{status: figures.statuses[status] for status in STATUSES},
+            **{name: bill.total(name) for name in ("calls", *TOKENS)},
+            "batches": batches[0],
+            "batch_requests": batches[1],
+            "cost_usd": bill.cost_usd,
+            "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),
+        }
 
     def _write(self, table: str, name: str, rows: list[Row]) -> None:
         write_table_file(TableFile(self._plan.output, table, self._plan.name, self._plan.run_id, name), rows)

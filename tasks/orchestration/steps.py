@@ -23,10 +23,10 @@ from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, Signal, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
 from tasks.orchestration.batches import Batch, Prepared
-from tasks.orchestration.caller import Ended, caller
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
 from tasks.orchestration.fleet.manifest import close
+from tasks.orchestration.invoker import Ended, invoker
 from tasks.preparing.preparers import PreparedFile
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
@@ -156,7 +156,7 @@ def report(run: RunContext) -> dict[str, Any]:
     try:
         write_report(run.plan.output, run.plan.name, run.plan.run_id)
     finally:
-        caller().observer.ended(Ended(summary, run.recorder.failures, run.halt))
+        invoker().observer.ended(Ended(summary, run.recorder.failures, run.halt))
     summary_artifacts(run, summary)
     tell_if_passed(run.plan)
     return summary

@@ -5,86 +5,28 @@ kind ends at once. Signals reach the main thread alone, so a run in another thre
 """
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
-from time import monotonic
+from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from prefect import get_run_logger
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 
 from config.settings import grace
-from tasks.asking.halting import Halt
-from tasks.orchestration.beside import beside
-from tasks.orchestration.caller import caller
-
-if TYPE_CHECKING:
-    from tasks.orchestration.context import RunContext
+from tasks.orchestration.invoker import Stop, invoker
+from tasks.orchestration.progress import beside
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.25
 # Prefect's runner and workers kill a run so long after SIGTERM; no setting changes it (runner/_cancellation_manager).
 PREFECT_GRACE_S = 30.0
-WRITING_S = 8.0  # of the grace, for the tables, the report and the flow's last state
-SAME_COMMAND = "The same command goes on where this run stopped."
-AGAIN = " Ctrl-C again ends at once."
-
-
-class Stop:
-    """A request to end, by whoever may make it. What is asked for before there is a run waits for it."""
-
-    def __init__(self) -> None:
-        self.run: RunContext | None = None
-        self._asked: Halt | None = None
-        self._context = copy_context()
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody has asked."""
-        return self._asked is not None
-
-    def of(self, run: "RunContext") -> None:
-        """The run that is under way from now on."""
-        self.run = run
-        self._context = copy_context()  # the flow's, for its log: whoever asks may be elsewhere
-        if self._asked is not None:
-            run.stop(self._asked)
-
-    def __call__(
-        self, reason: str, remedy: str = SAME_COMMAND, *, killed_after: float | None = None, hurry: str = AGAIN
-    ) -> None:
-        """Make no more calls; those in flight have the job's time limit, or what the grace leaves if that is less.
-
-        `hurry` tells a person how to wait for nothing.
-        """
-        patience = self.run.plan.job.timeout if self.run else None
-        if patience is not None and killed_after is not None:
-            patience = min(patience, max(killed_after - WRITING_S, 0.0))
-        self._asked = Halt("interrupted", f"{reason} {remedy}", patience=patience)
-        if self.run is not None:
-            with suppress(RuntimeError):  # it has just ended, and waits for a person or writes its report
-                self.run.stop(self._asked)
-                self._say(self.run, hurry)
-
-    def at_once(self) -> None:
-        """Wait for nothing."""
-        if self.run is not None:
-            self.run.engine.hurry()
-
-    def _say(self, run: "RunContext", hurry: str) -> None:
-        """What a person waits for. Not said in a signal's handler, which may not print."""
-        threading.Thread(target=self._context.run, args=(_say_what_is_finished, run, hurry), daemon=True).start()
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
     """Within, whatever asks the flow to end stops its run in good order, and Prefect interrupts nothing halfway."""
-    stop = caller().stop or Stop()
+    stop = invoker().stop or Stop()
     with _by_signal(stop), _by_suspension(stop):
         yield stop
 
@@ -147,26 +89,3 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
     silent = context.model_copy(update={"flow_run_suspension_request": type(request)()})
     with beside(look, "suspension", patience=0), silent:
         yield
-
-
-def _say_what_is_finished(run: "RunContext", hurry: str) -> None:
-    """One line for the flow run's log, and for the screen of `visionflow serve`."""
-    halt, in_flight, began = run.engine.halt, run.engine.in_flight, monotonic()
-    while halt is None and monotonic() - began < 1:
-        threading.Event().wait(0.01)
-        halt, in_flight = run.engine.halt, run.engine.in_flight
-    line = finishing_line(run, in_flight) + hurry
-    get_run_logger().info(line)
-    caller().observer.note(line)
-    if deployment.id:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-
-
-def finishing_line(run: "RunContext", in_flight: int) -> str:
-    """`Finishing 5 calls in flight of run ..., at most 60 s.`."""
-    halt = run.engine.halt
-    patience = halt.patience if halt and halt.patience is not None else run.plan.job.timeout
-    calls = f"{in_flight:,} call{'s' if in_flight != 1 else ''} in flight"
-    left = run.engine.batches.left_line if run.engine.batches else None
-    return f"{f'{left} ' if left else ''}Finishing {calls} of run {run.plan.run_id}, at most {patience:g} s."

@@ -1,25 +1,68 @@
-"""A run summed up: its own row in the table `runs`, and what `--json` prints, which is made from that row."""
+"""A run summed up: what its processes count of its rows, and what `--json` prints, from its row in `runs`."""
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from tasks.billing.bill import TOKENS, in_yuan
-from tasks.orchestration.figures import COUNTS
+from tasks.billing.bill import TOKENS
 from tasks.recording.reviews import Reviews
+from tasks.recording.rows import Row, is_open
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import run_folder
 from tasks.storage.output import Output
 
 if TYPE_CHECKING:
-    from tasks.asking.halting import Halt
-    from tasks.orchestration.recorder import Recorder
     from tasks.planning.plan import Plan
 
+FAILURES_SHOWN = 1000  # in the terminal and in Prefect's UI; the table has all
+COUNTS = ("images", "rows", "cached", "duplicates")
+
 PACKAGES = ("visionflow", "prefect", "anthropic", "pillow", "pyarrow")
+
+
+@dataclass
+class Figures:
+    """Counted as rows come; its size does not grow with their number."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Count one row."""
+        self.statuses[row["status"]] += 1
+        self.counts["rows"] += 1
+        self.counts["images"] += row["page"] == 1
+        self.counts["read_once"] += row["status"] == "ok" and is_open(row)  # its second reading is still to come
+        self.counts["cached"] += bool(row["cached"])
+        self.counts["duplicates"] += bool(row.get("duplicate_of"))
+        if row["status"] != "ok" and len(self.failures) < FAILURES_SHOWN:
+            self.failures.append({name: row.get(name) for name in ("name", "page", "status", "error_code", "error")})
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> "Figures":
+        """As `json` has them. Raises KeyError or TypeError."""
+        return cls(Counter(facts["statuses"]), Counter(facts["counts"]), list(facts["failures"]))
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """For another process."""
+        return {"statuses": dict(self.statuses), "counts": dict(self.counts), "failures": list(self.failures)}
+
+
+def together(parts: Iterable[Figures]) -> Figures:
+    """Those of all parts."""
+    whole = Figures()
+    for part in parts:
+        whole.statuses.update(part.statuses)
+        whole.counts.update(part.counts)
+        whole.failures += part.failures[: FAILURES_SHOWN - len(whole.failures)]
+    return whole
 
 
 def about(plan: "Plan", started_at: datetime) -> dict[str, Any]:
@@ -32,27 +75,6 @@ def about(plan: "Plan", started_at: datetime) -> dict[str, Any]:
         "versions": json.dumps(_versions()),
         "prices": plan.endpoint.prices,
         "cny_per_usd": str(plan.cny_per_usd),
-    }
-
-
-def run_row(plan: "Plan", counted: "Recorder", status: str, halt: "Halt | None") -> dict[str, Any]:
-    """The run's row in `runs`: how it ended, what it counted and cost, the job as it was run, and the versions."""
-    bill, described, figures = counted.bill, about(plan, counted.started_at), counted.figures
-    return {
-        "run_id": plan.run_id,
-        "job": plan.name,
-        "status": status,
-        "message": halt.message if halt and status == halt.kind else None,
-        **{name: described[name] for name in ("source", "settings", "simulated", "versions")},
-        "output": plan.output.uri,
-        "started_at": counted.started_at,
-        "finished_at": datetime.now(UTC),
-        "seconds": round(counted.seconds, 3),
-        **{name: figures.counts[name] for name in COUNTS},
-        **{status: figures.statuses[status] for status in STATUSES},
-        **{name: bill.total(name) for name in ("calls", *TOKENS)},
-        "cost_usd": bill.cost_usd,
-        "cost_cny": in_yuan(bill.cost_usd, plan.cny_per_usd),
     }
 
 

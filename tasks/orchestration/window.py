@@ -12,8 +12,8 @@ from typing import Any
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun
 from tasks.orchestration.batches import Batch, Prepared, batch_size, batches
-from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.invoker import Todo
 from tasks.recording.rows import Row
 
 # A task's `map`: what each of many values comes to, later.

@@ -13,9 +13,9 @@ from flows.analyze_images import analyze_images
 from flows.cli import terminal as terminal_module
 from flows.cli.conduct import Follower
 from flows.cli.terminal import LABEL, Terminal, fitting
-from tasks.orchestration import standing
-from tasks.orchestration.caller import Caller, called_by
-from tasks.orchestration.standing import Standing, facts
+from tasks.orchestration import progress
+from tasks.orchestration.invoker import Invoker, invoked_by
+from tasks.orchestration.progress import Standing, facts
 from tasks.simulator import Simulator
 from tests.runs import draw
 
@@ -59,10 +59,10 @@ def test_no_line_is_wider_than_the_terminal_whatever_its_label(eighty: io.String
 def test_a_file_or_a_pipe_gets_a_line_now_and_then(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(standing, "PACE_S", (0.3,) * 100)
+    monkeypatch.setattr(progress, "PACE_S", (0.3,) * 100)
     simulator.change(latency=0.4)
     images = draw(tmp_path / "images", 5)
-    with called_by(Caller(observer=Follower(Terminal()))):
+    with invoked_by(Invoker(observer=Follower(Terminal()))):
         analyze_images(str(images), str(tmp_path / "out"), Job(name="job", concurrency=1, max_cost=1))
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.startswith("Asked")]

@@ -5,7 +5,7 @@ import re
 import pytest
 from prefect.utilities.names import generate_slug
 
-from tasks.orchestration.naming import artifact_key, is_made_up
+from tasks.orchestration.artifacts import artifact_key, is_made_up
 
 
 def test_names_that_prefect_makes_up_are_known() -> None:

@@ -12,8 +12,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.logging.handlers import APILogWorker
 
 from flows import analyze_images
-from tasks.orchestration import progress, standing
-from tasks.orchestration.standing import Standing, pauses, progress_line
+from tasks.orchestration import progress
+from tasks.orchestration.progress import Standing, pauses, progress_line
 from tasks.simulator import Simulator
 from tests.runs import draw
 
@@ -32,7 +32,7 @@ def test_the_pace_is_steady_and_bounded() -> None:
 def test_the_log_and_the_artifacts_of_a_run(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "PACE_S", (0.2,) * 100)
+    monkeypatch.setattr(progress, "PACE_S", (0.2,) * 100)
     images = draw(tmp_path / "images", 6)
     for number in range(7):
         (images / f"bad{number}.jpg").write_bytes(b"\xff\xd8\xff nothing")
@@ -50,7 +50,7 @@ def test_the_log_and_the_artifacts_of_a_run(
     asked = [line for line in logs if line.startswith("Asked ")]
     assert asked and all(re.search(r"/s, \$0\.0\d* of \$2\.00", line) for line in asked), logs
     assert any(", 7 failed, " in line and line.endswith(" left") for line in asked), asked
-    assert sum(line.startswith("Unreadable bad") for line in logs) == progress.MOST_FAILURES
+    assert sum(line.startswith("Unreadable bad") for line in logs) == progress.LOGGED_FAILURES
     assert f"Report: {summary['report']}" in logs
     keys = {key.rpartition("-")[2]: key for key in artifacts}
     assert set(keys) == {"progress", "summary", "costs", "failures"}

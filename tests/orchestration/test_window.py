@@ -16,8 +16,8 @@ from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
 from tasks.orchestration.batches import Batch, Prepared
-from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.invoker import Todo
 from tasks.orchestration.window import AHEAD, TAKING_TURNS, in_window
 from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image

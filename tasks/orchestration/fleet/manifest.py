@@ -19,10 +19,10 @@ import numpy as np
 from config.job import Job
 from tasks.errors import BusyError, StopRun
 from tasks.listing import Images, Listing
-from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext, spending_cap
 from tasks.orchestration.fleet.granting import Whole
 from tasks.orchestration.fleet.reports import Report, Share
+from tasks.orchestration.invoker import Todo
 from tasks.planning.part import Part
 from tasks.planning.plan import Plan, plan_of, resolve_at
 from tasks.storage.output import Output, explained, open_output

@@ -18,13 +18,13 @@ from prefect.exceptions import PrefectException
 from tasks.asking.halting import Halt
 from tasks.errors import BusyError, OutputError, StopRun
 from tasks.orchestration.batches import Remaining
-from tasks.orchestration.caller import Todo
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet import pool
 from tasks.orchestration.fleet.granting import granted
 from tasks.orchestration.fleet.manifest import Manifest, freeze
 from tasks.orchestration.fleet.reports import Report, Share
 from tasks.orchestration.fleet.shards import LEASE_S, Shard, in_place_of, watch_of
+from tasks.orchestration.invoker import Todo
 from tasks.orchestration.opening import announce
 from tasks.planning.part import Part
 from tasks.recording.rows import Row

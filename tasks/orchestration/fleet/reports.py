@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.asking.halting import Halt
 from tasks.asking.limits import Grant
-from tasks.orchestration.figures import Figures
+from tasks.orchestration.summary import Figures
 
 NOTHING_YET = Grant(0, None, None, last=False)
 WRONG = (KeyError, TypeError, ValueError, ArithmeticError)

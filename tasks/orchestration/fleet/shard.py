@@ -14,14 +14,13 @@ from tasks.asking.halting import Halt
 from tasks.asking.limits import Grant
 from tasks.billing.pricing import usd
 from tasks.errors import BusyError, OutputError
-from tasks.orchestration.asker import accepted
-from tasks.orchestration.beside import beside
 from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.manifest import Manifest
 from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
+from tasks.orchestration.invoker import Stop, accepted
 from tasks.orchestration.opening import open_plan
-from tasks.orchestration.stopping import Stop
+from tasks.orchestration.progress import beside
 from tasks.planning.part import Part
 from tasks.recording.writer import run_folder
 from tasks.storage.output import sound_parts
