@@ -139,7 +139,7 @@ class Caller:
         page.attempts += 1
         page.attempts_at[step.number] += 1
         attempt = page.attempts_at[step.number]
-        call = self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=attempt)
+        call = await self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=attempt)
         try:
             response = await self._post(self._bodies.body(step.question, page.image))
             self._limiter.observe(response.headers)

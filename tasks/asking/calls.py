@@ -10,7 +10,7 @@ from typing import Any
 from tasks.asking.answer import Answer, utc_now
 from tasks.asking.failures import Failure
 from tasks.asking.journal import Journal
-from tasks.asking.question import Question
+from tasks.asking.question import Question, answer_key
 from tasks.errors import OutputError
 from tasks.types import PreparedImage
 
@@ -28,7 +28,7 @@ class CallLedger:
         self._rows: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
+    async def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
         """Note that a call is about to leave; OutputError if that cannot be written down."""
         about = {
             "image": uri,
@@ -41,7 +41,8 @@ class CallLedger:
             "started_at": utc_now(),
         }
         row = self._row(about, tier="standard")
-        self.journal.sent(row)
+        self.journal.sent(row, answer_key(question, image.sha256))
+        await self.journal.may_leave()
         return OpenCall(self, row)
 
     def batched(self, about: dict[str, Any]) -> "OpenCall":
@@ -70,6 +71,27 @@ class CallLedger:
         return rows
 
 
+def answered_columns(answer: Answer) -> dict[str, Any]:
+    """What its answer says of a call."""
+    usage, unknown = answer.usage, answer.unknown_usage
+    refused = answer.stop_reason == "refusal"
+    return {
+        "outcome": "refused" if refused else "truncated" if answer.truncated else "answered",
+        "paid": answer.paid,
+        "http_status": 200,
+        "model_answered": answer.model,
+        "stop_reason": answer.stop_reason,
+        **answer.tokens,
+        "thinking_tokens": None if unknown else usage.thinking,
+        "cache_write_5m_tokens": None if unknown else usage.cache_write_5m,
+        "cache_write_1h_tokens": None if unknown else usage.cache_write_1h,
+        "inference_geo": usage.geo,
+        "cost_usd": answer.cost_usd,
+        "latency_ms": answer.latency_ms,
+        "request_id": answer.request_id,
+    }
+
+
 class OpenCall:
     """A call under way."""
 
@@ -95,25 +117,7 @@ class OpenCall:
         self, answer: Answer, *, error: str | None = None, record: tuple[str, dict[str, Any]] | None = None
     ) -> bytes:
         """The endpoint answered; `error` says what of it was wrong. OutputError if it cannot be noted."""
-        usage, unknown = answer.usage, answer.unknown_usage
-        refused = answer.stop_reason == "refusal"
-        return self._end(
-            record,
-            outcome="refused" if refused else "truncated" if answer.truncated else "answered",
-            paid=answer.paid,
-            error=error,
-            http_status=200,
-            model_answered=answer.model,
-            stop_reason=answer.stop_reason,
-            **answer.tokens,
-            thinking_tokens=None if unknown else usage.thinking,
-            cache_write_5m_tokens=None if unknown else usage.cache_write_5m,
-            cache_write_1h_tokens=None if unknown else usage.cache_write_1h,
-            inference_geo=usage.geo,
-            cost_usd=answer.cost_usd,
-            latency_ms=answer.latency_ms,
-            request_id=answer.request_id,
-        )
+        return self._end(record, **answered_columns(answer), error=error)
 
     def failed(self, failure: Failure) -> None:
         """No answer, or none that could be read."""

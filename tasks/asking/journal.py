@@ -51,7 +51,7 @@ class Journal:
 
         Raises OutputError.
         """
-        self.path = journal_path(output, job, run_id)
+        self.name, self.path = run_id, journal_path(output, job, run_id)
         self.trouble: OutputError | None = None  # why no further call may leave
         self.needed = False  # by a later run, although every call is in the tables
         refuge = refuge_folder(output, job) / self.path.name
@@ -68,22 +68,28 @@ class Journal:
                 self.forget()
                 raise
 
-    def sent(self, call: dict[str, Any]) -> None:
-        """A call is about to leave; OutputError if that cannot be written down, or an earlier line could not be."""
+    def sent(self, call: dict[str, Any], key: str | None = None) -> None:  # noqa: ARG002  # here all ends are noted
+        """A call is about to leave, whose answer will be kept under this key.
+
+        OutputError if that cannot be written down, or an earlier line could not be.
+        """
         if self.trouble is not None:
             raise self.trouble
         try:
-            self._append(_line({"sent": call}))
+            self._append(line_of({"sent": call}))
         except OSError as error:
             raise self._failed(error) from None
         self._commits.soon()
+
+    async def may_leave(self) -> None:
+        """Wait until calls that were noted may leave: at once, for the system has their lines."""
 
     def ended(self, call: dict[str, Any], answer: tuple[str, dict[str, Any]] | None = None) -> bytes:
         """The call ended, well or badly: its row, and the answer with its key where it has to be kept here.
 
         The line, for `durable`. Raises OutputError if it can be written nowhere.
         """
-        line = _line({"ended": call} if answer is None else {"ended": call, "key": answer[0], "answer": answer[1]})
+        line = line_of({"ended": call} if answer is None else {"ended": call, "key": answer[0], "answer": answer[1]})
         try:
             if self._rescued is not None:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -103,6 +109,9 @@ class Journal:
             self._failed(error)
             self._rescue(line, full=False)
 
+    def recorded(self, calls: int) -> None:
+        """So many calls are in a table, those first that ended first."""
+
     def forget(self) -> None:
         """Every call is in the tables and every answer is kept: the journal has served."""
         self.path.unlink(missing_ok=True)
@@ -119,7 +128,7 @@ class Journal:
         self._handle, self._rescued = -1, None
 
     def _set_up(self, about: dict[str, Any]) -> None:
-        self._append(_line({"run": about}))
+        self._append(line_of({"run": about}))
         _set_aside_room(self._reserve)
         files.sync_files([self.path])
 
@@ -162,7 +171,8 @@ class Journal:
             raise self.trouble from None
 
 
-def _line(entry: dict[str, Any]) -> bytes:
+def line_of(entry: dict[str, Any]) -> bytes:
+    """A line with its checksum."""
     return sealed(json.dumps(entry, default=str).encode()) + b"\n"
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.asking.journal import is_there, journal_folder, refuge_folder
+from tasks.asking.shared_journal import brought, remove_blocks
+from tasks.storage.output import explained
 from tasks.storage.records import DAMAGED, move_to_damaged, unsealed
 from tasks.storage.s3 import is_s3
 
@@ -29,6 +31,8 @@ class Leftover:
     paths: list[Path]
     damaged: list[str] = field(default_factory=list)
     """Lines that say nothing, by file and number, once all were read."""
+    blocks: list[str] = field(default_factory=list)
+    """Where it was brought from."""
 
     @property
     def part(self) -> str:
@@ -59,6 +63,8 @@ class Leftover:
 
     def forget(self) -> None:
         """Everything was taken in. A journal with damaged lines is moved to `damaged/`, with one warning."""
+        with explained(str(self.paths[0])):
+            remove_blocks(self.blocks)
         for path in self.paths:
             path.with_suffix(".reserve").unlink(missing_ok=True)
             if not self.damaged:
@@ -74,17 +80,21 @@ class Leftover:
             )
 
 
-def leftovers(output: str, job: str, of: str = "") -> Iterator[Leftover]:
+def leftovers(output: str, job: str, of: str = "", but: str = "") -> Iterator[Leftover]:
     """Journals of dead runs of this job and output; those whose run is alive are left alone.
 
-    Only those of processes whose names begin with `of`.
+    Only those of processes whose names begin with `of`; `but` is the caller's own.
 
     Other runs may do the same at the same time: each journal is one run's, whose lock on it lasts while it is used.
     """
-    folders = [journal_folder(output, job)]
-    if not is_s3(output):
+    folders, blocks = [journal_folder(output, job)], dict[str, list[str]]()
+    if is_s3(output):
+        blocks = dict(brought(output, job, of, but))
+    else:
         folders.append(refuge_folder(output, job))
-    yield from leftovers_in(list(dict.fromkeys(folders)), of)
+    for left in leftovers_in(list(dict.fromkeys(folders)), of):
+        left.blocks = blocks.get(left.name, [])
+        yield left
 
 
 def leftovers_in(folders: list[Path], of: str = "") -> Iterator[Leftover]:

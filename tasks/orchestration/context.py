@@ -20,6 +20,7 @@ from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import Journal, folder_name
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
+from tasks.asking.shared_journal import SharedJournal
 from tasks.billing.bill import spent_by_attempts, spent_today
 from tasks.orchestration.recorder import Recorder
 from tasks.orchestration.summary import about
@@ -95,7 +96,7 @@ class RunContext:
 def make_context(plan: Plan, store: Any) -> RunContext:
     """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError."""
     started_at = datetime.now(UTC)
-    journal = Journal(plan.output.uri, plan.name, plan.process, about(plan, started_at))
+    journal = _journal(plan, about(plan, started_at))
     ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name, first=_first_call(plan))
     recorder = Recorder(plan, ledger, started_at)
     with handing_on(journal):
@@ -107,6 +108,14 @@ def make_context(plan: Plan, store: Any) -> RunContext:
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
     preparers = Preparers(on_s3=plan.listing.images.on_s3)
     return RunContext(plan, store, engine, preparers, Preparation(), recorder)
+
+
+def _journal(plan: Plan, described: dict[str, Any]) -> Journal:
+    """Where who takes it over finds it: on this machine, or for a shard with the output. Raises OutputError."""
+    where = plan.output.uri
+    if not (plan.is_shard and is_s3(where)):
+        return Journal(where, plan.name, plan.process, described)
+    return SharedJournal(where, plan.name, plan.process, {**described, "lease": lease_uri(plan.output, plan.turn)})
 
 
 def _first_call(plan: Plan) -> int:

@@ -132,6 +132,7 @@ class Recorder:
         """Write rows of the ledger, and bill them."""
         self.bill.add_calls(calls)
         self._calls.add(calls)
+        self.journal.recorded(self._calls.rows - self._calls.waiting)
 
     def flush(self) -> None:
         """Write all that there is by now."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.asking.answer import Answer
+from tasks.asking.calls import answered_columns
 from tasks.asking.journal import Journal
 from tasks.asking.leftovers import Leftover, leftovers
 from tasks.asking.pages import AnswerStore
@@ -30,7 +32,7 @@ def recover(output: Output, job: str, journal: Journal, store: AnswerStore, shar
     run's journal into `journal`, so that they are not lost if this run dies too. Raises OutputError.
     """
     maybe: list[dict[str, Any]] = []
-    for left in leftovers(output.uri, job, f"{shard}-" if shard else ""):
+    for left in leftovers(output.uri, job, f"{shard}-" if shard else "", journal.name):
         in_flight = complete(output, job, left, store)
         for call in in_flight:
             journal.ended(call)
@@ -59,6 +61,7 @@ def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> li
             keep_again(store, answers)
             answers = []
     keep_again(store, answers)
+    told.look_for(store, left.run_id)
     with explained(str(left.paths[0])):
         store.sync()
     rows, in_flight = told.rows(left)
@@ -74,17 +77,31 @@ class _Told:
     def __init__(self, recorded: set[int | None]) -> None:
         self._recorded = recorded
         self._sent: dict[int, dict[str, Any]] = {}
+        self._keys: dict[int, str] = {}
         self._ended: list[dict[str, Any]] = []
 
     def add(self, entry: dict[str, Any]) -> None:
         """One line."""
         if (sent := entry.get("sent")) is not None:
-            self._sent[sent["call"]] = sent
+            if sent["call"] not in self._recorded:
+                self._sent[sent["call"]] = sent
+                self._keys[sent["call"]] = entry.get("key") or ""
         elif (ended := entry.get("ended")) is not None:
             if ended["call"] in self._recorded:
                 self._sent.pop(ended["call"], None)
             else:
                 self._ended.append(ended)
+
+    def look_for(self, store: AnswerStore, run_id: str) -> None:
+        """Calls whose answers were kept before their end was noted have ended. Raises OutputError."""
+        noted = {call["call"] for call in self._ended}
+        last = {self._keys[number]: self._sent[number] for number in sorted(self._sent) if number not in noted}
+        kept = asyncio.run(_kept(store, [key for key in last if key]))
+        for key, answer in kept.items():
+            call = last[key]
+            since = datetime.fromisoformat(call["started_at"])  # an earlier call may have had another answer
+            if (answer.run_id, answer.image) == (run_id, call["image"]) and answer.answered_at >= since:
+                self._ended.append({**call, **answered_columns(answer)})
 
     def rows(self, left: Leftover) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of calls that ended, and of those of which no end is known, which may have been paid.
@@ -111,6 +128,15 @@ def keep_again(store: AnswerStore, answers: Iterable[tuple[str, dict[str, Any]]]
 
     with explained("answers of a run that ended without notice"):
         asyncio.run(keep())
+
+
+async def _kept(store: AnswerStore, keys: Iterable[str]) -> dict[str, Answer]:
+    kept = {}
+    with explained("kept answers", verb="read"):
+        for key in keys:
+            with suppress(*NO_ANSWER):
+                kept[key] = Answer.from_record(await store.get(key) or {})
+    return kept
 
 
 async def _is_newer(answer: Answer, kept: dict[str, Any] | None) -> bool:

@@ -117,25 +117,25 @@ class TableWriter:
                 self._oldest = self.clock()
             if len(self._loose) >= BATCH:
                 self._pack()
-            while self._waiting() >= self.rows_per_part:
+            while self.waiting >= self.rows_per_part:
                 self._write(self.rows_per_part)
             late = self._oldest is not None and self.clock() - self._oldest >= self.seconds
             if late or sum(batch.nbytes for batch in self._batches) >= self.bytes_per_part:
-                self._write(self._waiting())
+                self._write(self.waiting)
 
     def flush(self) -> None:
         """Write what there is."""
         with self._lock:
-            if self._waiting():
-                self._write(self._waiting())
+            if self.waiting:
+                self._write(self.waiting)
 
     def close(self) -> None:
         """Write what is left; a table without rows gets one part without rows, so that it still reads."""
         with self._lock:
             if self._closed:
                 return
-            if self._waiting() or not self.parts:
-                self._write(self._waiting())
+            if self.waiting or not self.parts:
+                self._write(self.waiting)
             self._closed = True
 
     def __enter__(self) -> Self:
@@ -144,7 +144,9 @@ class TableWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _waiting(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Rows that are in no part yet."""
         return len(self._loose) + self._packed
 
     def _pack(self) -> None:

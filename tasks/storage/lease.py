@@ -7,6 +7,7 @@ a minute of the watcher's own time has a dead holder.
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, sleep
 
 from tasks.storage.conditional import ConditionsUnsupported, Found, now, read_found, write_always, write_if
@@ -42,6 +43,16 @@ class Watch:
         self.found = found
         self._holder = None if found is None or self.unchanged_s >= DEAD_S else holder_of(found)
         return self._holder
+
+    def free_dead(self) -> None:
+        """Free it, once it was looked at and is dead, for those who have not watched it for as long.
+
+        Raises what S3 does. Where there are no conditional writes, they have to.
+        """
+        if self.found is None or self._holder is not None or holder_of(self.found) is None:
+            return
+        with suppress(ConditionsUnsupported):
+            now(write_if, self.uri, json.dumps({**json.loads(self.found.data), "free": True}).encode(), self.found)
 
     @property
     def unchanged_s(self) -> float:

@@ -9,6 +9,7 @@ import pytest
 from prefect.exceptions import CancelledRun
 
 from config.job import Job
+from flows import read_calls
 from flows.analyze_images import analyze_images
 from flows.fleet import shard
 from tasks.errors import BusyError, StopRun
@@ -17,8 +18,10 @@ from tasks.orchestration.fleet import shard as shard_module
 from tasks.orchestration.fleet.manifest import BYTES_A_CALL, Manifest, cut
 from tasks.planning.part import Part
 from tasks.simulator import Simulator
+from tasks.storage.s3 import s3_filesystem
 from tasks.types import Source
-from tests.runs import draw, rows, run_table
+from tests.runs import draw, forget_s3_connections, rows, run_table
+from tests.s3 import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +70,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     return workers
 
 
-def run(images: Path, output: Path, **job: Any) -> dict[str, Any]:
+def run(images: Path, output: Path | str, **job: Any) -> dict[str, Any]:
     job = {"pool": "threads", "shards": 2, "prompt": "One word.", "no_thumbnails": True, "max_failed": 1.0, **job}
     summary: dict[str, Any] = analyze_images(str(images), str(output), Job(**job))
     return summary
@@ -91,6 +94,26 @@ def test_a_fleet_is_one_run(threads: Threads, simulator: Simulator, tmp_path: Pa
     assert parts == {"000", "001", "002"}
     assert len(run_table(tmp_path / "out")) == 1
     assert threads.started == [Part(1, 0), Part(2, 0)]
+
+
+def test_a_fleet_needs_no_folder_that_its_workers_share(
+    threads: Threads, simulator: Simulator, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """All that it leaves is on S3; the shards' journals have served, and the next run finds every answer."""
+    forget_s3_connections()
+    output = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    images = draw(tmp_path / "images", 24)
+    simulator.change(latency=0.05)
+    summary = run(images, output, concurrency=8)
+    assert (summary["status"], summary["ok"], summary["calls"]) == ("completed", 24, 24)
+    calls = read_calls(output)
+    assert float(calls["cost_usd"].sum()) == summary["cost_usd"] and calls["call"].is_unique
+    assert simulator.ledger().peak_in_flight <= 8
+    left = s3_filesystem().find(f"{output}/.visionflow/journal")
+    assert not [name for name in left if name.endswith(".jsonl")]
+    again = run(images, output, concurrency=8)
+    assert (again["cached"], again["calls"]) == (24, 0)
+    forget_s3_connections()
 
 
 @pytest.mark.all

@@ -134,6 +134,7 @@ class _Parent:
             shard.looked = monotonic()
             with suppress(OSError, TimeoutError):
                 self._look_at_lease(shard, alive=shard.watch.look() is not None)
+                shard.watch.free_dead()  # for the next process, which would have to watch it for as long
 
     def _look_at_lease(self, shard: Shard, *, alive: bool) -> None:
         if alive:

@@ -64,11 +64,10 @@ def ready(plan: Plan) -> Plan:
     why = refusal(plan.job, {})
     if why is not None:
         raise StopRun(why.replace("a form must not", "a job for a work pool must not"))
-    if is_s3(plan.output.uri):
-        raise UsageError("--pool with an output on S3 is not there yet. Name a folder that all workers share.")
-    with explained(plan.output.uri):
-        plan = replace(plan, output=open_output(os.path.abspath(plan.output.uri)))
-        keep_state_in(plan.output.uri)
+    if not is_s3(plan.output.uri):
+        with explained(plan.output.uri):
+            plan = replace(plan, output=open_output(os.path.abspath(plan.output.uri)))
+            keep_state_in(plan.output.uri)
     return gone_on_with(plan)
 
 
