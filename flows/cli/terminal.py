@@ -111,7 +111,7 @@ class Terminal:
             def update() -> None:
                 now = standing(run, to_ask)
                 progress.update(preparing, completed=now.prepared)
-                progress.update(asking, completed=now.asked, facts=fitting(facts(now), room))
+                progress.update(asking, completed=now.asked, total=now.to_ask, facts=fitting(facts(now), room))
 
             while not finished.wait(EVERY_S):
                 update()

@@ -90,7 +90,8 @@ class _Batches:
         rows = self._run.engine.batches.table()[-MOST_FAILURES:] if self._run.engine.batches else []
         if rows != self._shown and (last or monotonic() - self._at > BATCHES_S):
             self._shown, self._at = rows, monotonic()
-            create_table_artifact(_cells(rows), key="batches", description="Message Batches of this run")
+            key = artifact_key(self._run.plan.name, "batches")
+            create_table_artifact(_cells(rows), key=key, description="Message Batches of this run")
 
 
 def summary_artifacts(run: RunContext, summary: dict[str, Any]) -> None:

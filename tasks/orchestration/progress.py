@@ -48,8 +48,9 @@ class Standing:
 
     prepared: int
     asked: int
-    """Images with an outcome; what a run that ends does not ask about is not among them."""
+    """Pages with an outcome; what a run that ends does not ask about is not among them."""
     to_ask: int
+    """Pages, as far as they are known: a file that was not opened yet counts as one."""
     failed: int
     retried: int
     """Calls beyond the first for the same image."""
@@ -57,6 +58,8 @@ class Standing:
     per_second: float
     spent: Decimal
     cap: Decimal | None
+    unit: str = "image"
+    """`page` once a file had several."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -67,20 +70,23 @@ class Standing:
 
 def standing(run: "RunContext", to_ask: int) -> Standing:
     """How far the run is with the images that it had to ask about."""
+    more = max(0, run.preparation.pages - run.preparation.done)
+    pages = to_ask + more
     counts, recorder, ledger = run.engine.progress, run.recorder, run.recorder.ledger
     gave_up = recorder.statuses["unavailable"] + run.preparation.failed
     asked = counts.done - sum(counts.statuses[status] for status in OPEN) + gave_up
     good = counts.statuses["ok"]
     return Standing(
         prepared=min(run.preparation.done, to_ask),
-        asked=min(asked, to_ask),
-        to_ask=to_ask,
-        failed=max(0, min(asked - good, to_ask)),
+        asked=min(asked, pages),
+        to_ask=pages,
+        failed=max(0, min(asked - good, pages)),
         retried=ledger.retried,
         in_flight=run.engine.in_flight,
         per_second=asked / recorder.seconds if recorder.seconds else 0.0,
         spent=ledger.total_usd,
         cap=run.engine.settings.max_cost,
+        unit="page" if more else "image",
     )
 
 
@@ -106,7 +112,7 @@ def facts(now: Standing) -> dict[str, str]:
 def progress_line(now: Standing) -> str:
     """`241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left`."""
     told = [one for name, one in facts(now).items() if name != "in flight"]
-    return ", ".join([f"{now.asked:,} of {counted(now.to_ask, 'image')}", *told])
+    return ", ".join([f"{now.asked:,} of {counted(now.to_ask, now.unit)}", *told])
 
 
 @contextmanager

@@ -41,9 +41,11 @@ def _pages(source: Source, rules: ImageRules) -> PreparedFile:
 
 @dataclass
 class Preparation:
-    """Files prepared so far, those that could not be, and how many bytes became how many."""
+    """Files prepared so far and their pages, files that could not be, and how many bytes became how many."""
 
     done: int = 0
+    pages: int = 0
+    """A file that could not be prepared counts as one."""
     failed: int = 0
     read_bytes: int = 0
     sent_bytes: int = 0
@@ -53,6 +55,7 @@ class Preparation:
         """Count one file; without pages it could not be prepared."""
         with self._lock:
             self.done += 1
+            self.pages += len(pages) or 1
             self.failed += not pages
             self.read_bytes += source_bytes
             self.sent_bytes += sum(page.sent_bytes for page in pages)

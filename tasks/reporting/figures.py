@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.asking.question import SECOND
 from tasks.recording.tables import STATUSES, TOKEN_COLUMNS
 
 Row = Mapping[str, Any]
@@ -33,13 +34,11 @@ SAVINGS = {
 SUMMED = ("calls", "calls_maybe_paid", "images", *(name for name, _ in TOKEN_COLUMNS), "cost_usd", "cost_cny", *SAVINGS)
 
 # What a report looks at in every row; answers, which are most of a table, are not among it.
-RESULT_COLUMNS = ["name", "image", "page", "status", "error_code", "error", "sent_width", "sent_height", "attempts"]
+RESULT_COLUMNS = ["name", "image", "page", "status", "error_code", "sent_width", "sent_height", "attempts"]
 RESULT_COLUMNS += ["latency_ms", "cost_usd", "cached", "duplicate_of"]
-CALL_COLUMNS = ["outcome", "http_status", "attempt", "paid", "cost_usd", "started_at", "latency_ms"]
-FAILURE_COLUMNS = ("name", "image", "page", "status", "error_code", "error")
+CALL_COLUMNS = ["model", "step", "outcome", "http_status", "attempt", "paid", "cost_usd", "started_at", "latency_ms"]
 COMPARED = ["name", "image", "page", "sent_width", "sent_height", "attempts", "latency_ms", "cost_usd"]
 
-FAILURES = 200
 EXTREMES = 5
 
 
@@ -89,7 +88,6 @@ class Reason:
 class ResultFigures:
     """What is shown of `results` beside the counts of the run itself."""
 
-    failures: list[Row]  # the first ones, in the order of the table
     reasons: list[Reason]  # the commonest first
     slowest: list[Row]  # that this run waited for longest
     dearest: list[Row]  # that cost this run most
@@ -101,23 +99,19 @@ def result_figures(parts: Iterable[pa.Table]) -> ResultFigures:
 
     The pages of a file follow one another, the first one first.
     """
-    failures: list[Row] = []
     slowest: list[Row] = []
     dearest: list[Row] = []
     reasons: Counter[tuple[str, str | None]] = Counter()
     paged: set[str] = set()
     for part in parts:
-        bad = failed(part)
-        reasons.update(_reasons(part.filter(bad)))
-        failures += first(part, bad, FAILURES - len(failures), FAILURE_COLUMNS)
+        reasons.update(_reasons(part.filter(failed(part))))
         slowest = _largest([*slowest, *largest(_waited_for(part), "latency_ms")], "latency_ms")
         dearest = _largest([*dearest, *largest(part, "cost_usd")], "cost_usd")
-        shown = (*failures, *slowest, *dearest)
-        second = set(part["image"].filter(pc.equal(part["page"], 2)).to_pylist())
-        paged.update(row["image"] for row in shown if row["page"] > 1 or row["image"] in second)
+        second = with_second_page(part)
+        paged.update(row["image"] for row in (*slowest, *dearest) if row["page"] > 1 or row["image"] in second)
     counted = [Reason(status, code, count) for (status, code), count in reasons.items()]
     counted.sort(key=lambda reason: (-reason.count, reason.status, reason.error_code or ""))
-    return ResultFigures(failures, counted, slowest, dearest, frozenset(paged))
+    return ResultFigures(counted, slowest, dearest, frozenset(paged))
 
 
 def largest(rows: pa.Table, column: str) -> list[Row]:
@@ -141,6 +135,30 @@ def _waited_for(results: pa.Table) -> pa.Table:
 def _reasons(bad: pa.Table) -> dict[tuple[str, str | None], int]:
     counted = bad.group_by(["status", "error_code"]).aggregate([([], "count_all")])
     return {(row["status"], row["error_code"]): row["count_all"] for row in counted.to_pylist()}
+
+
+def with_second_page(part: pa.Table) -> set[str]:
+    """The images of which a second page is among these rows."""
+    return set(part["image"].filter(pc.equal(part["page"], 2)).to_pylist())
+
+
+def steps(calls: pa.Table) -> list[Row]:
+    """Calls and their cost by model and step of the question, in the order of the steps; none where all are of one."""
+    counted = (
+        calls.select(["model", "step", "cost_usd"])
+        .group_by(["step", "model"])
+        .aggregate([([], "count_all"), ("cost_usd", "sum")])
+    )
+    if counted.num_rows < 2:
+        return []
+    rows = sorted(counted.to_pylist(), key=lambda row: (row["step"] == SECOND, row["step"] or 0, row["model"] or ""))
+    return [{**row, "step": _step(row["step"])} for row in rows]
+
+
+def _step(number: int | None) -> str:
+    if number == SECOND:
+        return "second reading"
+    return f"fallback {number}" if number else "first question"
 
 
 def outcomes(calls: pa.Table) -> list[Row]:
@@ -173,9 +191,3 @@ def call_counts(calls: pa.Table) -> dict[str, int]:
 def pretty(value: object) -> str:
     """Indented JSON; what JSON does not know, such as a date or a decimal, as its text."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
-
-
-def first(table: pa.Table, mask: pa.Array, count: int, columns: Iterable[str]) -> list[Row]:
-    """The first rows under a mask; copies nothing but these."""
-    rows = table.select(list(columns)).take(pc.indices_nonzero(mask).slice(0, count))
-    return list(rows.to_pylist())

@@ -16,7 +16,8 @@ from tasks.reporting import figures
 from tasks.schemas.boxes import corners
 from tasks.storage.s3 import is_s3
 
-CARDS = 300  # rows with image and all fields; the failed ones and those to review are at most a third each
+CARDS = 200  # rows with image and all fields; those to review are at most half of them
+FAILURES = 200  # listed with their reasons
 LINES = 10_000  # rows as a line of text
 LINE_BYTES = 4_000_000  # of their answers
 LINE_CHARACTERS = 240
@@ -29,7 +30,10 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Gallery:
-    """Rows to show: failed ones first, then those a person should review, then a sample of the others."""
+    """Rows to show: failed ones first, then those a person should review, then a sample of the others.
+
+    Each row stands in one of the lists; what is in none of them stands in the table alone.
+    """
 
     failed: list[Row] = field(default_factory=list)
     review: list[Row] = field(default_factory=list)
@@ -37,31 +41,39 @@ class Gallery:
     lines: list[Row] = field(default_factory=list)
     reviews: Reviews = field(default_factory=Reviews)
     pictures: dict[tuple[str, int], str] = field(default_factory=dict)  # data URIs by image and page
+    paged: set[str] = field(default_factory=set)  # which of the images have more than one page
 
     @property
     def cards(self) -> list[Row]:
         """Those with image and fields."""
-        return [*self.failed, *self.review, *self.good]
+        return [*self.review, *self.good]
+
+    @property
+    def pictured(self) -> list[Row]:
+        """Those whose image is shown where it can be read."""
+        return [*self.failed, *self.cards]
 
 
 def gallery(parts: Iterable[pa.Table], ok: int) -> Gallery:
     """Chosen from one part after another; of the good rows every n-th is shown whole, so that the sample is spread."""
-    shown, stride, seen, used = Gallery(), max(1, -(-ok // (CARDS // 3))), 0, 0
+    shown, stride, seen, used = Gallery(), max(1, -(-ok // (CARDS // 2))), 0, 0
     for part in parts:
         shown.reviews.add_part(part)
         for row in _rows(part, len(shown.lines)):
             if row["status"] != "ok":
-                group = shown.failed
+                group, most = shown.failed, FAILURES
             elif row.get("needs_review"):
-                group = shown.review
+                group, most = shown.review, CARDS // 2
             else:
-                group, seen = shown.good, seen + 1
-            if len(group) < CARDS // 3 and (group is not shown.good or seen % stride == 0 or stride == 1):
+                group, most, seen = shown.good, CARDS // 2, seen + 1
+            if len(group) < most and (group is not shown.good or seen % stride == 0 or stride == 1):
                 group.append(row)
             elif len(shown.lines) < LINES and used < LINE_BYTES:
                 line = {name: row[name] for name in ("name", "image", "page", "status")} | {"text": one_line(row)}
                 used += len(line["text"])
                 shown.lines.append(line)
+        second = figures.with_second_page(part)
+        shown.paged.update(row["image"] for row in shown.pictured if row["page"] > 1 or row["image"] in second)
     return shown
 
 
@@ -73,7 +85,7 @@ def _rows(part: pa.Table, lines: int) -> Iterator[Row]:
         looked_for = figures.failed(part)
         if "needs_review" in part.column_names:
             looked_for = pc.or_(looked_for, pc.fill_null(part["needs_review"], False))
-        part = part.filter(looked_for).slice(0, CARDS)
+        part = part.filter(looked_for).slice(0, FAILURES + CARDS // 2)
     yield from part.to_pylist()
 
 

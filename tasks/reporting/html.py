@@ -54,6 +54,7 @@ def render_report(
             results=figures.result_figures(results),
             counts=figures.call_counts(calls),
             outcomes=figures.outcomes(calls),
+            steps=figures.steps(calls),
             latency=charts.histogram(calls["latency_ms"].filter(charts.was_answered(calls))),
             in_flight=charts.in_flight(calls),
             answered=charts.answered(calls),

@@ -13,12 +13,14 @@
       row.hidden = !fits;
       shown += fits;
     }
+    if (find.value || status.value) for (const more of document.querySelectorAll("details:has([data-status])")) more.open = !!more.querySelector("[data-status]:not([hidden])");
     count.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} shown`;
   };
   const order = () => {
     const key = sort.value;
-    for (const list of document.querySelectorAll(".cards, .lines")) {
+    for (const list of document.querySelectorAll(".cards, .lines, tbody")) {
       const mine = rows.filter((row) => row.parentElement === list);
+      if (!mine.length) continue;
       const by = { name: (a, b) => a.dataset.name.localeCompare(b.dataset.name), cost: (a, b) => b.dataset.cost - a.dataset.cost, time: (a, b) => b.dataset.time - a.dataset.time }[key];
       list.append(...(by ? [...mine].sort(by) : mine));
     }

@@ -20,7 +20,7 @@ def write_report(output: Output, job: str, run_id: str, *, pictures: bool = True
     shown = gallery(output.read_batches(rows, AT_ONCE), run["ok"] or 0)
     wanted = pictures and not parsed(run["settings"]).get("no_thumbnails")
     if wanted:
-        shown.pictures = thumbnails(shown.cards)
+        shown.pictures = thumbnails(shown.pictured)
     page = render_report(
         run,
         costs,

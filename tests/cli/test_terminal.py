@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from config.job import Job
@@ -69,3 +70,20 @@ def test_a_file_or_a_pipe_gets_a_line_now_and_then(
     assert lines and all(line.startswith("Asked     ") and " of 5 images, " in line for line in lines), out
     assert all(" of $1.00" in line for line in lines)
     assert "\x1b" not in out and "━" not in out
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_every_page_of_a_file_is_counted_as_it_is_asked_about(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standing, "PACE_S", (0.2,) * 100)
+    simulator.change(latency=0.5)
+    images = draw(tmp_path / "images", 2)
+    first, *others = (Image.new("L", (60, 40), shade) for shade in (0, 80, 160))
+    first.save(images / "three-pages.tif", save_all=True, append_images=others)
+    with called_by(Caller(observer=Follower(Terminal()))):
+        analyze_images(str(images), str(tmp_path / "out"), Job(name="pages", concurrency=1))
+    out = capsys.readouterr().out
+    lines = [line.split()[1:5] for line in out.splitlines() if line.startswith("Asked")]
+    assert lines[-1][1:] == ["of", "5", "pages,"], out
+    assert all(int(done) < int(of) for done, _, of, _ in lines), "as long as a page is in flight there is one to come"

@@ -60,3 +60,13 @@ def test_the_log_and_the_artifacts_of_a_run(
     costs = str(artifacts[keys["costs"]].data)
     assert costs.startswith('[{"cost": "\\\\$0.0'), costs[:80]
     assert str(artifacts[keys["failures"]].description) == "7 failed rows"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_table_of_batches_is_of_its_job(simulator: Simulator, tmp_path: Path) -> None:
+    images, output = draw(tmp_path / "images", 1), str(tmp_path / "out")
+    analyze_images(str(images), output, {"name": "by-batch", "mode": "batch"})
+    with get_client(sync_client=True) as client:
+        (run,) = [one for one in client.read_flow_runs(limit=200) if one.parameters.get("output") == output]
+        chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        assert "by-batch-batches" in {one.key for one in client.read_artifacts(artifact_filter=chosen)}

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
@@ -122,6 +123,24 @@ def test_failures_are_counted_whole_and_listed_in_part() -> None:
     first = next(row for row in made.results.to_pylist() if row["status"] != "ok")
     assert first["name"] in page.text
     assert first["error"] in page.text
+
+
+def test_a_failed_image_is_named_once_with_its_reason(large: MadeRun) -> None:
+    named = Counter(row["name"] for row in large.results.to_pylist() if row["status"] != "ok")
+    found = [unescape(name) for name in re.findall(r'data-name="([^"]+)"', rendered(large))]
+    assert {name: found.count(name) for name in named} == named
+    assert len(found) == len(set(found)) == large.results.num_rows
+
+
+def test_what_a_model_and_a_step_cost_is_told_where_there_are_several() -> None:
+    made = make_run(12, failing=0)
+    assert "Model and step" not in page_of(made).text
+    model = "claude-sonnet-5-5"
+    again = changed(changed(made.calls.slice(0, 3), "step", 1), "model", model)
+    second = changed(changed(made.calls.slice(0, 2), "step", -1), "model", model)
+    text = page_of(MadeRun(made.run, made.costs, made.results, pa.concat_tables([second, made.calls, again]))).text
+    spent = [html.usd(sum(calls["cost_usd"].to_pylist(), Decimal(0)), 7) for calls in (again, second)]
+    assert f"{model}fallback 13{spent[0]} {model}second reading2{spent[1]}" in text
 
 
 def test_images_that_were_not_asked_are_no_failures() -> None:
