@@ -3,7 +3,8 @@
 Only the JSON schema has groups. A job is flat everywhere else, and a deployment's stored parameters may be: `flat`
 takes both. Prefect's forms (3.9, the old and the new) fold nothing but the alternatives of `anyOf`, which are tabs: a
 group is `null` or an object. They show a wrong value inside an alternative as "not valid under any of the given
-schemas", so bounds stand beside it, under `then`, where the server's check names the field.
+schemas", so bounds, and that a number is a whole one, stand beside it, under `then`, where the server's check names
+the field and what is allowed.
 """
 
 from collections.abc import Mapping
@@ -146,7 +147,7 @@ def _choices() -> dict[str, Choices]:
 def _folded(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
     names = ", ".join(name.replace("_", " ") for name in properties)
     as_usual = {"type": "null", "title": "as usual"}
-    loose = {name: {key: one for key, one in told.items() if key not in BOUNDS} for name, told in properties.items()}
+    loose = {name: _loose(told) for name, told in properties.items()}
     return {
         "title": group.title,
         "description": f"{names[0].upper()}{names[1:]}.",
@@ -157,8 +158,15 @@ def _folded(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _loose(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person cannot get wrong in the form."""
+    kept = {key: one for key, one in told.items() if key not in BOUNDS}
+    return {**kept, "type": "number"} if kept.get("type") == "integer" else kept
+
+
 def _bounds(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: told[key] for key in BOUNDS if key in told}
+    whole = {"type": "integer"} if told.get("type") == "integer" else {}
+    return {**whole, **{key: told[key] for key in BOUNDS if key in told}}
 
 
 def _in_order(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_choices_are_offered_and_ones_own_are_possible(own_tables: OwnTables) ->
 
 WRONG = [
     ({"pace": {"concurrency": 5000}}, "job.pace.concurrency: 5000 is greater than the maximum of 1000"),
+    ({"images": {"limit": 1.5}}, "job.images.limit: 1.5 is not of type 'integer'"),
     ({"pace": {"timeout": 0}}, "job.pace.timeout: 0 is less than or equal to the minimum of 0"),
     ({"results": {"max_failed": 1.5}}, "job.results.max_failed: 1.5 is greater than the maximum of 1"),
     ({"access": {"key_block": "sk-ANT_key"}}, "job.access.key_block: 'sk-ANT_key' does not match"),
