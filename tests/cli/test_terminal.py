@@ -76,12 +76,12 @@ def test_a_file_or_a_pipe_gets_a_line_now_and_then(
 def test_every_page_of_a_file_is_counted_as_it_is_asked_about(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(standing, "PACE_S", (0.2,) * 100)
+    monkeypatch.setattr(progress, "PACE_S", (0.2,) * 100)
     simulator.change(latency=0.5)
     images = draw(tmp_path / "images", 2)
     first, *others = (Image.new("L", (60, 40), shade) for shade in (0, 80, 160))
     first.save(images / "three-pages.tif", save_all=True, append_images=others)
-    with called_by(Caller(observer=Follower(Terminal()))):
+    with invoked_by(Invoker(observer=Follower(Terminal()))):
         analyze_images(str(images), str(tmp_path / "out"), Job(name="pages", concurrency=1))
     out = capsys.readouterr().out
     lines = [line.split()[1:5] for line in out.splitlines() if line.startswith("Asked")]
