@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(commands.add_parser("compare", help="which model, preset and prompt is the cheapest that is still right"))
     _report(commands.add_parser("report", help="write the HTML report of a run and print its summary"))
     _export(commands.add_parser("export", help="a run's rows for labelling tools and programs"))
+    _reconcile(commands.add_parser("reconcile", help="the ledger beside the provider's own usage and cost report"))
     _simulate(commands.add_parser("simulate", help="a simulator of the API on this machine"))
     _check(commands.add_parser("check", help="verify what is kept: answers, journals, tables; mend what can be"))
     _prices(commands.add_parser("prices", help="the price table"))
@@ -110,6 +111,15 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to", required=True, choices=("label-studio", "coco", "jsonl"), help="the form")
     command.add_argument("--run", metavar="ID", help="a run's id (default: the newest)")
     command.add_argument("--review", action="store_true", help="only rows that failed or that need a person")
+
+
+def _reconcile(command: argparse.ArgumentParser) -> None:
+    command.add_argument("output", metavar="OUTPUT", help="the runs' output")
+    command.add_argument("--from", dest="first", required=True, metavar="DAY", help="first day, in UTC: 2026-11-01")
+    command.add_argument("--to", dest="last", required=True, metavar="DAY", help="last day, counted too")
+    command.add_argument("--endpoint", metavar="NAME|URL", help="whose report (default: as of run)")
+    command.add_argument("--workspace", metavar="ID", help="count only this workspace's usage")
+    command.add_argument("--json", action="store_true", help="print both sides as one JSON object")
 
 
 def _check(command: argparse.ArgumentParser) -> None:

@@ -90,6 +90,17 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def reconcile(arguments: argparse.Namespace) -> int:
+    """Hold the ledger beside the provider's report."""
+    from flows.cli.reconcile import day, print_reconciliation
+    from tasks.reporting.reconciliation import Period
+
+    period = Period(day(arguments.first), day(arguments.last))
+    return print_reconciliation(
+        arguments.output, period, arguments.endpoint, arguments.workspace, as_json=arguments.json
+    )
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Verify what is kept."""
     from flows.cli.check import check_kept

@@ -19,6 +19,7 @@ from tasks.simulator.lies import written
 from tasks.simulator.metering import prompt_tokens
 from tasks.simulator.rules import check_headers, read_question
 from tasks.simulator.service import Call, Service, settings_from
+from tasks.simulator.usage_reports import ReportRoutes
 
 MAX_BODY = 32 * 1024 * 1024
 MARK = {"visionflow-simulated": "true", "anthropic-organization-id": "simulated"}
@@ -40,6 +41,7 @@ class HttpServer:
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
         BatchRoutes(self.service, MARK).add_to(app.router)
+        ReportRoutes(self.service, MARK).add_to(app.router)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{id}", self._model)
         app.router.add_get("/simulator/health", self._health)
