@@ -13,9 +13,8 @@ from typing import Any
 
 from config.endpoints import endpoint_names
 from config.models import listed_models
-from config.presets import preset_names
+from config.presets import preset_names, ready_schemas
 from config.prices import price_table
-from config.ready_schemas import ready_schemas
 from config.user_files import ConfigError
 
 FIRST = ("preset", "schema", "prompt", "max_cost")
@@ -95,7 +94,7 @@ def arranged(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": "Job", "type": "object", "properties": _in_order(properties)}
 
 
-def _shown(told: Mapping[str, Any], choices: "Choices | None") -> dict[str, Any]:
+def _shown(told: Mapping[str, Any], choices: "Alternatives | None") -> dict[str, Any]:
     """One field: an empty one is left out, so it has no alternative for that, and a number is no text."""
     shown = {name: value for name, value in told.items() if not (name == "default" and value is None)}
     kinds = [kind for kind in shown.pop("anyOf", ()) if kind != {"type": "null"}]
@@ -111,7 +110,7 @@ def _shown(told: Mapping[str, Any], choices: "Choices | None") -> dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Choices:
+class Alternatives:
     """What a field may be chosen from; `none` says what an empty one means, `own` what a typed one is."""
 
     names: list[str]
@@ -129,7 +128,7 @@ class Choices:
         return {"anyOf": tabs, **({"default": None} if self.none else {})}
 
 
-def _choices() -> dict[str, Choices]:
+def _choices() -> dict[str, Alternatives]:
     try:
         priced = {price.model for price in price_table()}
         models = [model for model in listed_models() if model in priced]
@@ -137,10 +136,10 @@ def _choices() -> dict[str, Choices]:
     except ConfigError:  # said when a run begins; the form can be without
         return {}
     return {
-        "preset": Choices(presets, own="another"),
-        "schema": Choices(ready_schemas(), own="another", none="plain text, or the preset's"),
-        "model": Choices(models, own="another"),
-        "endpoint": Choices(endpoints, own="another", none="the machine's"),
+        "preset": Alternatives(presets, own="another"),
+        "schema": Alternatives(ready_schemas(), own="another", none="plain text, or the preset's"),
+        "model": Alternatives(models, own="another"),
+        "endpoint": Alternatives(endpoints, own="another", none="the machine's"),
     }
 
 

@@ -1,4 +1,7 @@
-"""A job: everything a user decides about a run. It is the flow's parameter, so it is also the form in Prefect's UI."""
+"""A job: everything a user decides about a run, and what is wrong with it in words; and what a comparison varies.
+
+It is the flow's parameter, so it is also the form in Prefect's UI.
+"""
 
 import os
 import re
@@ -29,6 +32,27 @@ BLOCK_NAME = "^[a-z0-9-]+$"  # as Prefect names blocks
 # as `inf` and `epoch` do in DuckDB, would not merge with the column `job`, and `/`, `=` or `%` would be decoded
 # differently by each reader. Sixty letters of any alphabet fit into a file's name.
 JOB_NAME = re.compile(r"(?!(inf|infinity|epoch)$)[^\W\d_][\w.-]{0,59}", re.IGNORECASE)
+
+WRONG = {
+    "extra_forbidden": "is a setting that does not exist",
+    "literal_error": "is not one of {expected}",
+    "greater_than": "is not allowed: it must be more than {gt}",
+    "greater_than_equal": "is not allowed: it must be at least {ge}",
+    "less_than_equal": "is not allowed: it must be at most {le}",
+    "string_type": "is no text; put it in quotes",
+    "tuple_type": "is no list",
+    "value_error": "{error}",
+    "decimal_max_places": "has more than {decimal_places} decimals",
+    "string_pattern_mismatch": "is no name of a block: it has small letters, digits and dashes",
+    "model_type": "is no job, which has settings by name",
+}
+WRONG_KINDS = {
+    "int": "is no whole number",
+    "float": "is no number",
+    "decimal": "is no number",
+    "finite": "is no number",
+    "bool": "is neither true nor false",
+}
 
 
 class Job(BaseModel):
@@ -181,3 +205,26 @@ def text_or_file(value: str | None) -> str | None:
         raise ValueError(f"{value!r} cannot be read: {error.strerror}") from None
     except ValueError:  # other bytes than UTF-8, or a name that no file can have
         raise ValueError(f"{value!r} cannot be read: it is no text in UTF-8") from None
+
+
+def mistake(problem: Any) -> str:
+    """The value of one of pydantic's errors, and what is wrong with it."""
+    kind, value = problem["type"], repr(problem["input"])
+    said = WRONG.get(kind) or WRONG_KINDS.get(kind.partition("_")[0])
+    context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
+    if "expected" in context:
+        context["expected"] = context["expected"].replace(" or ", ", ")
+    said = said.format(**context) if said else problem["msg"]
+    return f"{value if len(value) <= 80 else value[:80] + '...'} {said}"
+
+
+class Choices(BaseModel):
+    """Every combination of model, preset and prompt is a variant; an empty choice is the job's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    truth: str | None = Field(None, description="Labels: .jsonl, .csv, .parquet, a folder of NAME.json, Label Studio.")
+    models: tuple[str, ...] = Field((), description="Models to compare.")
+    presets: tuple[str, ...] = Field((), description="Presets to compare.")
+    prompts: tuple[str, ...] = Field((), description="Prompts to compare.")
+    tolerance: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="A loss of score that does not matter.")

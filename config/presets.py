@@ -1,9 +1,12 @@
-"""Presets by use case: what is sent and how it is asked (presets.toml)."""
+"""Presets by use case: what is sent and how it is asked (presets.toml); the schemas that come with the package."""
 
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import ClassVar
 
 from config.user_files import known, load, typed
+
+READY = files("config") / "schemas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,8 @@ def preset(name: str) -> Preset:
 def preset_names() -> list[str]:
     """Every preset, in the order of presets.toml, the user's own after them."""
     return list(load("presets"))
+
+
+def ready_schemas() -> list[str]:
+    """The names of the schemas that need no file."""
+    return sorted(entry.name.removesuffix(".json") for entry in READY.iterdir() if entry.name.endswith(".json"))

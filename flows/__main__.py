@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = _status_of(arguments)
         if "prefect" in sys.modules:
-            from flows.cli.leaving import leave
+            from flows.cli.server import leave
 
             leave(status)
     finally:

@@ -4,8 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from config.choices import Choices
-from config.job import Job
+from config.job import Choices, Job
 from flows.analyze_images import DEFAULT_JOB, analyze_images
 from tasks.orchestration.comparing import compared, comparison_name, next_variant, opened
 from tasks.orchestration.events import says_how_it_ends

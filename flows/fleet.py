@@ -15,7 +15,7 @@ from tasks.orchestration.opening import list_images
 from tasks.orchestration.steps import ask_for, prepare
 from tasks.orchestration.stopping import stoppable
 from tasks.orchestration.window import in_window
-from tasks.planning.part import Part
+from tasks.planning.plan import Part
 
 
 @flow(name="analyze-images-shard", task_runner=RUNNER)

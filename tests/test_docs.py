@@ -23,9 +23,8 @@ import pytest
 
 from config.endpoints import endpoint
 from config.job import Job
-from config.presets import preset, preset_names
+from config.presets import preset, preset_names, ready_schemas
 from config.prices import prices_of
-from config.ready_schemas import ready_schemas
 from flows.cli.arguments import parser
 from flows.cli.jobs import check_tables, load_job
 from tasks.orchestration.ending import ENDS

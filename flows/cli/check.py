@@ -5,7 +5,7 @@ import sys
 
 from flows.cli.terminal import Terminal
 from tasks.recording.checking import Findings, check_journals, check_records, check_tables, recover_all
-from tasks.recording.memory import leave_pandas_out
+from tasks.recording.tables import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.storage.records import LocalRecords, opened, records_of
 from tasks.text import counted

@@ -64,11 +64,11 @@ def compare(arguments: argparse.Namespace) -> int:
     if output is None:
         raise UsageError("--output is missing: name a local folder or s3://bucket/prefix for the results.")
     server = find_or_start()
-    from flows.cli.compare import Asked, conduct_comparison
+    from flows.cli.compare import ComparisonRequest, conduct_comparison
     from flows.cli.terminal import Terminal
 
     terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
-    found = conduct_comparison(Asked(source, output, choices, job), server=server, terminal=terminal)
+    found = conduct_comparison(ComparisonRequest(source, output, choices, job), server=server, terminal=terminal)
     if arguments.json:
         sys.stdout.write(json.dumps(found["summary"]) + "\n")
     return int(found["exit_status"])
@@ -84,7 +84,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a run's rows for labelling tools and programs."""
-    from flows.cli.export import print_export
+    from flows.cli.report import print_export
 
     print_export(arguments.output, arguments.run, to=arguments.to, review=arguments.review)
     return 0
@@ -137,7 +137,7 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 def prices(arguments: argparse.Namespace) -> int:
     """Print the price table."""
-    from flows.cli.prices import print_prices
+    from flows.cli.tables import print_prices
 
     print_prices(as_json=arguments.json)
     return 0
@@ -152,7 +152,7 @@ def serve(_: argparse.Namespace) -> int:
 
 def automations(arguments: argparse.Namespace) -> int:
     """Create the automations."""
-    from flows.cli.automating import create_automations
+    from flows.cli.serving import create_automations
 
     return create_automations(arguments.block)
 

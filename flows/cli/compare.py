@@ -5,23 +5,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from config.choices import Choices
-from config.job import Job
-from flows.cli.columns import print_table
+from config.job import Choices, Job
 from flows.cli.conduct import Follower, announce, keep_modules, make_ready
-from flows.cli.leaving import ServerGone, not_waiting_for
-from flows.cli.server import Server
+from flows.cli.server import Server, ServerGone, not_waiting_for
+from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from tasks.errors import StopRun
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Ended, Invoker, Todo, invoked_by
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, unlabelled
-from tasks.recording.memory import leave_pandas_out
+from tasks.recording.tables import leave_pandas_out
 from tasks.text import counted, dollars, duration
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonRequest:
     """What a person asked for."""
 
     source: str
@@ -30,11 +28,11 @@ class Asked:
     job: Job
 
 
-def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> dict[str, Any]:
+def conduct_comparison(request: ComparisonRequest, *, server: Server, terminal: Terminal) -> dict[str, Any]:
     """Plan, run every variant, and return the comparison with its exit status; StopRun where it has to stop."""
     leave_pandas_out()
     with terminal.listing() as progress:
-        comparison = plan_comparison(asked.source, asked.output, asked.job, asked.choices, progress)
+        comparison = plan_comparison(request.source, request.output, request.job, request.choices, progress)
     _announce(comparison, terminal)
     make_ready(server, terminal)
     from httpx import HTTPError
@@ -49,7 +47,7 @@ def conduct_comparison(asked: Asked, *, server: Server, terminal: Terminal) -> d
             invoked_by(Invoker(observer=follower, comparison=comparison)),
             not_waiting_for(server.url, busy=lambda: follower.busy),
         ):
-            found: dict[str, Any] = compare(asked.source, asked.output, asked.choices, asked.job)
+            found: dict[str, Any] = compare(request.source, request.output, request.choices, request.job)
     except CancelledRun as error:
         terminal.say("Stopped", str(error))
         raise KeyboardInterrupt from None

@@ -11,7 +11,7 @@ from config.job import Job, job_name
 from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
-from flows.cli.columns import print_table
+from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
 from tasks.asking.client import Checked
 from tasks.asking.probe import counted_prompt
@@ -27,9 +27,9 @@ from tasks.planning.estimating import (
     measure_all,
     typical_output,
 )
-from tasks.planning.plan import Asked, batch_prefix, resolve
-from tasks.planning.preflight import AGAIN, check
-from tasks.recording.memory import leave_pandas_out
+from tasks.planning.plan import batch_prefix
+from tasks.planning.resolving import AGAIN, ResolvedJob, preflight, resolve
+from tasks.recording.tables import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.text import counted
 from tasks.types import Source
@@ -60,25 +60,25 @@ class Estimate:
 def print_estimate(source: str, output: str | None, job: Job, *, as_json: bool) -> None:
     """Estimate and print; StopRun or UsageError where a run would stop too."""
     leave_pandas_out()
-    asked = described(resolve(job))
+    resolved = described(resolve(job))
     with Terminal(quiet=as_json).listing() as progress:
         listing = list_images(source, include=job.include, exclude=job.exclude, limit=job.limit, progress=progress)
-    estimate = make_estimate(listing, asked, output)
+    estimate = make_estimate(listing, resolved, output)
     if as_json:
         sys.stdout.write(json.dumps(_as_json(estimate), default=_plain) + "\n")
     else:
-        _print(estimate, asked)
+        _print(estimate, resolved)
 
 
-def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimate:
+def make_estimate(listing: Listing, resolved: ResolvedJob, output: str | None) -> Estimate:
     """Measure what is left after kept answers and duplicates, and price it."""
-    name = asked.job.name or job_name(listing.source)
-    fresh, kept_usd = _fresh(listing, asked, output)
+    name = resolved.job.name or job_name(listing.source)
+    fresh, kept_usd = _fresh(listing, resolved, output)
     repeated = duplicates(fresh)
     again = set(repeated)
     sizes = measure_all(fresh.pick([position for position in range(len(fresh)) if position not in again]))
     measured = [size for size in sizes if size is not None]
-    assumed = _assumed(asked, output, name)
+    assumed = _assumed(resolved, output, name)
     return Estimate(
         listing=listing,
         to_ask=len(measured),
@@ -87,82 +87,85 @@ def make_estimate(listing: Listing, asked: Asked, output: str | None) -> Estimat
         kept=len(listing.images) - len(fresh),
         kept_usd=kept_usd,
         duplicates=len(repeated),
-        duplicates_usd=_cost(fresh.pick(repeated), asked, assumed),
+        duplicates_usd=_cost(fresh.pick(repeated), resolved, assumed),
         assumed=assumed,
-        models=_by_model(measured, asked, assumed),
-        presets=_by_preset(measured, asked, assumed),
-        notices=asked.notices,
+        models=_by_model(measured, resolved, assumed),
+        presets=_by_preset(measured, resolved, assumed),
+        notices=resolved.notices,
     )
 
 
-def described(asked: Asked) -> Asked:
+def described(resolved: ResolvedJob) -> ResolvedJob:
     """The job at the endpoint as it describes itself, with the notices of a run.
 
     An estimate also works offline and without a key: what would stop a run is a notice here, and nothing else is asked
     of the endpoint then.
     """
     try:
-        return asked.at(check(asked.endpoint, asked.job))
+        return resolved.at(preflight(resolved.endpoint, resolved.job))
     except EndpointError as error:
-        silent = replace(asked.endpoint, count_tokens=False)
-        asked = asked.at(Checked(silent, simulated=False, model_known=False))
+        silent = replace(resolved.endpoint, count_tokens=False)
+        resolved = resolved.at(Checked(silent, simulated=False, model_known=False))
         stopped = f"{error} A run would stop here; the estimate goes on without the endpoint."
-        return replace(asked, notices=(*asked.notices, stopped))
+        return replace(resolved, notices=(*resolved.notices, stopped))
 
 
-def _cost(sources: Sequence[Source], asked: Asked, assumed: Assumed) -> Decimal:
+def _cost(sources: Sequence[Source], resolved: ResolvedJob, assumed: Assumed) -> Decimal:
     """What asking the job's question about these files would cost."""
     measured = [size for size in measure_all(sources) if size is not None]
-    offer = make_offer(measured, asked, model=asked.job.model, preset=asked.preset, assumed=assumed)
+    offer = make_offer(measured, resolved, model=resolved.job.model, preset=resolved.preset, assumed=assumed)
     if offer is None:
         return Decimal(0)
-    in_batches = asked.job.mode == "batch" and offer.batch_usd is not None
+    in_batches = resolved.job.mode == "batch" and offer.batch_usd is not None
     return offer.batch_usd or Decimal(0) if in_batches else offer.online_usd
 
 
-def _by_model(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
-    here = {price.model for price in price_table() if price.endpoint == asked.endpoint.prices}
-    others = [name for name in (*listed_models(), *sorted(here)) if name in here and name != asked.job.model]
+def _by_model(measured: list[Measured], resolved: ResolvedJob, assumed: Assumed) -> list[Offer]:
+    here = {price.model for price in price_table() if price.endpoint == resolved.endpoint.prices}
+    others = [name for name in (*listed_models(), *sorted(here)) if name in here and name != resolved.job.model]
     offers = [
-        make_offer(measured, asked, model=model, preset=asked.preset, assumed=assumed)
-        for model in dict.fromkeys([asked.job.model, *others])
+        make_offer(measured, resolved, model=model, preset=resolved.preset, assumed=assumed)
+        for model in dict.fromkeys([resolved.job.model, *others])
     ]
     return [offer for offer in offers if offer is not None]
 
 
-def _by_preset(measured: list[Measured], asked: Asked, assumed: Assumed) -> list[Offer]:
+def _by_preset(measured: list[Measured], resolved: ResolvedJob, assumed: Assumed) -> list[Offer]:
     """The job's model with each preset; another preset brings its own prompt and its own length of answers."""
     offers = []
     for name in preset_names():
         chosen = preset(name)
         other = Assumed(
-            assumed_prompt(chosen.prompt, asked.job.model), "", Decimal(typical_output(chosen, asked.schema)), ""
+            assumed_prompt(chosen.prompt, resolved.job.model), "", Decimal(typical_output(chosen, resolved.schema)), ""
         )
-        as_asked = name == asked.preset.name
+        as_asked = name == resolved.preset.name
         offer = make_offer(
-            measured, asked, model=asked.job.model, preset=chosen, assumed=assumed if as_asked else other
+            measured, resolved, model=resolved.job.model, preset=chosen, assumed=assumed if as_asked else other
         )
         offers += [offer] if offer else []
     return offers
 
 
-def _assumed(asked: Asked, output: str | None, name: str) -> Assumed:
-    question = asked.steps[0].question
-    counted = counted_prompt(asked.endpoint, question)
+def _assumed(resolved: ResolvedJob, output: str | None, name: str) -> Assumed:
+    question = resolved.steps[0].question
+    counted = counted_prompt(resolved.endpoint, question)
     if counted is not None:
-        prompt, prompt_source = Decimal(counted), f"{COUNTED} {asked.endpoint.base_url}"
+        prompt, prompt_source = Decimal(counted), f"{COUNTED} {resolved.endpoint.base_url}"
     else:
         text = question.prompt + (question.system or "") + (json.dumps(question.schema) if question.schema else "")
         prompt, prompt_source = assumed_prompt(text, question.model), "assumed from the prompt's length"
-    learned = _learned_output(asked, output, name)
+    learned = _learned_output(resolved, output, name)
     if learned is not None:
         return Assumed(prompt, prompt_source, *learned)
     return Assumed(
-        prompt, prompt_source, Decimal(typical_output(asked.preset, asked.schema)), "assumed, as no earlier run tells"
+        prompt,
+        prompt_source,
+        Decimal(typical_output(resolved.preset, resolved.schema)),
+        "assumed, as no earlier run tells",
     )
 
 
-def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decimal, str] | None:
+def _learned_output(resolved: ResolvedJob, output: str | None, name: str) -> tuple[Decimal, str] | None:
     """Mean output tokens of the job's earlier answers by the same model and preset."""
     if output is None:
         return None
@@ -171,7 +174,7 @@ def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decima
         table = open_output(output).read_table(f"results/job={name}", columns=columns)
     except OutputError:  # no earlier run
         return None
-    wanted = (asked.job.model, asked.preset.name)
+    wanted = (resolved.job.model, resolved.preset.name)
     answers = [
         row["output_tokens"]
         for row in table.to_pylist()
@@ -183,7 +186,7 @@ def _learned_output(asked: Asked, output: str | None, name: str) -> tuple[Decima
     return mean, f"mean of {len(answers):,} earlier answers"
 
 
-def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand, Decimal]:
+def _fresh(listing: Listing, resolved: ResolvedJob, output: str | None) -> tuple[OnDemand, Decimal]:
     """The files that a run would ask about, and what the answers that it would not ask for again had cost."""
     kept_usd = Decimal(0)
     if output is None:
@@ -192,7 +195,7 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     from tasks.orchestration.store import PrefectStore
     from tasks.storage.records import records_of
 
-    prefix = batch_prefix(asked.steps, asked.rules, asked.schema, asked.second, asked.job.verify_below)
+    prefix = batch_prefix(resolved.steps, resolved.rules, resolved.schema, resolved.second, resolved.job.verify_below)
     finished = PrefectStore(records_of(output)).finished(prefix)
     remaining = Remaining(listing.images)
     for rows in finished:
@@ -200,7 +203,7 @@ def _fresh(listing: Listing, asked: Asked, output: str | None) -> tuple[OnDemand
     return remaining.left, kept_usd
 
 
-def _print(estimate: Estimate, asked: Asked) -> None:
+def _print(estimate: Estimate, resolved: ResolvedJob) -> None:
     terminal = Terminal()
     listing = estimate.listing
     terminal.say("Listed", f"{counted(len(listing.images), 'image')} in {listing.source}")
@@ -211,27 +214,27 @@ def _print(estimate: Estimate, asked: Asked) -> None:
     if estimate.unreadable:
         terminal.say("Less", f"{estimate.unreadable:,} that cannot be read")
     more = f" ({estimate.pages:,} pages)" if estimate.pages != estimate.to_ask else ""
-    terminal.say("To ask", f"{counted(estimate.to_ask, 'image')}{more}, preset {asked.preset.name}")
+    terminal.say("To ask", f"{counted(estimate.to_ask, 'image')}{more}, preset {resolved.preset.name}")
     assumed = estimate.assumed
     terminal.say("Prompt", f"{assumed.prompt:,} tokens an image, {assumed.prompt_source}")
     terminal.say("Answer", f"{assumed.output:,} tokens an image, {assumed.output_source}")
-    if asked.job.verify:
-        by = "the same model" if asked.job.verify == AGAIN else asked.job.verify
-        fewer = "" if asked.job.verify_below is None else "; --verify-below reads fewer"
+    if resolved.job.verify:
+        by = "the same model" if resolved.job.verify == AGAIN else resolved.job.verify
+        fewer = "" if resolved.job.verify_below is None else "; --verify-below reads fewer"
         terminal.say("Twice", f"every image is read a second time by {by}, which all prices below include{fewer}")
     for notice in estimate.notices:
         terminal.say("Note", notice)
     _print_offers("model", [(offer.model, offer) for offer in estimate.models])
-    _print_offers(f"preset, with {asked.job.model}", [(offer.preset, offer) for offer in estimate.presets])
-    for sentence in certainty(assumed, asked):
+    _print_offers(f"preset, with {resolved.job.model}", [(offer.preset, offer) for offer in estimate.presets])
+    for sentence in certainty(assumed, resolved):
         terminal.say("Note" if sentence.startswith("No call") else "", sentence)
 
 
-def certainty(assumed: Assumed, asked: Asked) -> list[str]:
+def certainty(assumed: Assumed, resolved: ResolvedJob) -> list[str]:
     """What of the estimate is exact, and what is not."""
     exact, rest = "the tokens of the images, by the published rule", "the prompt"
     if assumed.prompt_source.startswith(COUNTED):
-        exact += f", and of the prompt with {asked.job.model} and preset {asked.preset.name}"
+        exact += f", and of the prompt with {resolved.job.model} and preset {resolved.preset.name}"
         rest = "the prompt with other models and presets"
     return [
         "No call was paid for.",

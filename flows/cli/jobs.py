@@ -6,10 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config.choices import Choices
 from config.endpoints import endpoint, endpoint_names, endpoint_row
-from config.job import TEXTS, Job, text_or_file
-from config.mistakes import explained
+from config.job import TEXTS, Choices, Job, mistake, text_or_file
 from config.models import listed_models, model_facts
 from config.presets import preset, preset_names
 from config.prices import price_table
@@ -68,7 +66,7 @@ def load_choices(arguments: argparse.Namespace) -> Choices:
             preset(name)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{given[str(problem['loc'][0])].place}: {explained(problem)}.") from None
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {mistake(problem)}.") from None
     except LookupError as error:
         raise UsageError(f"--preset: {error.args[0]}") from None
     return choices
@@ -88,7 +86,7 @@ def _job(given: dict[str, Given]) -> Job:
         return Job(**values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{given[str(problem['loc'][0])].place}: {explained(problem)}.") from None
+        raise UsageError(f"{given[str(problem['loc'][0])].place}: {mistake(problem)}.") from None
 
 
 def _text(given: Given) -> Any:

@@ -1,18 +1,25 @@
-"""`visionflow report`: the HTML report and the summary of a run that has ended."""
+"""A run that has ended: `visionflow report`, its page and summary, and `visionflow export`, its rows for labelling."""
 
 import json
 import re
 import sys
 from pathlib import PurePosixPath
 
-from flows.cli.terminal import Terminal
-from tasks.errors import OutputError, UsageError
+from pydantic import ValidationError
+
+from config.job import Job
+from flows.cli.terminal import Terminal, shortened
+from tasks.errors import OutputError, UsageError, VisionflowError
+from tasks.labelling.exporting import Wanted, export_run
 from tasks.orchestration.summary import summary_of
-from tasks.recording.memory import leave_pandas_out
-from tasks.recording.reviews import counted_reviews
+from tasks.planning.resolving import schema_of
+from tasks.recording.reading import counted_reviews
+from tasks.recording.tables import leave_pandas_out
 from tasks.recording.writer import run_folder
 from tasks.reporting.writing import write_report
+from tasks.schemas.tree import Node
 from tasks.storage.output import Output, open_output
+from tasks.text import counted
 
 RUN_FILE = re.compile(r"runs/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/run\.parquet")
 
@@ -49,3 +56,27 @@ def find_run(output: Output, run_id: str | None) -> tuple[str, str]:
         )
     newest = max(chosen, key=lambda match: match["run"])
     return newest["job"], newest["run"]
+
+
+def print_export(uri: str, run_id: str | None, *, to: str, review: bool) -> None:
+    """Write the rows of the run, or of the newest one, and say where they are."""
+    output = open_output(uri)
+    job, run = find_run(output, run_id)
+    settings = output.read_table(f"{run_folder('runs', job, run)}/run.parquet", ["settings"]).to_pylist()[0]["settings"]
+    made = export_run(output, job, run, Wanted(to, _schema(settings), review))
+    terminal = Terminal()
+    terminal.say("Run", f"{run} of {job}")
+    which = ", those that a person should look at" if review else ""
+    terminal.say("Exported", f"{made.rows:,} of {counted(made.of, 'row')}{which}")
+    terminal.say("File", shortened(made.file))
+    if made.beside:
+        terminal.say("", f"{shortened(made.beside)}: the labelling interface that goes with it")
+
+
+def _schema(settings: str | None) -> Node | None:
+    """The run's schema, for its closed sets of values; None where it is not there any more."""
+    try:
+        schema = schema_of(Job.model_validate(json.loads(settings or "{}")))
+    except (VisionflowError, ValidationError, LookupError, ValueError):
+        return None
+    return schema.root if schema else None

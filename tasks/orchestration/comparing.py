@@ -8,8 +8,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from config.choices import Choices
-from config.job import Job
+from config.job import Choices, Job
 from tasks.labelling.disagreements import write_disagreements
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker

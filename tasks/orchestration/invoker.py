@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from config.job import Job
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun, UsageError
-from tasks.planning.given import job_of
-from tasks.planning.trust import refusal
+from tasks.planning.given import job_of, refusal
 from tasks.types import Source
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """The recorder: every row of a run passes here, gets its typed columns, and goes into tables, counters and bill."""
 
+import ctypes
+import gc
 import logging
 from collections import Counter
 from datetime import UTC, datetime
@@ -13,13 +15,12 @@ from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.orchestration.ending import status_of
 from tasks.orchestration.summary import COUNTS, Figures, about, summary_of, together
 from tasks.planning.plan import Plan
-from tasks.recording.memory import give_back
-from tasks.recording.reviews import Reviews, counted_reviews
+from tasks.recording.reading import Reviews, counted_reviews
 from tasks.recording.rows import Row, RowTransform, typed
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file
 from tasks.schemas import AnswerSchema
-from tasks.schemas.evidence import Sent, evidence_of
+from tasks.schemas.boxes import SentImage, evidence_of
 from tasks.scoring.agreement import agreements
 from tasks.scoring.shapes import shape_of
 from tasks.storage.output import explain_storage, sound_parts
@@ -44,7 +45,7 @@ class AnswerColumns:
         value = self._mapped(fitted.value, row)
         columns: Row = {"result": value}
         if self._schema.evidence and value is not None:
-            sent = Sent(row["page"], row["sent_width"], row["sent_height"], RowTransform.of(row))
+            sent = SentImage(row["page"], row["sent_width"], row["sent_height"], RowTransform.of(row))
             columns["evidence"] = evidence_of(self._schema.root, value, fitted.evidence, sent)
         return columns | self._second(value, row) if self._verified else columns
 
@@ -145,7 +146,7 @@ class Recorder:
         self.record_calls(self.ledger.drain())
         self._results.close()
         self._calls.close()
-        give_back()  # what asking took, before the report is made
+        _give_back()  # what asking took, before the report is made
 
     def finish(self, halt: Halt | None, batches: tuple[int, int] = (0, 0)) -> dict[str, Any]:
         """Write the bill and the run's own row; the summary that `--json` prints.
@@ -212,3 +213,11 @@ class Recorder:
     def _writer(self, table: str, **options: Any) -> TableWriter:
         part = f"{self._plan.part.tag}-" if self._plan.part else ""
         return TableWriter(self._plan.output, table, self._plan.name, self._plan.run_id, part=part, **options)
+
+
+def _give_back() -> None:
+    """Collect garbage, and let the C library return the pages that are free (glibc; elsewhere nothing is done)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -19,7 +19,7 @@ from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 
 from config.settings import home
-from tasks.recording.kept import are_rows
+from tasks.recording.rows import are_rows
 from tasks.storage.files import write_private
 from tasks.storage.output import explained
 from tasks.storage.reading import ahead

@@ -6,16 +6,14 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from config.choices import Choices
-from config.job import Job, job_name
+from config.job import Choices, Job, job_name
 from tasks.errors import UsageError
 from tasks.labelling.truth import Truth, fit_truth, read_truth
 from tasks.listing import Images, Listing, Progress
 from tasks.listing.kinds import Wanted
 from tasks.planning.estimating import cost_by_sample, measured_sample
-from tasks.planning.part import new_run_id
-from tasks.planning.plan import Plan, make_plan, plan_of, resolve
-from tasks.planning.preflight import check
+from tasks.planning.plan import Plan, make_plan, new_run_id, plan_of
+from tasks.planning.resolving import preflight, resolve
 
 Labels = Mapping[tuple[str, int], Mapping[str, Any]]  # by image and page
 ENDING = "-compare"  # of the job's name, so that a production job's tables hold no runs of other models
@@ -127,9 +125,9 @@ def _jobs(job: Job, choices: Choices) -> list[Job]:
 
 def _beside(plan: Plan, job: Job) -> Plan:
     """The plan of another job over the same images."""
-    asked = resolve(job)
-    checked = check(asked.endpoint, job)
-    return plan_of(plan.listing, plan.output, asked.at(checked), checked)
+    resolved = resolve(job)
+    checked = preflight(resolved.endpoint, job)
+    return plan_of(plan.listing, plan.output, resolved.at(checked), checked)
 
 
 def with_cap(plan: Plan, left: Decimal | None) -> Plan:

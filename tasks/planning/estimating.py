@@ -22,11 +22,11 @@ from tasks.billing.pricing import cost_usd, price_for
 from tasks.billing.usage import Usage, image_tokens
 from tasks.errors import ImageError
 from tasks.listing import any_on_s3
-from tasks.planning.plan import Asked, Plan, image_rules
-from tasks.planning.preflight import second_reader
+from tasks.planning.plan import Plan
+from tasks.planning.resolving import ResolvedJob, image_rules, second_reader
 from tasks.preparing import image_header, planned_size
 from tasks.schemas import AnswerSchema
-from tasks.schemas.evidence import TOKENS as EVIDENCE_TOKENS
+from tasks.schemas.boxes import TOKENS as EVIDENCE_TOKENS
 from tasks.storage.reading import SourceUnavailable, read_source
 from tasks.storage.s3 import is_s3
 from tasks.types import ImageRules, Source
@@ -112,23 +112,25 @@ def sent_image_tokens(measured: Iterable[Measured], rules: ImageRules) -> int:
     return tokens
 
 
-def make_offer(measured: list[Measured], asked: Asked, *, model: str, preset: Preset, assumed: Assumed) -> Offer | None:
+def make_offer(
+    measured: list[Measured], resolved: ResolvedJob, *, model: str, preset: Preset, assumed: Assumed
+) -> Offer | None:
     """The cost of all images with this model and preset, or None where the endpoint has no price for it."""
     tokens_in = tokens_out = 0
     online, batch = Decimal(0), list[Decimal]()
-    for reader in _readers(asked.job, model):
-        prices = prices_of(asked.endpoint.prices, reader)
+    for reader in _readers(resolved.job, model):
+        prices = prices_of(resolved.endpoint.prices, reader)
         if not prices:
             return None
-        rules = image_rules(preset, model_facts(reader), asked.endpoint)
-        prompt = same_prompt_for(assumed.prompt, asked.job.model, reader)
+        rules = image_rules(preset, model_facts(reader), resolved.endpoint)
+        prompt = same_prompt_for(assumed.prompt, resolved.job.model, reader)
         usage = _usage(measured, rules, prompt, assumed.output)
         price = _image_price(prices)
         tokens_in, tokens_out = tokens_in + usage.input, tokens_out + usage.output
         online += cost_usd(usage, [price])
         batch += [cost_usd(usage, [price], batch=True)] if price.batch_factor is not None else []
-    readings = len(_readers(asked.job, model))
-    in_batches = sum(batch, Decimal(0)) if len(batch) == readings and asked.endpoint.batches else None
+    readings = len(_readers(resolved.job, model))
+    in_batches = sum(batch, Decimal(0)) if len(batch) == readings and resolved.endpoint.batches else None
     return Offer(model, preset.name, tokens_in, tokens_out, online, in_batches)
 
 

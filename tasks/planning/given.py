@@ -1,12 +1,18 @@
-"""A job from what a form, a schedule or a Python call gives, and settings from the environment."""
+"""What a form, a schedule or a Python call gives: a job, if it may say that; and settings from the environment.
+
+Prefect's open-source server knows no users. Whoever can submit the form of a deployment must not thereby learn a key or
+read a file of the machine that runs it: a form gives names, and the operator's tables, files and environment say what
+they stand for. Only a command line, a job file or a Python call may give a URL or a path beside source and output.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from config.job import Job
-from config.mistakes import explained
+from config.endpoints import endpoint_names
+from config.job import TEXTS, Job, mistake
+from config.presets import ready_schemas
 from tasks.errors import UsageError
 
 T = TypeVar("T")
@@ -19,7 +25,7 @@ def job_of(values: Job | Mapping[str, Any]) -> Job:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, ("job", *problem["loc"])))
-        raise UsageError(f"{place}: {explained(problem)}.") from None
+        raise UsageError(f"{place}: {mistake(problem)}.") from None
 
 
 def said(setting: Callable[[], T]) -> T:
@@ -28,3 +34,43 @@ def said(setting: Callable[[], T]) -> T:
         return setting()
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def refusal(job: Job, variables: Mapping[str, Any]) -> str | None:
+    """Why a run that was started by a form, a schedule or an automation is refused, in one sentence; None if it is not.
+
+    `variables` are the job variables that were given with this run alone.
+    """
+    return _endpoint(job) or _texts(job) or _schema(job) or _variables(variables)
+
+
+def _endpoint(job: Job) -> str | None:
+    if not job.endpoint or job.endpoint in endpoint_names():
+        return None
+    return (
+        "Refused: a form must not give an endpoint's address, which would get the key; it names one of "
+        f"{', '.join(endpoint_names())}, or a row of endpoints.toml in VISIONFLOW_CONFIG."
+    )
+
+
+def _texts(job: Job) -> str | None:
+    for field in TEXTS:
+        value = getattr(job, field) or ()
+        if any(text.startswith("@") for text in ([value] if isinstance(value, str) else value)):
+            return f"Refused: {field} begins with @, but a form must not read a file; give the text itself."
+    return None
+
+
+def _schema(job: Job) -> str | None:
+    if not job.answer_schema or job.answer_schema in ready_schemas():
+        return None
+    return (
+        "Refused: a form must not read a schema's file or import its module; it names one of "
+        f"{', '.join(ready_schemas())}, or a preset of presets.toml in VISIONFLOW_CONFIG that brings its own."
+    )
+
+
+def _variables(variables: Mapping[str, Any]) -> str | None:
+    if not variables.get("env"):
+        return None
+    return "Refused: a form must not set the run's environment; set it where the worker or `visionflow serve` starts."

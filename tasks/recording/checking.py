@@ -14,9 +14,8 @@ from tasks.asking.answer import Answer
 from tasks.asking.leftovers import leftovers, leftovers_in
 from tasks.asking.pages import AnswerStore
 from tasks.errors import OutputError
-from tasks.recording.kept import are_rows
-from tasks.recording.lost import write_last_rows
-from tasks.recording.recovery import NO_ANSWER, complete
+from tasks.recording.recovery import NO_ANSWER, complete, write_last_rows
+from tasks.recording.rows import are_rows
 from tasks.recording.tables import TABLES
 from tasks.recording.writer import TableFile, write_table_file
 from tasks.storage.output import Output, explained, sound_parts

@@ -1,8 +1,10 @@
-"""Reading tables back as one, over jobs and runs, also those of the first release."""
+"""Reading tables back as one, over jobs and runs, also those of the first release; how many rows need a person."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +14,8 @@ from tasks.storage.output import Output, open_output
 
 PLACE = re.compile(r"\w+/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/[^/]+")
 SECOND = len("20261123T154412Z")  # of a run id that tells when the run began
+
+COLUMNS = ["agreement", "needs_review"]
 
 
 def read_rows(table: str, output: str, job: str | None = None, run: str | None = None) -> pa.Table:
@@ -77,3 +81,31 @@ def _with_json(part: pa.Table) -> pa.Table:
 
 def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+@dataclass
+class Reviews:
+    """Adds up as rows come."""
+
+    read_twice: int = 0
+    needs_review: int = 0
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count rows of `results`."""
+        for row in rows:
+            self.read_twice += row.get("agreement") is not None
+            self.needs_review += bool(row.get("needs_review"))
+
+    def add_part(self, part: pa.Table) -> None:
+        """Count a part of the table; one of the first release, or without a schema, has no such columns."""
+        if set(COLUMNS) <= set(part.column_names):
+            self.read_twice += part.num_rows - part["agreement"].null_count
+            self.needs_review += pc.sum(part["needs_review"]).as_py() or 0
+
+
+def counted_reviews(output: Output, folder: str) -> Reviews:
+    """Counted from the parts of a run's `results`. Raises OutputError."""
+    reviews = Reviews()
+    for part in output.read_batches(folder, 10_000):
+        reviews.add_part(part)
+    return reviews

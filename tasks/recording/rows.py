@@ -1,18 +1,22 @@
 """One row of `results` for one page of one listed file.
 
 A row is made as plain JSON values, because a finished batch keeps its rows in Prefect's result store; `typed` turns it
-into what Parquet takes. A kept row that comes back in a later run is `renewed`: that run paid nothing for it.
+into what Parquet takes. A kept row that comes back in a later run is `renewed`: that run paid nothing for it. Whether
+what was kept are rows, `are_rows` says: a record without a checksum may be anything.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
+
+import pyarrow as pa
 
 from tasks.asking.pages import Outcome, Page
 from tasks.asking.question import Question
 from tasks.errors import ImageError
+from tasks.recording.tables import RESULTS, STATUSES
 from tasks.text import as_utf8
 from tasks.types import PreparedImage, Source
 
@@ -30,6 +34,12 @@ PASSING_CODES = frozenset({"missing", "forbidden", "not_a_file", "interrupted", 
 # Raised when more kinds of files can be read: a row of fewer readers is tried again. 2: libvips, MPO, SGI, PCX, DIB.
 READERS = 2
 READER_CODES = frozenset({"damaged", "unsupported", "not_an_image", "truncated"})
+
+_ADDED_LATER = {"run_id"}  # by the run that writes the row
+_NEEDED = ("image", "page", "name", "source_bytes", "status", "model", "endpoint", "preset", "cost_usd", "kept_usd")
+_MONEY = ("cost_usd", "kept_usd")
+_TIMES = ("source_modified", "answered_at")
+_MOST_USD = Decimal(10**9)  # what decimal128(18, 9) holds
 
 
 def is_open(row: Row) -> bool:
@@ -201,3 +211,40 @@ def typed(row: Row, answer: Callable[[Row], Row] | None) -> Row:
     if answer is not None and row["status"] == "ok":
         parquet |= answer(row)
     return parquet
+
+
+def are_rows(value: Any) -> bool:
+    """Whether a later run can take all of it into its tables."""
+    return isinstance(value, list) and all(map(_is_row, value))
+
+
+def _is_row(row: Any) -> bool:
+    try:
+        return (
+            all(row[name] is not None for name in _NEEDED)
+            and all(type(value) in _TYPES[name] for name, value in row.items())
+            and row["status"] in STATUSES
+            and all(_fits(row.get(name), most) for name, most in _MOST.items())
+            and all(0 <= Decimal(row[name]) < _MOST_USD for name in _MONEY)
+            and all(datetime.fromisoformat(row[name]) for name in _TIMES if row.get(name))
+        )
+    except (TypeError, AttributeError, KeyError, ValueError, InvalidOperation):
+        return False
+
+
+def _fits(value: int | None, most: int) -> bool:
+    return value is None or -most <= value < most
+
+
+def _types(kind: pa.DataType) -> set[type]:
+    """Python types of a column's values in a kept row, where times and money are text."""
+    if pa.types.is_boolean(kind):
+        return {bool, type(None)}
+    if pa.types.is_integer(kind):
+        return {int, type(None)}
+    return {float, int, type(None)} if pa.types.is_floating(kind) else {str, type(None)}
+
+
+_TYPES = {column.name: _types(column.type) for column in RESULTS if column.name not in _ADDED_LATER}
+_TYPES |= {"kept_usd": {str}, "readers": {int}, "second": {dict}, "kept_by": {str}}
+_MOST = {column.name: 2 ** (column.type.bit_width - 1) for column in RESULTS if pa.types.is_integer(column.type)}

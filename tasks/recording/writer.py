@@ -4,19 +4,22 @@
 
 All runs of a job have the same columns, so that its folder reads as one dataset in any reader of Parquet, with no
 option. The column `result` of `results` is of the run's schema, and is not there without one: a run whose schema is
-not the job's goes to a job of its own (tasks/recording/jobs.py).
+not the job's goes to a job of its own (`jobs_for`).
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tasks.errors import OutputError
+from tasks.errors import DamagedTable, OutputError
 from tasks.recording.tables import TABLES, answer_columns
 from tasks.storage.output import Output, open_output
 from tasks.text import as_utf8
@@ -187,3 +190,33 @@ def write_table_file(file: TableFile, rows: Iterable[Mapping[str, Any]]) -> str:
     filled = [{"run_id": file.run_id, **{name: row[name] for name in row if name != "job"}} for row in rows]
     file.output.write_table(path, to_table(filled, table_schema(file.table)))
     return file.output.join(path)
+
+
+def jobs_for(output: Output, asked: str, result_type: pa.DataType | None) -> tuple[str, ...]:
+    """The job asked for, and `NAME-2`, `NAME-3`... up to the first that has this schema already, or no results yet.
+
+    The last takes the run's tables; the others are earlier ones of the same job, with their bills. Raises OutputError.
+    """
+    wanted = _as_read(table_schema("results", result_type))
+    names: list[str] = []
+    for number in count(1):
+        names.append(asked if number == 1 else f"{asked}-{number}")
+        held = _schema_of(output, names[-1])
+        if held is None or held.equals(wanted):
+            break
+    return tuple(names)
+
+
+def _schema_of(output: Output, job: str) -> pa.Schema | None:
+    """Of the newest part that is whole."""
+    for part in reversed(output.parts(f"results/job={job}")):
+        with suppress(DamagedTable):
+            return output.read_schema(part)
+    return None
+
+
+def _as_read(schema: pa.Schema) -> pa.Schema:
+    """As Parquet gives it back, which names the items of lists in its own way."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    return pq.read_schema(pa.BufferReader(sink.getvalue()))

@@ -13,9 +13,8 @@ from pydantic import BaseModel
 from pydantic import ValidationError as ModelError
 
 from tasks.schemas.arrow import arrow_type, holds_json, json_text, plain, scalar
-from tasks.schemas.boxes import Transform, map_boxes
-from tasks.schemas.evidence import ANSWER, EVIDENCE, Box, entries_of, evidence_api
-from tasks.schemas.patterns import LONGEST_ANSWER, TooMuch, bounded, spend
+from tasks.schemas.boxes import ANSWER, EVIDENCE, Box, Transform, entries_of, evidence_api, map_boxes
+from tasks.schemas.enforcing import LONGEST_ANSWER, TooMuch, bounded, spend
 from tasks.schemas.translation import Plan
 from tasks.schemas.tree import Node
 

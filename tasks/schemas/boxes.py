@@ -1,14 +1,19 @@
-"""Boxes: from pixels of the image as sent to pixels of the original.
+"""Boxes: from pixels of the image as sent to pixels of the original, and evidence, which is a box for each field.
 
 A schema marks a box with `"x-box": "pixels"`: an object with one of the layouts below, or a list of four numbers (left,
 top, right, bottom). The keyword is not sent; the field's description tells the model what to write.
+
+Evidence is asked for beside the answer: one list of entries, each naming its field, since the API counts neither
+optional fields nor choices of types for it, so that every schema which the API takes can be asked for evidence. An
+entry that cannot be true is dropped; the answer itself never suffers from it.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tasks.errors import SchemaError
-from tasks.schemas.tree import Node, walk
+from tasks.schemas.tree import Node, Property, walk
 
 CORNERS = [
     ("left", "top", "right", "bottom"),
@@ -21,25 +26,38 @@ SIZES = [("x", "y", "width", "height"), ("left", "top", "width", "height"), ("x"
 
 NAMES = ("label", "name", "kind", "text")  # fields that say what a box is of
 
+ANSWER, EVIDENCE = "answer", "evidence"
+SIDES = ("left", "top", "right", "bottom")
+TOKENS = 40  # of one entry
+FARTHEST = 2**31  # no image has such pixels, and a float does not hold every whole number
+SLACK = 0.02  # of the image's side: so far out, an edge is taken for the image's own
+WHOLE_PAGE = 0.9  # of the image's area: what is said to be read from there was read from nowhere
+ASKED = (
+    "Where each value was read: one entry for every field of the answer that has a value, with the smallest box around "
+    "what it was read from, in pixels of the image from its top left corner; for a list, around all its entries."
+)
+
+Box = tuple[float, float, float, float]
+
 
 class Transform(Protocol):
     """How the sent image came from the original: sent = original * scale + offset. A PreparedImage is one."""
 
     @property
     def scale_x(self) -> float:
-        """Sent pixels for one of the original, across."""
+        """SentImage pixels for one of the original, across."""
 
     @property
     def scale_y(self) -> float:
-        """Sent pixels for one of the original, down."""
+        """SentImage pixels for one of the original, down."""
 
     @property
     def offset_x(self) -> float:
-        """Sent pixels left of the original's edge."""
+        """SentImage pixels left of the original's edge."""
 
     @property
     def offset_y(self) -> float:
-        """Sent pixels above the original's edge."""
+        """SentImage pixels above the original's edge."""
 
     @property
     def source_width(self) -> int:
@@ -151,3 +169,67 @@ def mapped_corners(numbers: list[Any], transform: Transform, whole: tuple[bool, 
         )
         mapped = min(max((number - offset) / scale, 0.0), float(end))
         yield round(mapped) if whole[place] else mapped
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """The image that the boxes are of."""
+
+    page: int
+    width: int
+    height: int
+    transform: Transform
+
+
+def evidence_api(api: dict[str, Any], root: Node) -> dict[str, Any]:
+    """The schema as it is sent, with evidence beside the answer."""
+    entry = {"field": {"type": "string", "enum": [child.name for child in root.properties]}}
+    entry |= {side: {"type": "integer"} for side in SIDES}
+    return _object({ANSWER: api, EVIDENCE: {"type": "array", "description": ASKED, "items": _object(entry)}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def entries_of(evidence: Any) -> list[tuple[str, Box]]:
+    """What is an entry of an answer's evidence, whatever else it holds."""
+    found = []
+    for one in evidence if isinstance(evidence, list) else []:
+        name, *sides = [one.get(key) for key in ("field", *SIDES)] if isinstance(one, Mapping) else [None]
+        numbers = [float(side) for side in sides if type(side) is int and abs(side) < FARTHEST]
+        if isinstance(name, str) and len(numbers) == len(SIDES):
+            found.append((name, (numbers[0], numbers[1], numbers[2], numbers[3])))
+    return found
+
+
+def evidence_of(
+    root: Node, value: Mapping[str, Any], entries: list[tuple[str, Box]], sent: SentImage
+) -> dict[str, Any]:
+    """For each field its box in pixels of the original; None where there is no value, or no box that can be true."""
+    return {child.name: _of_field(child, value.get(child.name), entries, sent) for child in root.properties}
+
+
+def _of_field(field: Property, value: Any, entries: list[tuple[str, Box]], sent: SentImage) -> dict[str, Any] | None:
+    if value in (None, "", [], {}):
+        return None
+    parts = field.node.kind in ("object", "list", "map")
+    boxes = [box for name, box in entries if name == field.name and _is_sound(box, sent, parts=parts)]
+    if not boxes:
+        return None
+    sides: list[float] = list(boxes[0])
+    if parts:  # some models give each line of a list a box of its own
+        sides = [min(box[0] for box in boxes), min(box[1] for box in boxes)]
+        sides += [max(box[2] for box in boxes), max(box[3] for box in boxes)]
+    mapped = mapped_corners(sides, sent.transform, (False,) * 4)
+    return {"page": sent.page, **dict(zip(SIDES, mapped, strict=True))}
+
+
+def _is_sound(box: Box, sent: SentImage, *, parts: bool) -> bool:
+    """Inside the image, not empty, and not the whole page for a single value."""
+    left, top, right, bottom = box
+    wide, high = SLACK * sent.width, SLACK * sent.height
+    if not (-wide <= left < right <= sent.width + wide and -high <= top < bottom <= sent.height + high):
+        return False
+    return parts or (right - left) * (bottom - top) < WHOLE_PAGE * sent.width * sent.height

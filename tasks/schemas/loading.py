@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from config.ready_schemas import READY, ready_schemas
+from config.presets import READY, ready_schemas
 from config.user_files import read_text
 from tasks.errors import SchemaError
 from tasks.schemas.answers import AnswerSchema

@@ -16,7 +16,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
 from tasks.errors import SchemaError
-from tasks.schemas.patterns import compiled
+from tasks.schemas.enforcing import compiled
 from tasks.schemas.tree import NO_RECURSION
 
 MOST_PARTS = 5_000  # with each reference followed: thirty definitions that each name the next twice would be 2**30

@@ -4,7 +4,7 @@ from typing import Any
 
 from tasks.asking.pages import Outcome, Page
 from tasks.schemas import AnswerSchema
-from tasks.schemas.evidence import Sent, evidence_of
+from tasks.schemas.boxes import SentImage, evidence_of
 
 # What stands for a character that could not be read: Unicode's own, and the one that our prompt `ocr` asks for.
 UNREADABLE = ("\ufffd", "[?]")
@@ -22,7 +22,7 @@ def sureness(schema: AnswerSchema, page: Page, outcome: Outcome) -> float:
     doubted = {child.name for child in schema.root.properties if child.required and _is_empty(fitted.value[child.name])}
     doubted |= {name for name, value in fitted.value.items() if _is_unreadable(value)}
     if schema.evidence:
-        sent = Sent(page.image.page, page.image.width, page.image.height, page.image)
+        sent = SentImage(page.image.page, page.image.width, page.image.height, page.image)
         boxes = evidence_of(schema.root, fitted.value, fitted.evidence, sent)
         doubted |= {name for name, value in fitted.value.items() if boxes[name] is None and not _is_empty(value)}
     return 1 - len(doubted) / len(schema.root.properties)

@@ -23,7 +23,7 @@ from tasks.asking.client import make_client
 from tasks.asking.http import answer_bytes
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError
-from tasks.planning.preflight import check
+from tasks.planning.resolving import preflight
 from tasks.simulator import Simulator
 from tests.asking import asking, at, pages
 
@@ -196,7 +196,7 @@ def test_plain_http_to_another_machine_is_refused_before_anything_is_sent(monkey
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     gateway = endpoint("http://192.0.2.1:8080")
     with pytest.raises(EndpointError, match="plain http to another machine") as caught:
-        check(gateway, Job())
+        preflight(gateway, Job())
     assert "\n" not in str(caught.value) and not tells(str(caught.value))
     make_client(replace(gateway, insecure=True), concurrency=1, timeout=1)
     make_client(replace(gateway, key_env=""), concurrency=1, timeout=1)
@@ -243,9 +243,9 @@ def test_a_whole_host_that_redirects_is_known_before_the_first_image(
         hostile(lambda handler: (308, {"location": f"{moved}{handler.path}"}, b"")) as url,
         pytest.raises(EndpointError, match=f"redirects to {moved}/v1/models/claude-haiku-5-5 \\(308\\)"),
     ):
-        check(endpoint(url), Job())
+        preflight(endpoint(url), Job())
     with hostile(lambda _: (302, {"location": "/login"}, b"")) as url:
-        assert check(endpoint(url), Job()).model_known is False, "a website for browsers: the first call decides"
+        assert preflight(endpoint(url), Job()).model_known is False, "a website for browsers: the first call decides"
 
 
 def test_an_answer_has_a_megabyte_and_256_bytes_a_token() -> None:

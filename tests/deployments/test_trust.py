@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from config.job import Job
 from flows.analyze_images import analyze_images
-from tasks.planning.trust import refusal
+from tasks.planning.given import refusal
 from tasks.simulator import Simulator
 from tests.deployments import NAMES
 from tests.deployments.test_deployments import ended, until_served

@@ -17,7 +17,7 @@ from config.job import Job
 from flows.analyze_images import analyze_images
 from tasks.planning.plan import make_plan
 from tasks.schemas import load_schema
-from tasks.schemas.evidence import Sent, entries_of, evidence_of
+from tasks.schemas.boxes import SentImage, entries_of, evidence_of
 from tasks.simulator import Simulator, service
 from tasks.simulator.rules import MessagesRequest
 from tests.asking import asking, pages, question, steps
@@ -120,14 +120,14 @@ def test_no_evidence_of_any_kind_harms_an_answer(
 
 
 class Whole:
-    """Sent as it is."""
+    """SentImage as it is."""
 
     scale_x = scale_y = 1.0
     offset_x = offset_y = 0.0
     source_width, source_height = 100, 200
 
 
-SENT = Sent(3, 100, 200, Whole())
+SENT = SentImage(3, 100, 200, Whole())
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from config.job import Job
 from config.settings import alert_per_day, pause_minutes
 from flows.analyze_images import analyze_images
-from flows.cli.automating import automation_entries, create_automations
+from flows.cli.serving import automation_entries, create_automations
 from tasks.errors import RowsFailed, SourceError, UsageError
 from tasks.simulator import Simulator
 from tasks.storage.marks import write_mark

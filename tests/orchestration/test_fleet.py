@@ -16,7 +16,7 @@ from tasks.errors import BusyError, StopRun
 from tasks.orchestration.fleet import parent, pool
 from tasks.orchestration.fleet import shard as shard_module
 from tasks.orchestration.fleet.manifest import BYTES_A_CALL, Manifest, cut
-from tasks.planning.part import Part
+from tasks.planning.plan import Part
 from tasks.simulator import Simulator
 from tasks.storage.s3 import s3_filesystem
 from tasks.types import Source

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from config.choices import Choices
-from config.job import Job
+from config.job import Choices, Job
 from tasks.errors import UsageError
 from tasks.planning.comparing import Comparison, plan_comparison, unlabelled, with_cap
 from tasks.simulator import Simulator

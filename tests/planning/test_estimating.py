@@ -26,7 +26,8 @@ from tasks.planning.estimating import (
     measure,
     measure_all,
 )
-from tasks.planning.plan import make_plan, resolve
+from tasks.planning.plan import make_plan
+from tasks.planning.resolving import resolve
 from tasks.simulator import Simulator
 from tasks.types import Source
 

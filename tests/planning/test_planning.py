@@ -14,8 +14,7 @@ import pytest
 from config.job import Job
 from tasks.errors import EndpointError, OutputError, PriceError, SchemaError, SourceError, UsageError, VisionflowError
 from tasks.orchestration.context import engine_settings
-from tasks.planning.part import new_run_id
-from tasks.planning.plan import Plan, make_plan
+from tasks.planning.plan import Plan, make_plan, new_run_id
 from tasks.simulator import Simulator
 from tests.runs import draw
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.orchestration.store import PrefectStore
-from tasks.recording.kept import are_rows
+from tasks.recording.rows import are_rows
 from tasks.simulator import Simulator
 from tasks.storage.records import records_of
 from tests.asking import JsonStore, asking, pages

@@ -13,9 +13,8 @@ import pytest
 
 from flows import read_calls, read_results
 from tasks.errors import UsageError
-from tasks.recording.jobs import jobs_for
 from tasks.recording.tables import RESULTS
-from tasks.recording.writer import TableWriter, open_output, table_schema, to_table
+from tasks.recording.writer import TableWriter, jobs_for, open_output, table_schema, to_table
 from tasks.schemas.loading import build_schema
 from tasks.storage.output import Output
 

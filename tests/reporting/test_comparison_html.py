@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.choices import Choices
-from config.job import Job
+from config.job import Choices, Job
 from tasks.labelling.disagreements import write_disagreements
 from tasks.labelling.truth import read_truth
 from tasks.planning.comparing import Comparison, plan_comparison

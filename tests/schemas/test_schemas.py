@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from config.ready_schemas import ready_schemas
+from config.presets import ready_schemas
 from tasks.errors import SchemaError
 from tasks.schemas import load_schema
 from tasks.schemas.loading import build_schema

@@ -13,8 +13,8 @@ from config.job import Job
 from flows import analyze_images
 from tasks.errors import SchemaError
 from tasks.schemas import load_schema
+from tasks.schemas.enforcing import LONGEST_ANSWER, compiled
 from tasks.schemas.loading import build_schema
-from tasks.schemas.patterns import LONGEST_ANSWER, compiled
 from tasks.simulator import Simulator
 from tests.runs import draw
 from tests.schemas import checked, field, of

@@ -12,7 +12,7 @@ from tasks.schemas import load_schema
 from tasks.scoring.choosing import Choice, Contestant, choose
 from tasks.scoring.scores import fields_of, mark
 from tasks.scoring.statistics import Scores, interval
-from tasks.simulator.spoiling import Spoiler, chance
+from tasks.simulator.known import Spoiler, chance
 
 Label = Mapping[str, Any]
 SHOPS = ("Blue Heron Cafe", "Northmoor Instruments Ltd", "Orchard Street Furniture", "Kestrel Pottery")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.simulator import Simulator
-from tasks.simulator.api_errors import ApiError
-from tasks.simulator.image_headers import media_type_of, size_of
+from tasks.simulator.catalogue import ApiError
+from tasks.simulator.content import media_type_of, size_of
 from tasks.simulator.rules import read_question
 from tests.simulator_requests import (
     body_of,

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from config.ready_schemas import ready_schemas
+from config.presets import ready_schemas
 from tasks.schemas import load_schema
-from tasks.simulator.api_errors import ApiError
+from tasks.simulator.catalogue import ApiError
 from tasks.simulator.fields import Facts, find_facts
 from tasks.simulator.fill import fill
 from tasks.simulator.schema_rules import check_schema

@@ -16,9 +16,8 @@ from anthropic import AsyncAnthropic
 from PIL import Image
 
 from tasks.simulator import Settings, Simulator
-from tasks.simulator.api_errors import ApiError
-from tasks.simulator.limits import RateLimits
-from tasks.simulator.metering import PromptCache
+from tasks.simulator.catalogue import ApiError
+from tasks.simulator.metering import PromptCache, RateLimits
 from tasks.simulator.rules import read_question
 from tests.simulator_requests import (
     MODEL,

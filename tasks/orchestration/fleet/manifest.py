@@ -23,8 +23,7 @@ from tasks.orchestration.context import RunContext, spending_cap
 from tasks.orchestration.fleet.granting import Whole
 from tasks.orchestration.fleet.reports import Report, Share
 from tasks.orchestration.invoker import Todo
-from tasks.planning.part import Part
-from tasks.planning.plan import Plan, plan_of, resolve_at
+from tasks.planning.plan import Part, Plan, plan_of, resolve_at
 from tasks.storage.output import Output, explained, open_output
 from tasks.storage.records import FOLDER, opened
 from tasks.types import Source

@@ -26,7 +26,7 @@ from tasks.orchestration.fleet.reports import Report, Share
 from tasks.orchestration.fleet.shards import LEASE_S, Shard, in_place_of, watch_of
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.opening import announce
-from tasks.planning.part import Part
+from tasks.planning.plan import Part
 from tasks.recording.rows import Row
 from tasks.recording.writer import run_folder
 

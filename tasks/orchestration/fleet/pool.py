@@ -17,9 +17,8 @@ from prefect.states import Cancelled
 
 from tasks.errors import StopRun, UsageError
 from tasks.orchestration.fleet.manifest import Manifest, gone_on_with
-from tasks.planning.part import Part
-from tasks.planning.plan import Plan
-from tasks.planning.trust import refusal
+from tasks.planning.given import refusal
+from tasks.planning.plan import Part, Plan
 from tasks.storage.output import explained, open_output
 from tasks.storage.records import keep_state_in
 from tasks.storage.s3 import is_s3

@@ -21,7 +21,7 @@ from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Shar
 from tasks.orchestration.invoker import Stop, accepted
 from tasks.orchestration.opening import open_plan
 from tasks.orchestration.progress import beside
-from tasks.planning.part import Part
+from tasks.planning.plan import Part
 from tasks.recording.writer import run_folder
 from tasks.storage.output import sound_parts
 

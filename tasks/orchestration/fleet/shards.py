@@ -10,8 +10,7 @@ from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.granting import Stake
 from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
 from tasks.orchestration.turn import Turn, lease_uri
-from tasks.planning.part import Part
-from tasks.planning.plan import Plan
+from tasks.planning.plan import Part, Plan
 from tasks.storage.lease import Watch
 
 LEASE_S = 5.0  # between two looks at a lease
