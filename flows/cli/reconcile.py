@@ -6,11 +6,11 @@ import sys
 from datetime import date
 
 from config.endpoints import endpoint
-from flows.cli.columns import print_table
+from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
 from tasks.asking.client import completed
 from tasks.errors import UsageError
-from tasks.recording.memory import leave_pandas_out
+from tasks.recording.tables import leave_pandas_out
 from tasks.reporting.reconciliation import Period, Reconciliation, reconcile
 from tasks.text import counted
 

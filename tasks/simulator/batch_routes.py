@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from tasks.simulator.api_errors import ApiError, bad_request
-from tasks.simulator.batches import MessageBatch
+from tasks.simulator.batches import MessageBatch, Shelf
+from tasks.simulator.catalogue import ApiError, bad_request
 from tasks.simulator.rules import check_headers
-
-if TYPE_CHECKING:
-    from tasks.simulator.service import Service
+from tasks.simulator.service import Service
 
 PATH = "/v1/messages/batches"
 MOST_BYTES = 256_000_000
@@ -23,8 +21,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class BatchRoutes:
     """The endpoints of Message Batches; `mark` are the headers that every answer of the simulator has."""
 
-    def __init__(self, service: "Service", mark: dict[str, str]) -> None:
+    def __init__(self, service: Service, shelf: Shelf, mark: dict[str, str]) -> None:
         self._service = service
+        self._shelf = shelf
         self._mark = {**mark, "request-id": REQUEST_ID}
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -49,7 +48,7 @@ class BatchRoutes:
         return answered
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        batch, heard = self._service.shelf.create(await _body(request))
+        batch, heard = self._shelf.create(await _body(request))
         if batch is None or not heard:
             if request.transport is not None:
                 request.transport.abort()
@@ -57,23 +56,23 @@ class BatchRoutes:
         return self._json(self._shown(batch, request))
 
     async def _retrieve(self, request: web.Request) -> web.StreamResponse:
-        return self._json(self._shown(self._service.shelf.find(request.match_info["id"]), request))
+        return self._json(self._shown(self._shelf.find(request.match_info["id"]), request))
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        batches, more = self._service.shelf.listed(request.query)
+        batches, more = self._shelf.listed(request.query)
         ids: list[str | None] = [batch.id for batch in batches] or [None]
         data = [self._shown(batch, request) for batch in batches]
         return self._json({"data": data, "has_more": more, "first_id": ids[0], "last_id": ids[-1]})
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        return self._json(self._shown(self._service.shelf.cancel(request.match_info["id"]), request))
+        return self._json(self._shown(self._shelf.cancel(request.match_info["id"]), request))
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        self._service.shelf.delete(request.match_info["id"])
+        self._shelf.delete(request.match_info["id"])
         return self._json({"id": request.match_info["id"], "type": "message_batch_deleted"})
 
     async def _results(self, request: web.Request) -> web.StreamResponse:
-        lines = self._service.shelf.results(request.match_info["id"])
+        lines = self._shelf.results(request.match_info["id"])
         response = web.StreamResponse(headers={**self._mark, "content-type": "application/x-jsonl"})
         await response.prepare(request)
         for start in range(0, len(lines), 100):
@@ -81,7 +80,7 @@ class BatchRoutes:
         return response
 
     def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, Any]:
-        away = self._service.shelf.fault("elsewhere")
+        away = self._shelf.fault("elsewhere")
         host = self._service.settings.elsewhere if away else f"{request.scheme}://{request.host}"
         return batch.body(f"{host}{PATH}/{batch.id}/results")
 

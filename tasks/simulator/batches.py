@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tasks.simulator.api_errors import ApiError, bad_request
-from tasks.simulator.lies import written
+from tasks.simulator.catalogue import ApiError, bad_request
+from tasks.simulator.lies import encoded
 
 if TYPE_CHECKING:
     from tasks.simulator.service import Service
@@ -193,7 +193,7 @@ class Shelf:
             return "expired", b'{"type":"expired"}'
         message = answer.message(call.message_id, call.question.asked_model if call.question else "")
         message["usage"]["service_tier"] = "batch"
-        return "succeeded", b'{"type":"succeeded","message":' + written(message, call.fault.name) + b"}"
+        return "succeeded", b'{"type":"succeeded","message":' + encoded(message, call.fault.name) + b"}"
 
 
 def parse_batch_faults(text: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The models and prices the simulator knows, read from the same TOML files as the client but by its own code."""
+"""The models and prices the simulator knows, read from the client's TOML files but by its own code, and its errors."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,13 +9,48 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tasks.simulator.api_errors import ApiError
+REQUEST_ERROR = "invalid_request_error"
 
 MILLION = Decimal(1_000_000)
 
 # Fixed thinking, from the overview pages of these models: forced tool use and disabled thinking are a 400.
 NO_FORCED_TOOLS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1", "claude-fable-5-2")
 THINKING_CANNOT_BE_DISABLED = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-")
+
+
+class ApiError(Exception):
+    """A request answered with an error status and the API's error body.
+
+    Statuses and types: https://platform.claude.com/docs/en/api/errors
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error_type: str,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_type = error_type
+        self.message = message
+        self.details = details
+        self.headers = dict(headers or {})
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The JSON body, as the SDK parses it."""
+        error: dict[str, Any] = {"type": self.error_type, "message": self.message}
+        if self.details is not None:
+            error["details"] = dict(self.details)
+        return {"type": "error", "error": error, "request_id": request_id}
+
+
+def bad_request(message: str, *, details: Mapping[str, Any] | None = None) -> ApiError:
+    """A 400: the same request would be refused again."""
+    return ApiError(400, REQUEST_ERROR, message, details=details)
 
 
 @dataclass(frozen=True, slots=True)

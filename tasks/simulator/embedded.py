@@ -71,7 +71,7 @@ class Simulator:
 
     def reset(self) -> None:
         """Empty the ledger and the prompt cache, and begin the faults again."""
-        self._in_loop(self._running().service.reset)
+        self._in_loop(self._running().reset)
 
     def _running(self) -> HttpServer:
         if self._server is None:

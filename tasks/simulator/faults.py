@@ -39,7 +39,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.simulator.api_errors import REQUEST_ERROR, ApiError
+from tasks.simulator.catalogue import REQUEST_ERROR, ApiError
 from tasks.simulator.lies import LIES, RAW
 
 Script = Sequence[str] | Mapping[str, Sequence[str]]

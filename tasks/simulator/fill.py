@@ -7,7 +7,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from tasks.simulator.fields import Facts
-from tasks.simulator.schema_rules import resolve
+from tasks.simulator.schema_rules import target_of
 
 EMPTY: dict[str, Any] = {"string": "", "number": 0, "integer": 0, "boolean": False, "null": None}
 # No format admits an empty string, so the emptiest value that each does admit stands for "not known".
@@ -52,7 +52,7 @@ class _Filler:
         if not isinstance(schema, dict):
             return None
         if "$ref" in schema:
-            return self.value(resolve(self._root, schema["$ref"]), name, facts)
+            return self.value(target_of(self._root, schema["$ref"]), name, facts)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
@@ -80,7 +80,7 @@ class _Filler:
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         while isinstance(schema, dict) and "$ref" in schema:
-            schema = resolve(self._root, schema["$ref"])
+            schema = target_of(self._root, schema["$ref"])
         return schema if isinstance(schema, dict) else {}
 
     def _typed(self, schema: Mapping[str, Any], name: str, facts: Facts) -> Any:

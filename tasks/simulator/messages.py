@@ -84,7 +84,7 @@ def answer(question: MessagesRequest, text: str, prompt: ApiUsage) -> Message:
     return Message(content, "max_tokens" if cut or not question.max_tokens else "end_turn", usage)
 
 
-def refusal(question: MessagesRequest, prompt: ApiUsage, *, empty: bool) -> Message:
+def refused(question: MessagesRequest, prompt: ApiUsage, *, empty: bool) -> Message:
     """A refusal before any word, or after a few."""
     text = "" if empty else "I can't help with this image. (simulated refusal)"
     used = text_tokens(text, question.model)

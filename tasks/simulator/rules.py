@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.simulator.api_errors import ApiError, bad_request
-from tasks.simulator.catalogue import NO_FORCED_TOOLS, THINKING_CANNOT_BE_DISABLED, Model, find_model
+from tasks.simulator.catalogue import (
+    NO_FORCED_TOOLS,
+    THINKING_CANNOT_BE_DISABLED,
+    ApiError,
+    Model,
+    bad_request,
+    find_model,
+)
 from tasks.simulator.content import Block, Image, read_blocks
 from tasks.simulator.schema_rules import check_schema
 

@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from tasks.simulator.api_errors import bad_request
+from tasks.simulator.catalogue import bad_request
 
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16
@@ -134,7 +134,7 @@ class _Check:
             return
         if not reference.startswith("#"):
             yield f"{path}: external $ref '{reference}' is not supported"
-        elif resolve(self.root, reference) is None:
+        elif target_of(self.root, reference) is None:
             yield f"{path}: $ref '{reference}' cannot be resolved"
 
     def recursions(self, schema: Any, within: tuple[str, ...]) -> Iterator[str]:
@@ -145,7 +145,7 @@ class _Check:
         if reference == "#" or reference in within:
             yield f"Recursive schemas are not supported: {reference}"
         elif reference is not None and reference not in self._not_recursive:
-            yield from self.recursions(resolve(self.root, reference), (*within, reference))
+            yield from self.recursions(target_of(self.root, reference), (*within, reference))
             self._not_recursive.add(reference)
         for inner, _ in _children(schema):
             yield from self.recursions(inner, within)
@@ -159,7 +159,7 @@ def _compiles(pattern: str) -> bool:
     return True
 
 
-def resolve(root: Mapping[str, Any], reference: str) -> Any:
+def target_of(root: Mapping[str, Any], reference: str) -> Any:
     """What a reference within the schema points to; None when it points nowhere."""
     target: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:

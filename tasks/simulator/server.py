@@ -10,12 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from tasks.errors import UsageError
-from tasks.simulator import misbehaving
-from tasks.simulator.api_errors import ApiError, bad_request
 from tasks.simulator.batch_routes import BatchRoutes
-from tasks.simulator.catalogue import find_model, known_models
+from tasks.simulator.batches import Shelf
+from tasks.simulator.catalogue import ApiError, bad_request, find_model, known_models
 from tasks.simulator.faults import Settings, parse_faults
-from tasks.simulator.lies import written
+from tasks.simulator.lies import DRIP_S, MISBEHAVING, bomb, drip, encoded, flood, redirect
 from tasks.simulator.metering import prompt_tokens
 from tasks.simulator.rules import check_headers, read_question
 from tasks.simulator.service import Call, Service, settings_from
@@ -35,12 +34,13 @@ class HttpServer:
 
     def __init__(self, settings: Settings) -> None:
         self.service = Service(settings)
+        self._shelf = Shelf(self.service)
         self.url = ""
         self._stopping = asyncio.Event()
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
-        BatchRoutes(self.service, MARK).add_to(app.router)
+        BatchRoutes(self.service, self._shelf, MARK).add_to(app.router)
         ReportRoutes(self.service, MARK).add_to(app.router)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{id}", self._model)
@@ -74,6 +74,11 @@ class HttpServer:
         if self.service.reader is not None:
             self.service.reader.close()
 
+    def reset(self) -> None:
+        """As just started, with the present settings; what was read in images is still known."""
+        self._shelf.clear()
+        self.service.reset()
+
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         service = self.service
         with service.book.flight() as index:
@@ -95,7 +100,7 @@ class HttpServer:
             service.finish(call, 200, call.fault.name, delivered=delivered)
             message = answer.message(call.message_id, call.question.asked_model if call.question else "")
             return self._json(
-                written(message, call.fault.name), headers={"request-id": call.request_id, **service.limits.headers()}
+                encoded(message, call.fault.name), headers={"request-id": call.request_id, **service.limits.headers()}
             )
 
     async def _fail(self, request: web.Request, call: Call) -> web.StreamResponse:
@@ -109,7 +114,7 @@ class HttpServer:
         if name == "foreign":
             self.service.finish(call, 200, name, delivered=_is_open(request))
             return self._json(json.dumps(FOREIGN))
-        if name in misbehaving.NAMES:
+        if name in MISBEHAVING:
             return await self._misbehave(request, call)
         if name == "hang":
             await self._hang(request, call)
@@ -120,13 +125,13 @@ class HttpServer:
         name, seconds = call.fault.name, call.fault.seconds
         self.service.finish(call, 307 if name == "redirect" else 200, name, delivered=False)
         if name == "redirect":
-            return misbehaving.redirect(self.service.settings.elsewhere, MARK)
+            return redirect(self.service.settings.elsewhere, MARK)
         if name == "bomb":
-            return misbehaving.bomb(MARK)
+            return bomb(MARK)
         if name == "flood":
-            return await misbehaving.flood(request)
-        pause = misbehaving.DRIP_S if seconds is None else seconds
-        return await misbehaving.drip(request, pause, lambda: _is_open(request) and not self._stopping.is_set())
+            return await flood(request)
+        pause = DRIP_S if seconds is None else seconds
+        return await drip(request, pause, lambda: _is_open(request) and not self._stopping.is_set())
 
     async def _hang(self, request: web.Request, call: Call) -> None:
         """Keep silent until the client gives up, the time is over or the server stops."""
@@ -194,7 +199,7 @@ class HttpServer:
         return await self._health(request)
 
     async def _reset(self, request: web.Request) -> web.Response:
-        self.service.reset()
+        self.reset()
         return await self._health(request)
 
     async def _unknown_path(self, request: web.Request) -> web.Response:

@@ -9,14 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.errors import UsageError
-from tasks.simulator.batches import Shelf
 from tasks.simulator.content import Block
 from tasks.simulator.faults import OK, SLOW_S, Fault, FaultPlan, Script, Settings, fault_error
 from tasks.simulator.known import Known
 from tasks.simulator.ledger import Book, Entry, cost, now
-from tasks.simulator.limits import RateLimits
-from tasks.simulator.messages import Message, answer, answer_text, cut_answer, garbage, refusal, wants_text
-from tasks.simulator.metering import ApiUsage, PromptCache
+from tasks.simulator.messages import Message, answer, answer_text, cut_answer, garbage, refused, wants_text
+from tasks.simulator.metering import ApiUsage, PromptCache, RateLimits
 from tasks.simulator.ocr import Reader, model_folder
 from tasks.simulator.rules import MessagesRequest, read_question
 
@@ -59,11 +57,9 @@ class Service:
         self.reader = _reader(settings)
         self.known = Known.of(settings)
         self._ids = secrets.token_hex(4)
-        self.shelf = Shelf(self)
 
     def reset(self) -> None:
         """As just started, with the present settings; what was read in images is still known."""
-        self.shelf.clear()
         self.book.clear()
         self.cache.clear()
         self.recent.clear()
@@ -140,7 +136,7 @@ class Service:
 
     async def _compose(self, question: MessagesRequest, fault: Fault, prompt: ApiUsage) -> Message:
         if fault.name in ("refusal", "refusal_empty"):
-            return refusal(question, prompt, empty=fault.name == "refusal_empty")
+            return refused(question, prompt, empty=fault.name == "refusal_empty")
         if fault.name == "garbage":
             return answer(question, garbage(question.schema), prompt)
         text = self.known.answer(question) if self.known else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from tasks.simulator.api_errors import ApiError, bad_request
+from tasks.simulator.catalogue import ApiError, bad_request
 from tasks.simulator.ledger import Entry
 from tasks.simulator.rules import check_headers
 
