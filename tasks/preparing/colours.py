@@ -4,7 +4,7 @@ import io
 
 from PIL import Image, ImageChops, ImageCms
 
-from tasks.preparing.containers.icc import is_srgb
+from tasks.preparing.containers.container import is_srgb
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))

@@ -10,8 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from tasks.errors import ImageError
 from tasks.preparing.colours import is_opaque, on_white, resizable, to_srgb
-from tasks.preparing.containers.container import Container, damaged
-from tasks.preparing.containers.tiff import Directory, tiff_pages
+from tasks.preparing.containers.container import Container, Directory, damaged, tiff_pages
 from tasks.preparing.encoding import Raster, encode
 from tasks.preparing.headers import CONTAINERS, image_header, oriented, read_container
 from tasks.preparing.pool import MEMORY_BYTES

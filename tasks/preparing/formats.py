@@ -6,7 +6,7 @@ import zlib
 
 from tasks.errors import ImageError
 from tasks.preparing.containers.container import foreign_bytes
-from tasks.preparing.containers.markup import root_start
+from tasks.preparing.containers.svg import root_start
 
 # What a listing takes for an image. Formats without a decoder here (JPEG XL) are listed too: they become a row that
 # says so, never a silent omission.

@@ -6,21 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.errors import ImageError
+from tasks.preparing.containers.chunked import read_gif, read_png, read_webp
 from tasks.preparing.containers.container import (
     PARENT_BYTES,
     PARENT_PARTS,
     Container,
     damaged,
     foreign_bytes,
+    tiff_pages,
     truncated,
 )
-from tasks.preparing.containers.gif import read_gif
 from tasks.preparing.containers.isobmff import iso_image_size
 from tasks.preparing.containers.jpeg import read_jpeg
-from tasks.preparing.containers.png import read_png
 from tasks.preparing.containers.svg import CANVAS_EDGE, read_svg
-from tasks.preparing.containers.tiff import tiff_pages
-from tasks.preparing.containers.webp import read_webp
 from tasks.preparing.formats import describe_other, sniff_format, svg_text
 
 HEADER_BYTES = 65_536  # enough for nearly every file but TIFF, which may keep its header at its end

@@ -13,7 +13,7 @@ import pytest
 from tasks.errors import ImageError
 from tasks.preparing import image_header, prepare_image, sniff_format
 from tasks.preparing.containers.container import PARENT_BYTES, PARENT_PARTS, foreign_bytes
-from tasks.preparing.containers.markup import read_root
+from tasks.preparing.containers.svg import read_root
 from tasks.types import ImageRules
 from tests.golden import SIZE, saved, target
 from tests.image_writers import icc_profile, png_chunk

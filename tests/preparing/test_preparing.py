@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from tasks.errors import ImageError
 from tasks.preparing import image_header, is_image_name, planned_size, prepare_image, sniff_format
-from tasks.preparing.containers.icc import is_srgb
+from tasks.preparing.containers.container import is_srgb
 from tasks.types import ImageRules
 from tests.golden import ADOBE_RGB, CORNERS, DISPLAY_P3, golden_files, saved, target
 from tests.image_writers import exif_block

@@ -4,9 +4,16 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from tasks.preparing.containers.container import PARENT_PARTS, Container, damaged, truncated, xmp_orientation
-from tasks.preparing.containers.icc import is_srgb
-from tasks.preparing.containers.tiff import exif_orientation, image_count
+from tasks.preparing.containers.container import (
+    PARENT_PARTS,
+    Container,
+    damaged,
+    exif_orientation,
+    image_count,
+    is_srgb,
+    truncated,
+    xmp_orientation,
+)
 
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WIDELY_DECODED = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding; arithmetic is not
