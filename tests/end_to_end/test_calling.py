@@ -1,12 +1,15 @@
 """`from flows import analyze_images`: in a script, a thread, a notebook, and flows of both kinds."""
 
+import ast
 import asyncio
+import io
 import json
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ from config.job import Job
 from flows import analyze_images
 from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator
+from tasks.simulator.ocr import model_folder
 from tests.runs import ROOT, draw, rows
 
 README = ROOT / "flows" / "README.md"
+NOTEBOOK = ROOT / "data" / "samples" / "notebook.ipynb"
 JOB = Job(name="job", preset="classification", labels=("cat", "dog"))
 
 
@@ -114,6 +119,48 @@ def test_in_a_script_that_has_loaded_nothing(images: Path, tmp_path: Path) -> No
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert whole(json.loads(ended.stdout.splitlines()[-1]))
+
+
+@pytest.mark.usefixtures("prefect_server", "home")
+def test_the_notebook_of_the_samples_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell is run again, and prints or shows what is written below it."""
+    if model_folder() is None:
+        pytest.skip("the notebook's simulator reads text: pip install visionflow[ocr]")
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "PREFECT_LOGGING_LEVEL"):
+        monkeypatch.setenv(name, "")  # what the notebook sets there is taken back
+    monkeypatch.chdir(NOTEBOOK.parent)
+    names: dict[str, Any] = {}
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+
+    async def run_all() -> None:
+        for cell in cells:
+            source = "".join(cell["source"]).replace("../../out/notebook", str(tmp_path / "out"))
+            assert await shown(source, names) == told(cell)
+
+    try:
+        asyncio.run(run_all())
+    finally:
+        names["simulator"].stop()
+
+
+async def shown(source: str, names: dict[str, Any]) -> str:
+    """What a cell prints, and the value of its last line, as a notebook shows them."""
+    *body, last = ast.parse(source).body
+    value = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
+    tree = ast.Module(body if value else [*body, last], [])
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        if (made := eval(compile(tree, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)) is not None:
+            await made
+        result = eval(compile(value, "cell", "eval"), names) if value else None
+    return printed.getvalue() + ("" if result is None else repr(result))
+
+
+def told(cell: dict[str, Any]) -> str:
+    """What stands below a cell."""
+    outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]  # what is said meanwhile
+    texts = [output.get("text") or output["data"]["text/plain"] for output in outputs]
+    return "".join("".join(text) for text in texts)
 
 
 @pytest.mark.all
