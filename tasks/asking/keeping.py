@@ -54,6 +54,17 @@ class Keeping:
                 answered.call.only_in_journal()
                 self.stop(f"An answer could not be kept ({reason_of(error)}). Make room or give access")
 
+    async def keep_again(self, key: str, answer: Answer) -> None:
+        """Keep an answer that an earlier run has listed and paid for, unless it did so itself."""
+        kept = await self.found(key)
+        if kept is not None and kept.request_id == answer.request_id:
+            return
+        try:
+            await patiently(lambda: self._store.put(key, answer.to_record()))
+        except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
+            self.stop(f"An answer could not be kept ({reason_of(error)}). Make room or give access")
+            raise Halted from None
+
     async def kept(self, question: Question, key: str) -> Answer | None:
         """The kept answer to a question; None where there is none that serves. Halted if that cannot be told."""
         answer = await self.found(key)

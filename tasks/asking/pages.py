@@ -1,8 +1,9 @@
 """The values that pass between a run and its engine."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,6 +35,10 @@ class AnswerStore(Protocol):
         """Make every record that was put survive a power loss. Raises OSError."""
 
 
+# A request of a batch in `calls`, whose `started_at` names the batch: image, page, step and attempt.
+Listed = tuple[str, int, int, int]
+
+
 @dataclass(frozen=True)
 class BatchSettings:
     """How Message Batches are used, where they are."""
@@ -46,6 +51,9 @@ class BatchSettings:
     most_bytes: int = 32_000_000  # of one batch's body
     model_known: bool = True
     absent: float = 60.0  # seconds in which a batch that was perhaps made is listed, if it was
+    listed: Callable[[datetime, str], Mapping[Listed, str]] = lambda _written_at, _run_id: {}
+    """Of a batch, by when its intent was written and by which run: the requests whose end `calls` lists, and by which
+    run. Whoever took in its results may have been killed. Raises OutputError."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tasks.orchestration.summary import about
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
-from tasks.recording.recovery import recover
+from tasks.recording.recovery import listed, recover
 from tasks.recording.rows import Row, unavailable_row
 from tasks.scoring.sureness import sureness
 from tasks.storage.ranges import RangeLocks
@@ -172,6 +172,7 @@ def batch_settings(plan: Plan) -> BatchSettings | None:
         most_bytes=min(BatchSettings.most_bytes, plan.endpoint.max_batch_bytes),
         model_known=plan.model_known or bool(prices_of(plan.endpoint.prices, plan.question.model)),
         absent=batch_absence(),
+        listed=partial(listed, plan.output, plan.names),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def page(number: int, uri: str | None = None) -> Page:
 
 def pages(count: int, *, start: int = 0) -> list[Page]:
     return [page(number) for number in range(start, start + count)]
+
+
+def pages_again(count: int, *, start: int = 0) -> list[Page]:
+    """Pages that can be prepared once more."""
+    return [replace(page(number), again=partial(prepared, number)) for number in range(start, start + count)]
 
 
 def question(prompt: str = "What is this?", *, model: str = MODEL, **more: Any) -> Question:

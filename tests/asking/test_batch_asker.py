@@ -14,11 +14,12 @@ from tasks.asking.batches import packing
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.polling import Patience
 from tasks.asking.halting import Halt
-from tasks.asking.pages import BatchSettings, Page
+from tasks.asking.pages import BatchSettings
 from tasks.errors import EndpointError, SchemaError
 from tasks.schemas import classification_schema
 from tasks.simulator import Simulator
-from tests.asking import Asked, asking, at, page, prepared, question, statuses, steps
+from tests.asking import Asked, asking, at, prepared, question, statuses, steps
+from tests.asking import pages_again as pages
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +32,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def simulator() -> Iterator[Simulator]:
     with Simulator() as running:
         yield running
-
-
-def pages(count: int, *, start: int = 0) -> list[Page]:
-    """Pages that can be prepared once more."""
-    return [replace(page(number), again=partial(prepared, number)) for number in range(start, start + count)]
 
 
 def by_batch(url: str, folder: Path, *, batches: dict[str, Any] | None = None, **settings: Any) -> Any:

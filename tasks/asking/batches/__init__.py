@@ -44,7 +44,7 @@ class Batches:
         self._client = make_client(
             settings.endpoint, concurrency=8, timeout=max(settings.timeout, SUBMIT_S), streams=True
         )
-        log = IntentLog(self.settings.log, settings.endpoint.identity)
+        log = IntentLog(self.settings.log, settings.endpoint.identity, settings.run_id)
         wire = Wire(self._client)
         self._submitter = Submitter(settings, wire, log, halting)
         poller = Poller(wire, log, secrets_of(settings.endpoint), halting.stay)

@@ -7,6 +7,7 @@ its answers waits for that batch instead of asking again, whatever the mode.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -15,6 +16,7 @@ from typing import Any
 
 from tasks.asking.answer import Answer
 from tasks.asking.batches.choosing import Trial
+from tasks.asking.batches.intents import Intent
 from tasks.asking.batches.merging import Merging
 from tasks.asking.batches.packing import End, Request, Waiting
 from tasks.asking.batches.polling import Gone, Poller, Running
@@ -26,7 +28,7 @@ from tasks.asking.fallbacks import InBatch
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping
 from tasks.asking.limits.budget import BudgetSpent, Reservation
-from tasks.asking.pages import BatchSettings, EngineSettings, Page
+from tasks.asking.pages import BatchSettings, EngineSettings, Listed, Page
 from tasks.asking.question import Step, answer_key
 from tasks.errors import EndpointError, SchemaError, StopRun
 
@@ -126,7 +128,7 @@ class BatchAsker:
             else:
                 end = await self._in_a_batch(page, step)
             if isinstance(end, Answer):
-                page.spent += end.cost_usd if end.run_id == self._settings.run_id else Decimal(0)
+                page.spent += self._cost(end)
                 return end
             if end is not None:
                 failures += end.error_type not in NOT_COUNTED
@@ -182,7 +184,7 @@ class BatchAsker:
             self._halting.halt(Halt("paused", paused(self._online.budget, self._settings)))
             raise Halted from None
 
-    def _submitted(self, intent: Any, waiting: list[Waiting]) -> None:
+    def _submitted(self, intent: Intent, waiting: list[Waiting]) -> None:
         self.submitted += 1
         self.requests += len(waiting)
         running = Running.submitted(intent, waiting, monotonic())
@@ -226,7 +228,8 @@ class BatchAsker:
                     path = await self._poller.collect(intent, batch, self._batch.folder)
             self._keeping_now.add(asyncio.current_task())
             try:
-                ends = await self._merging.merge(intent, batch, path)
+                listed = {} if running.ours else await self._listed(intent)
+                ends = await self._merging.merge(intent, batch, path, listed)
                 await self._poller.done(intent)
             finally:
                 self._keeping_now.discard(asyncio.current_task())
@@ -234,11 +237,21 @@ class BatchAsker:
                     path.unlink(missing_ok=True)
         self.collected += not running.ours
         self.requests += 0 if running.ours else running.requests
-        cost = sum((end.cost_usd for end in ends if isinstance(end, Answer)), Decimal(0))
-        self._over(running, cost=cost)
+        self._over(running, cost=sum(map(self._cost, ends), Decimal(0)))
         self._deadline.learn(batch.seconds if batch is not None else None)
         self.history.append(running.row("collected"))
-        self._unclaimed |= running.resolve(ends)
+        for key, end in running.resolve(ends):
+            self._unclaimed[key[0]] = self._unclaimed.get(key[0], Decimal(0)) + self._cost(end)
+
+    async def _listed(self, intent: Intent) -> Mapping[Listed, str]:
+        """The requests of another run's batch whose ends are in the tables already. Raises OutputError."""
+        return await asyncio.to_thread(self._batch.listed, intent.written_at, intent.run_id)
+
+    def _cost(self, end: Answer | Failure) -> Decimal:
+        """What this run paid for it."""
+        if isinstance(end, Answer) and end.run_id == self._settings.run_id:
+            return end.cost_usd
+        return Decimal(0)
 
     def _over(self, running: Running, *, cost: Decimal) -> None:
         self._running.pop(running.intent.word, None)

@@ -54,6 +54,7 @@ class Intent:
     asked: tuple[Intended, ...]
     endpoint: str = ""  # its identity: another one knows nothing of this batch
     batch_id: str | None = None
+    run_id: str = ""  # of who was to submit it; no earlier run knows of it
 
     @property
     def worst_usd(self) -> Decimal:
@@ -67,6 +68,7 @@ class Intent:
             "written_at": self.written_at.isoformat(),
             "endpoint": self.endpoint,
             "batch_id": self.batch_id,
+            "run_id": self.run_id,
             "asked": [asked.to_record() for asked in self.asked],
         }
         return sealed(json.dumps(record).encode(), self.word)
@@ -78,7 +80,7 @@ class Intent:
             record: dict[str, Any] = json.loads(unsealed(data, word, first_release=FIRST_RELEASE))
             asked = tuple(Intended(**one) for one in record["asked"])
             written_at = datetime.fromisoformat(record["written_at"])
-            return cls(word, written_at, asked, record["endpoint"], record["batch_id"])
+            return cls(word, written_at, asked, record["endpoint"], record["batch_id"], record.get("run_id", ""))
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise error if isinstance(error, Damaged) else Damaged("it is no intent") from None
 
@@ -149,15 +151,16 @@ class S3Place:
 class IntentLog:
     """The intents of one job and output. One run at a time uses it: that which has its turn."""
 
-    def __init__(self, uri: str, endpoint: str = "") -> None:
-        """`uri` is a folder, or a prefix on S3; `endpoint` the identity of who is asked."""
+    def __init__(self, uri: str, endpoint: str = "", run_id: str = "") -> None:
+        """`uri` is a folder, or a prefix on S3; `endpoint` the identity of who is asked, `run_id` of who asks."""
         self.uri = uri
         self.endpoint = endpoint
+        self.run_id = run_id
         self._place: Place = S3Place(uri) if is_s3(uri) else LocalPlace(Path(uri))
 
     def write(self, word: str, asked: list[Intended]) -> Intent:
         """Note what is about to be submitted. Raises OutputError: then it must not be."""
-        intent = Intent(word, datetime.now(UTC), tuple(asked), self.endpoint)
+        intent = Intent(word, datetime.now(UTC), tuple(asked), self.endpoint, run_id=self.run_id)
         self._write(intent)
         return intent
 

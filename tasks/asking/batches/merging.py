@@ -5,7 +5,7 @@ A line is an answer, a failure, or a request that is to be asked again; what it 
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, scope_of
 from tasks.asking.halting import Halting
 from tasks.asking.keeping import Keeping
-from tasks.asking.pages import EngineSettings
+from tasks.asking.pages import EngineSettings, Listed
 from tasks.asking.priced import Pricer
 from tasks.asking.reply import Received, read_reply
 from tasks.asking.secrets import Secrets
@@ -62,11 +62,14 @@ class Merging:
         self._ledger = ledger
         self._secrets = secrets_of(settings.endpoint)
 
-    async def merge(self, intent: Intent, batch: Batch | None, path: Path | None) -> list[Answer | Failure]:
+    async def merge(
+        self, intent: Intent, batch: Batch | None, path: Path | None, listed: Mapping[Listed, str]
+    ) -> list[Answer | Failure]:
         """How every request ended, in the order of the intent; all that was answered is kept. Raises OutputError.
 
-        Without a path the results are gone: each may have been paid. Merging the same results again, after a kill,
-        lists no answer a second time: it is kept under the same name.
+        Without a path the results are gone: each may have been paid. `listed` are the requests whose end some run has
+        in its table `calls` already, which it took in until it was killed: it has paid for them, and they are not
+        listed again.
         """
         results = (
             gone(intent)
@@ -76,19 +79,24 @@ class Merging:
         milliseconds = min(max(round(((batch and batch.seconds) or 0.0) * 1000), 0), MOST)
         ends: dict[int, Answer | Failure] = {}
         while some := list(islice(results, AT_ONCE)):
-            merged = await asyncio.gather(*(self._merged(intent, result, milliseconds) for result in some))
+            merged = await asyncio.gather(*(self._merged(intent, result, milliseconds, listed) for result in some))
             ends.update(zip((result.place for result in some), merged, strict=True))
         return [ends[place] for place in range(len(intent.asked))]
 
-    async def _merged(self, intent: Intent, result: Result, milliseconds: int) -> Answer | Failure:
+    async def _merged(
+        self, intent: Intent, result: Result, milliseconds: int, listed: Mapping[Listed, str]
+    ) -> Answer | Failure:
         asked = intent.asked[result.place]
+        by_run = listed.get((asked.uri, asked.page, asked.step, asked.attempt))
         if isinstance(result.end, Failure):
-            self._ledger.batched(_about(asked, intent)).failed(result.end)
+            if by_run is None:
+                self._ledger.batched(_about(asked, intent)).failed(result.end)
             return result.end
         answer, error = self.pricer.answer(result.end, asked, request_id=result.message_id, latency_ms=milliseconds)
-        kept = await self._keeping.found(asked.key)
-        if kept is not None and result.message_id is not None and kept.request_id == result.message_id:
-            return kept
+        if by_run is not None:
+            answer = replace(answer, run_id=by_run)
+            await self._keeping.keep_again(asked.key, answer)
+            return answer
         call = self._ledger.batched(_about(asked, intent))
         await self._keeping.keep(asked.key, Answered(answer, call, error), journal_first=True)
         return answer

@@ -237,15 +237,15 @@ class Running:
         """The end of a request, once there is one."""
         return self._ends.setdefault(key, asyncio.get_running_loop().create_future())
 
-    def resolve(self, ends: list[Answer | Failure]) -> dict[str, Decimal]:
-        """Tell everybody; what the answers cost for which nobody waits, by key."""
-        unclaimed: dict[str, Decimal] = {}
+    def resolve(self, ends: list[Answer | Failure]) -> list[tuple[Key, Answer]]:
+        """Tell everybody; the answers for which nobody waits."""
+        unclaimed = []
         for key, end in zip(self.keys, ends, strict=True):
             future = self._ends.pop(key, None)
             if future is not None and not future.done():
                 future.set_result(end)
             elif isinstance(end, Answer):
-                unclaimed[key[0]] = unclaimed.get(key[0], Decimal(0)) + end.cost_usd
+                unclaimed.append((key, end))
         return unclaimed
 
     def never(self) -> None:
