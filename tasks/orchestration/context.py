@@ -27,7 +27,8 @@ from tasks.orchestration.summary import about
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
 from tasks.preparing.preparers import Preparation, Preparers
-from tasks.recording.recovery import listed, recover
+from tasks.recording.reading import listed
+from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
 from tasks.scoring.sureness import sureness
 from tasks.storage.ranges import RangeLocks

@@ -24,6 +24,7 @@ from tasks.billing.bill import spent_today
 from tasks.billing.pricing import usd
 from tasks.errors import RowsFailed, VisionflowError
 from tasks.orchestration.ending import ENDS
+from tasks.orchestration.pausing import suspend
 from tasks.orchestration.progress import beside, log_end
 from tasks.planning.given import said
 from tasks.reporting.serving import report_place
@@ -143,6 +144,7 @@ def says_how_it_ends(body: Callable[Parameters, Returned]) -> Callable[Parameter
 def last_state(run: "RunContext", summary: dict[str, Any], *, cancelled: bool = False) -> Any:
     """The flow's last state, with the summary as its result if it has one; raises what stopped the run.
 
+    Raises Prefect's Pause for a run whose batches nobody waits for, where a person may resume it to collect them.
     A run that was `cancelled` while it waited for a person says so: Prefect takes no other state from then on.
     The result of `RowsFailed` is the error of that name, which holds the summary.
     """
@@ -163,6 +165,8 @@ def last_state(run: "RunContext", summary: dict[str, Any], *, cancelled: bool = 
         data = RowsFailed(message, summary)
         _never_again()
     tell_end(summary, end.state_type, end.state_name)
+    if end.status == "waiting":
+        suspend(message, run.plan.run_id)
     if end.state_type == "CANCELLED":  # Prefect takes only an exception there
         data = None
     return State(type=StateType(end.state_type), name=end.state_name, message=message, data=data)

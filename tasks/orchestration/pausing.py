@@ -1,4 +1,4 @@
-"""A question to a person while a flow run is paused: the form in Prefect's UI, who waits for it, and the answers.
+"""A flow run that is paused: the question to a person in Prefect's UI, who waits for it, and the answers.
 
 For some minutes the process waits, and goes on within a second of the answer. Then the flow run is suspended: its
 process ends, and the answer starts it again from the top. Prefect's own `pause_flow_run` makes a failure of a pause
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import httpx
 from prefect import get_run_logger
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
@@ -159,6 +159,21 @@ def with_a_person() -> FlowRun | None:
     if flow_run is None or flow_run.deployment_id is None or flow_run.parent_task_run_id is not None:
         return None
     return flow_run
+
+
+def suspend(message: str, run_id: str) -> None:
+    """End this process until somebody presses Resume, which starts the flow run again from the top: raises Pause.
+
+    Returns where nobody may look at it, and for a run of a schedule, whose next one goes on.
+    """
+    flow_run = with_a_person()
+    if flow_run is None or flow_run.auto_scheduled:
+        return
+    with get_client(sync_client=True) as client:
+        state: State[Any] = Suspended(message=message, pause_key=run_id.lower())
+        result = client.set_flow_run_state(flow_run.id, state)
+    if result.status == SetStateStatus.ACCEPT:
+        raise Pause(state=result.state)
 
 
 def answers_of(client: SyncPrefectClient, flow_run: UUID) -> list[Decimal]:

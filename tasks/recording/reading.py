@@ -4,15 +4,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.asking.pages import Listed
 from tasks.errors import UsageError
-from tasks.storage.output import Output, open_output
+from tasks.storage.output import Output, open_output, sound_parts
 
 PLACE = re.compile(r"\w+/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/[^/]+")
+REQUEST = ("image", "page", "step", "attempt")  # of a batch, in `calls`
 SECOND = len("20261123T154412Z")  # of a run id that tells when the run began
 
 COLUMNS = ["agreement", "needs_review"]
@@ -48,6 +51,26 @@ def newest_answers(results: pa.Table) -> pa.Table:
     return good.take(pc.take(order, last)).sort_by(
         [("job", "ascending"), ("image", "ascending"), ("page", "ascending")]
     )
+
+
+def listed(output: Output, jobs: Iterable[str], written_at: datetime, run_id: str) -> dict[Listed, str]:
+    """The requests of a batch whose end is in `calls`, and by which run, of those that began no earlier than `run_id`.
+
+    Raises OutputError.
+    """
+    found: dict[Listed, str] = {}
+    columns = [*REQUEST, "run_id", "tier", "started_at"]
+    for folder in (f"calls/job={job}" for job in jobs):
+        for name in output.parts(folder):
+            if name.removeprefix(f"{folder}/run=") < run_id:
+                continue
+            for part in sound_parts(output, name, columns):
+                if part.num_columns < len(columns):  # of the first release, which knew no batches
+                    continue
+                ours = pc.and_(pc.equal(part["started_at"], written_at), pc.equal(part["tier"], "batch"))
+                *request, runs = (part.filter(ours).column(column).to_pylist() for column in columns[:5])
+                found.update(zip(zip(*request, strict=True), runs, strict=True))
+    return found
 
 
 def _parts(output: Output, table: str, job: str | None, run: str | None) -> Iterator[pa.Table]:

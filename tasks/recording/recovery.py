@@ -9,15 +9,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from config.endpoints import endpoint
 from tasks.asking.answer import Answer
 from tasks.asking.calls import answered_columns
 from tasks.asking.journal import Journal
 from tasks.asking.leftovers import Leftover, leftovers
-from tasks.asking.pages import AnswerStore, Listed
+from tasks.asking.pages import AnswerStore
 from tasks.billing.bill import TOKENS, Bill, in_yuan
+from tasks.recording.reading import REQUEST, listed
 from tasks.recording.tables import CALLS, STATUSES
 from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
 from tasks.storage.output import Output, explained, sound_parts
@@ -78,37 +78,14 @@ def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> li
 
 
 def _without_listed(output: Output, job: str, run_id: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows but for those of a batch that another run has taken in meanwhile, from another machine."""
+    """The rows but for those of a batch that a run on another machine has taken in meanwhile."""
     batches = {row["started_at"] for row in rows if row.get("tier") == "batch"}
     known = {
         (moment, *request): by_run
         for moment in batches
         for request, by_run in listed(output, [job], moment, "").items()
     }
-    return [row for row in rows if known.get((row["started_at"], *(row[key] for key in _REQUEST)), run_id) == run_id]
-
-
-_REQUEST = ("image", "page", "step", "attempt")
-
-
-def listed(output: Output, jobs: Iterable[str], written_at: datetime, run_id: str) -> dict[Listed, str]:
-    """The requests of a batch whose end is in `calls`, and by which run, of those that began no earlier than `run_id`.
-
-    Raises OutputError.
-    """
-    found: dict[Listed, str] = {}
-    columns = [*_REQUEST, "run_id", "tier", "started_at"]
-    for folder in (f"calls/job={job}" for job in jobs):
-        for name in output.parts(folder):
-            if name.removeprefix(f"{folder}/run=") < run_id:
-                continue
-            for part in sound_parts(output, name, columns):
-                if part.num_columns < len(columns):  # of the first release, which knew no batches
-                    continue
-                ours = pc.and_(pc.equal(part["started_at"], written_at), pc.equal(part["tier"], "batch"))
-                *request, runs = (part.filter(ours).column(column).to_pylist() for column in columns[:5])
-                found.update(zip(zip(*request, strict=True), runs, strict=True))
-    return found
+    return [row for row in rows if known.get((row["started_at"], *map(row.get, REQUEST)), run_id) == run_id]
 
 
 class _Told:

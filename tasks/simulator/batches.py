@@ -8,6 +8,7 @@ then, as at the API. What goes wrong with a row is drawn from `faults`, like any
   lost=N               the first N creates are done, and their replies never come
   unmade=N             the first N creates are cut off before anything was made
   busy=N               the first N creates are turned away with 529
+  most=N               a create with more than N requests is too large: 413
   slow_cancel=SECONDS  so long a batch is `canceling`
   elsewhere            `results_url` is on the host of the setting `elsewhere`
   archived             the results are gone when the batch has ended
@@ -34,7 +35,7 @@ CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MOST_REQUESTS = 100_000
 REFUSED = ("stream", "speed", "store", "previous_thread_event_id", "cache_hint", "context_hint", "fallbacks")
 EXPIRES = timedelta(hours=24)
-BATCH_FAULTS = ("late", "lost", "unmade", "busy", "slow_cancel", "elsewhere", "archived")
+BATCH_FAULTS = ("late", "lost", "unmade", "busy", "most", "slow_cancel", "elsewhere", "archived")
 ENDS = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -98,6 +99,8 @@ class Shelf:
         self._creates += 1
         if self._creates <= self.fault("busy"):
             raise ApiError(529, "overloaded_error", "Overloaded")
+        if 0 < self.fault("most") < len(requests):
+            raise ApiError(413, "request_too_large", "Request exceeds the maximum allowed number of bytes.")
         if self._creates <= self.fault("unmade"):
             return None, False
         batch_id = self._service.book.batch(len(requests))

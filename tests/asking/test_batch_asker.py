@@ -159,6 +159,15 @@ def test_an_endpoint_that_takes_no_batch_now_is_asked_later(simulator: Simulator
     assert (simulator.ledger().batches, simulator.ledger().batch_requests) == (1, 4)
 
 
+def test_a_batch_that_is_too_large_is_submitted_in_halves(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(batch_faults="most=3")
+    with by_batch(simulator.url, tmp_path) as asked:
+        assert statuses(asked.engine.ask(pages(10), attempts=1)) == {"ok": 10}
+    ledger = simulator.ledger()
+    assert (ledger.batches, ledger.batch_requests, left(tmp_path)) == (4, 10, 0)
+    balances(asked, simulator)
+
+
 def test_a_schema_is_tried_for_free_before_anything_is_submitted(simulator: Simulator, tmp_path: Path) -> None:
     schema = classification_schema(["cat", "dog"])
     asked_for = steps(question(schema=schema.api))

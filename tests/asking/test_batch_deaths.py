@@ -19,7 +19,8 @@ from tasks.asking.batches.polling import Patience
 from tasks.asking.batches.wire import Wire
 from tasks.asking.journal import Journal
 from tasks.asking.pages import BatchSettings
-from tasks.recording.recovery import listed, recover
+from tasks.recording.reading import listed
+from tasks.recording.recovery import recover
 from tasks.simulator import Simulator
 from tasks.storage.output import open_output
 from tests.asking import Asked, JsonStore, asking, pages_again, statuses

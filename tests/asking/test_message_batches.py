@@ -1,6 +1,7 @@
 """Asking by Message Batch: what is submitted, that nothing is submitted twice, and what the results mean."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.asking.batches.intents import Intended, Intent, IntentLog, custom_id, new_word, place_of
-from tasks.asking.batches.merging import Result, results_in
-from tasks.asking.batches.packing import Body, Request, fitting
+from tasks.asking.batches.intents import Intended, Intent, IntentLog, custom_id, new_word
+from tasks.asking.batches.merging import Result, are_of, results_in
+from tasks.asking.batches.packing import Body, Request
 from tasks.asking.batches.polling import Gone, Patience, Poller
 from tasks.asking.batches.submitting import NotSubmitted, submit
 from tasks.asking.batches.wire import Wire
 from tasks.asking.client import make_client
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.pages import Page
-from tasks.asking.question import Bodies, Step
+from tasks.asking.question import Bodies
 from tasks.asking.reply import Received
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError, OutputError
 from tasks.simulator import Simulator
-from tests.asking import at, pages, question, steps
+from tests.asking import at, pages, steps
 from tests.s3 import S3Server
 
 if TYPE_CHECKING:
@@ -129,6 +130,45 @@ def test_a_kill_before_the_reply_was_written_down_leaves_a_batch_that_is_adopted
     assert sorted(result.place for result in results) == [0, 1, 2]
     assert all(isinstance(result.end, Received) for result in results)
     assert simulator.ledger().batches == 3
+
+
+def test_an_orphan_is_known_although_most_of_its_results_are_damaged(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(batch_faults="lost=1")
+    some = pages(4)
+    simulator.set_faults(script={one.image.sha256[:16]: ["deep"] for one in some[:3]})
+
+    async def work(desk: Desk, _: Wire) -> list[Result]:
+        await desk.submit(requests(some), BODIES)
+        return await collected(desk, tmp_path)
+
+    results = sorted(at_desk(simulator.url, tmp_path, work), key=lambda result: result.place)
+    assert [type(result.end) for result in results] == [Failure] * 3 + [Received]
+
+
+def test_whose_results_a_batch_has_is_read_from_the_first_line_that_says_so(tmp_path: Path) -> None:
+    ours, other = (json.dumps({"custom_id": custom_id(word, 0)}).encode() for word in ("a" * 32, "b" * 32))
+    path = tmp_path / "results.jsonl"
+    for lines, expected in [
+        ([b"{", ours], True),
+        ([b"\xff\x00", b"[]", b'{"custom_id": 5}', ours], True),
+        ([b"{", other, b"{"], False),
+        ([b"{", b"null", b""], None),
+    ]:
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        assert are_of(path, "a" * 32) is expected
+
+
+def test_where_no_line_says_whose_they_are_nothing_is_asked_again(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(batch_faults="lost=1")
+    simulator.set_faults("deep=1")
+
+    async def work(desk: Desk, _: Wire) -> None:
+        await desk.submit(requests(pages(2)), BODIES)
+        await collected(desk, tmp_path)
+
+    with pytest.raises(EndpointError, match="remove that file to have its images asked again"):
+        at_desk(simulator.url, tmp_path, work)
+    assert len(at_desk(simulator.url, tmp_path, lambda desk, _: desk.open())) == 1
 
 
 def test_what_was_never_made_counts_as_that_after_a_minute(simulator: Simulator, tmp_path: Path) -> None:
@@ -258,28 +298,3 @@ def test_on_s3_another_machine_finds_what_was_submitted(s3_server: S3Server) -> 
     IntentLog(place).done(named)
     IntentLog(place).done(named)  # by whoever was killed in between
     assert IntentLog(place).open() == []
-
-
-def test_batches_are_cut_by_bytes_and_the_stated_length_is_the_true_one() -> None:
-    step = Step(0, question('Größe? "quoted"\n' * 50, system="Read." * 200))
-    left, cut = [Request(page, step) for page in pages(60)], list[list[Request]]()
-    while left:
-        count = fitting(left, most_bytes=40_000)
-        cut.append(left[:count])
-        left = left[count:]
-    assert [request.page.uri for batch in cut for request in batch] == [page.uri for page in pages(60)]
-    assert len(cut) > 1
-    for batch in cut:
-        body = Body(new_word(), batch, BODIES)
-
-        async def whole(body: Body = body) -> bytes:
-            return b"".join([piece async for piece in body])
-
-        assert len(asyncio.run(whole())) == body.size <= 40_000
-
-
-def test_an_id_names_its_batch_and_its_place_and_nothing_else() -> None:
-    word = new_word()
-    assert place_of(word, custom_id(word, 99_999)) == 99_999
-    for foreign in (None, 5, "", word, f"{word}-", f"{word}--1", f"{word}-²", f"{new_word()}-1", f"{word}-1-1"):
-        assert place_of(word, foreign) is None
