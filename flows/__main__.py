@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so that --help and mistakes
 """
 
 import argparse
+import os
 import signal
 import sys
 from types import FrameType
@@ -42,7 +43,9 @@ def _status_of(arguments: argparse.Namespace) -> int:
     try:
         from flows.cli import commands
 
-        return int(getattr(commands, arguments.command)(arguments))
+        status = int(getattr(commands, arguments.command)(arguments))
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         print(f"visionflow: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 2
@@ -52,6 +55,14 @@ def _status_of(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("visionflow: Interrupted.", file=sys.stderr)  # noqa: T201
         return 130
+    except BrokenPipeError:
+        return _read_no_further()
+
+
+def _read_no_further() -> int:
+    """Whoever read the output has seen enough, as `head` does: what is still to be flushed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _like_ctrl_c(_number: int, _frame: FrameType | None) -> None:

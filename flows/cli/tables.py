@@ -22,11 +22,17 @@ FIGURES = ("input", "output", "cache write", "cache read", "batch")
 
 def print_table(names: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print rows of names and figures as wide as they are; headings go on two lines where the terminal is narrow."""
-    console = Console(highlight=False, width=UNFOLDED)  # rich would cut what it thinks too wide
+    console = _Console(highlight=False, width=UNFOLDED)  # rich would cut what it thinks too wide
     table = _table(names, figures, rows, title)
     if sys.stdout.isatty() and console.measure(table).maximum > get_terminal_size().columns:
         table = _table(names, [heading.replace(" ", "\n") for heading in figures], rows, title)
     console.print(table)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does wherever nobody reads on; rich would exit with 1."""
+        raise BrokenPipeError
 
 
 def _table(names: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:

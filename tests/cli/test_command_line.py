@@ -67,6 +67,17 @@ def unpaid(simulator: Simulator) -> Iterator[Simulator]:
     assert simulator.ledger().requests == 0
 
 
+@pytest.mark.parametrize("command", [("prices",), ("--help",), ("prices", "--json")])
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(command: tuple[str, ...]) -> None:
+    """As in `visionflow prices | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "flows", *command]
+    ended = subprocess.run(words, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert ended.returncode in (0, 141) and ended.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
