@@ -1,14 +1,19 @@
 """A job file: what it may say, and one line for every mistake that names the file, the value and what is allowed."""
 
 from decimal import Decimal
+from math import inf, nan
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from config.job import Job, job_name
+from flows import analyze_images
 from flows.cli.arguments import parser
 from flows.cli.jobs import load_job
 from tasks.errors import EndpointError, UsageError
+from tasks.planning.given import job_of
+from tasks.simulator import Simulator
 
 
 def load(text: str, *options: str) -> tuple[str, str | None, Job]:
@@ -82,6 +87,49 @@ def test_a_wrong_endpoint_names_where_it_stands(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "gateway.example.com")
     with pytest.raises(EndpointError, match=r"^ANTHROPIC_BASE_URL: There is no endpoint 'gateway.example.com'"):
         load("source: photos\n")
+
+
+# The least and the most that each figure of a job may be; what lies beside them is refused.
+BOUNDS: dict[str, tuple[list[object], list[object]]] = {
+    "max_tokens": ([1, 1_000_000], [0, 1_000_001, 1.5]),
+    "verify_below": ([0, 1], [-0.01, 1.01, nan]),
+    "concurrency": ([1, 1000], [0, 1001, 2.5]),
+    "rps": ([0.001, 10_000], [0, 10_001, inf, nan]),
+    "rpm": ([0.1, 600_000], [0, 600_001, inf]),
+    "attempts": ([1, 20], [0, 21]),
+    "timeout": ([0.001, 3600], [0, 3601, inf, nan]),
+    "max_cost": ([0, 1_000_000_000], [-1, 1_000_000_001, "NaN", "Infinity"]),
+    "max_cost_per_day": ([0, 1_000_000_000], [-1, 1_000_000_001, "NaN"]),
+    "limit": ([1, 10**9], [0, -1, 1.5]),
+    "deadline": ([0.001, 8760], [0, 8761, inf, nan]),
+    "max_failed": ([0, 1], [-0.1, 1.1, nan]),
+    "cny_per_usd": (["0.000000001", 1_000_000], [0, 1_000_001, "0.0000000001"]),
+    "shards": ([1, 999], [0, 1000]),
+}
+BESIDE = {"shards": {"pool": "images"}}
+
+
+@pytest.mark.parametrize("field", BOUNDS)
+def test_each_figure_of_a_job_has_a_least_and_a_most_and_beyond_them_nothing_is_asked(
+    field: str, simulator: Simulator
+) -> None:
+    allowed, refused = BOUNDS[field]
+    for value in allowed:
+        assert getattr(job_of({field: value, **BESIDE.get(field, {})}), field) is not None
+    for value in refused:
+        with pytest.raises(UsageError, match=rf"^job\.{field}: "):
+            analyze_images("photos", "out", job={field: value, **BESIDE.get(field, {})})
+    assert simulator.ledger().requests == 0
+    assert not Path("out").exists()
+
+
+def test_every_figure_of_a_job_stands_in_the_table() -> None:
+    numbers = {name for name, field in Job.model_fields.items() if field.metadata and _is_number(field.annotation)}
+    assert numbers == set(BOUNDS)
+
+
+def _is_number(annotation: object) -> bool:
+    return bool({int, float, Decimal} & {annotation, *get_args(annotation)})
 
 
 @pytest.mark.parametrize(
