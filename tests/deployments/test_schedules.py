@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import (
@@ -31,20 +32,24 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.actions import PauseDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule as ServerCron
 from prefect.server.schemas.schedules import IntervalSchedule as ServerInterval
 from prefect.server.schemas.schedules import RRuleSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
 
 from flows.cli.server_process import ServerProcess, log_path
 from tasks.simulator import Simulator
-from tests.deployments import forget_deployments, stop_our_server
+from tests.deployments import NAMES, forget_deployments, stop_our_server
 from tests.runs import ROOT, draw, run_table, start
 
 IMAGES = 3
 EVERY_S = 40
 PUNCTUAL_S = 90
+IN_USE_S = 300  # of all services: the slowest loop that a person waits for, the foreman's, looks at workers every 15 s
 JOB = {"preset": "classification", "labels": ["cat", "dog"]}
 POOL = "images"
 
@@ -85,6 +90,11 @@ class Served:
         return [
             one for one in found if one.expected_start_time and one.expected_start_time.strftime("%H:%M") == "02:00"
         ]
+
+    def events(self, name: str) -> list[Any]:
+        """Those of one kind."""
+        asked = {"filter": {"event": {"name": [name]}}}
+        return list(self.client.request("POST", "/events/filter", json=asked).json()["events"])
 
     def deployment(self, name: str) -> Any:
         return self.client.read_deployment_by_name(f"analyze-images/{name}").id
@@ -129,7 +139,7 @@ def until(true: Callable[[], object], *, seconds: float) -> None:
 
 def _registered(client: SyncPrefectClient) -> bool:
     with contextlib.suppress(ObjectNotFound):
-        return bool(client.read_deployment_by_name("analyze-images/nightly"))
+        return all(client.read_deployment_by_name(name) for name in NAMES)
     return False
 
 
@@ -189,6 +199,39 @@ def test_schedules_run_by_themselves_and_a_later_run_skips_what_is_finished(
         assert [list(row) for row in runs[["images", "calls", "cached"]].to_numpy()[:2]] == [[3, 3, 0], [3, 0, 3]]
     assert simulator.ledger().requests == 2 * IMAGES
     assert complaints(log_path().read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.all
+def test_no_service_of_the_server_complains_in_five_minutes_of_use(served: Served, tmp_path: Path) -> None:
+    """Scheduler, late runs, automations, events, foreman and a worker's heartbeats each do something meanwhile."""
+    began = time.monotonic()
+    schedule_by_hand(served, "nightly", parameters(tmp_path, "nightly", 200))
+    served.client.create_automation(after_a_run(PauseDeployment(deployment_id=served.deployment("ad-hoc"))))
+    late = served.client.create_flow_run(flow(nobody_runs), state=Scheduled())
+    worker = deployed(served, tmp_path)
+    until(lambda: served.scheduled("by-worker"), seconds=240)
+    assert [one.status for one in served.client.read_workers_for_work_pool(POOL)] == ["ONLINE"]
+    worker.kill()  # without a word, so that the foreman has to find it out
+    said, _ = worker.communicate()
+    time.sleep(max(began + IN_USE_S - time.monotonic(), 0))
+
+    assert len(served.scheduled("nightly")) >= 2
+    assert served.client.read_flow_run(late.id).state_name == "Late"
+    assert served.events("prefect.automation.action.executed"), "an automation has seen an event"
+    assert [one.status for one in served.client.read_workers_for_work_pool(POOL)] == ["OFFLINE"]
+    assert complaints(said + stop(served.process) + log_path().read_text(encoding="utf-8")) == []
+
+
+def nobody_runs() -> None:
+    """A flow that no worker looks for."""
+
+
+def after_a_run(action: PauseDeployment) -> AutomationCore:
+    """What to do once any flow run has completed."""
+    trigger = EventTrigger(
+        expect={"prefect.flow-run.Completed"}, posture=Posture.Reactive, threshold=1, within=timedelta(0)
+    )
+    return AutomationCore(name="after a run", trigger=trigger, actions=[action])
 
 
 SCHEDULES: list[Any] = [
