@@ -19,9 +19,18 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING
 
 from config.settings import home, keep_server
-from flows.cli.server_process import START_TIMEOUT_S, ServerProcess, healthy, lets_in, log_path, start_noted
+from flows.cli.server_process import (
+    END_TIMEOUT_S,
+    START_TIMEOUT_S,
+    ServerProcess,
+    healthy,
+    lets_in,
+    log_path,
+    start_noted,
+)
 from tasks.errors import StopRun
 from tasks.storage.files import open_private
+from tasks.storage.locks import lock_in_time
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,6 +48,7 @@ CLIENT_ENVIRONMENT = {
 }
 # Servers that this process uses until it ends.
 held: list["Server"] = []
+HELD_S = END_TIMEOUT_S + 20.0  # the longest that whoever starts or stops a server holds it: one that will not end
 NEW_HOME_S = 12.0  # a home that is migrated starts sooner than this
 
 LOOK_S = 1.0
@@ -115,6 +125,11 @@ def find_or_start(waiting: Callable[[str], None] | None = None) -> Server:
         return Server(url.rstrip("/"))
     try:
         server = _shared_or_started(waiting)
+    except TimeoutError as error:
+        raise StopRun(
+            f"Prefect's server cannot be started or shared in {home()}: {error.strerror}. End that process, or set "
+            "VISIONFLOW_HOME to another folder."
+        ) from None
     except OSError as error:
         raise StopRun(f"Cannot write to {home()} ({error.strerror}). Set VISIONFLOW_HOME to another folder.") from None
     held.append(server)
@@ -146,9 +161,9 @@ def _shared_or_started(waiting: Callable[[str], None] | None) -> Server:
 
 def _share_or_start(lock: IO[str], *, full: bool) -> Server | None:
     """A server that this process may use while it holds the lock; None while others use one that will not do."""
-    fcntl.flock(lock, fcntl.LOCK_SH)  # before the note is read: whoever stops a server holds it alone
+    lock_in_time(lock, fcntl.LOCK_SH, HELD_S)  # before the note is read: whoever stops a server holds it alone
     with os.fdopen(open_private(home() / "server.start"), "a") as starting:
-        fcntl.flock(starting, fcntl.LOCK_EX)  # runs that begin together start one server
+        lock_in_time(starting, fcntl.LOCK_EX, HELD_S)  # runs that begin together start one server
         noted = ServerProcess.noted()
         if noted and noted.usable:
             if noted.full or not full:
@@ -157,7 +172,7 @@ def _share_or_start(lock: IO[str], *, full: bool) -> Server | None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return None
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_SH)  # from ours alone: nobody is in the way
         if noted and noted.alive:
             noted.stop()
             noted.wait_for_end()
@@ -216,7 +231,7 @@ def not_waiting_for(url: str, busy: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        watch.join()
+        watch.join(PATIENCE_S)
         signal.signal(signal.SIGALRM, before)
 
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tasks.asking.answer import Answer
@@ -115,7 +116,7 @@ class Caller:
                 self._limiter.place(self._load(question, image), repeated=repeated),
             ):
                 self._halting.check()
-                result = await self._call(page, step)
+                result = await self._call(page, step, worst)
                 settle(reservation, result)
         except BudgetSpent:
             self._halting.halt(Halt("paused", paused(self.budget, self._settings)))
@@ -135,11 +136,11 @@ class Caller:
                 self._limiter.throttled(result.retry_after)
         return result
 
-    async def _call(self, page: Page, step: Step) -> Answered | Failure:
+    async def _call(self, page: Page, step: Step, worst: Decimal) -> Answered | Failure:
         page.attempts += 1
         page.attempts_at[step.number] += 1
         attempt = page.attempts_at[step.number]
-        call = await self._ledger.open(page.uri, page.image, step.question, step=step.number, attempt=attempt)
+        call = await self._ledger.open(page, step, attempt=attempt, worst=worst)
         try:
             response = await self._post(self._bodies.body(step.question, page.image))
             self._limiter.observe(response.headers)

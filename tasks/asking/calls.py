@@ -10,9 +10,9 @@ from typing import Any
 from tasks.asking.answer import Answer, utc_now
 from tasks.asking.failures import Failure
 from tasks.asking.journal import Journal
-from tasks.asking.question import Question, answer_key
+from tasks.asking.pages import Page
+from tasks.asking.question import Step, answer_key
 from tasks.errors import OutputError
-from tasks.types import PreparedImage
 
 
 class CallLedger:
@@ -28,20 +28,21 @@ class CallLedger:
         self._rows: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    async def open(self, uri: str, image: PreparedImage, question: Question, *, step: int, attempt: int) -> "OpenCall":
-        """Note that a call is about to leave; OutputError if that cannot be written down."""
+    async def open(self, page: Page, step: Step, *, attempt: int, worst: Decimal) -> "OpenCall":
+        """Note that a call is about to leave, and its worst case; OutputError if that cannot be written down."""
         about = {
-            "image": uri,
-            "page": image.page,
-            "sent_sha256": image.sha256,
+            "image": page.uri,
+            "page": page.image.page,
+            "sent_sha256": page.image.sha256,
             "attempt": attempt,
-            "step": step,
-            "model": question.model,
-            "max_tokens": question.max_tokens,
+            "step": step.number,
+            "model": step.question.model,
+            "max_tokens": step.question.max_tokens,
+            "at_most_usd": worst,
             "started_at": utc_now(),
         }
         row = self._row(about, tier="standard")
-        self.journal.sent(row, answer_key(question, image.sha256))
+        self.journal.sent(row, answer_key(step.question, page.image.sha256))
         await self.journal.may_leave()
         return OpenCall(self, row)
 
@@ -136,4 +137,6 @@ class OpenCall:
             )
 
     def _end(self, record: tuple[str, dict[str, Any]] | None, **columns: Any) -> bytes:
+        if columns["paid"] != "maybe":  # then it is known what it cost
+            columns["at_most_usd"] = None
         return self._ledger.end({**self._row, **columns}, record)

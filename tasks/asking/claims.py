@@ -1,6 +1,6 @@
 """Claims: who asks about an answer key. One process of a machine at a time; on S3 one run at a time, by its lease.
 
-On this machine a claim is a lock that the kernel frees (tasks/storage/ranges.py). On S3 it is an object, written only
+On this machine a claim is a lock that the kernel frees (tasks.storage.locks.py). On S3 it is an object, written only
 if there is none, that names the run and its lease. It stays: once an answer is kept nobody looks at it, and where none
 was, it is taken over when that run is over. That is one request for each call.
 """
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tasks.errors import Signal
 from tasks.storage.conditional import ConditionsUnsupported, Found, read_found, write_if
 from tasks.storage.lease import Watch
-from tasks.storage.ranges import RangeLocks
+from tasks.storage.locks import RangeLocks
 from tasks.storage.s3 import s3_filesystem
 
 LOOK_S = (0.05, 0.1, 0.2, 0.5)  # between looks at what another process asks about, the last for as long as it takes

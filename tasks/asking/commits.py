@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
+LEAVING_S = 10.0
+
 
 class Commits:
     """Calls `sync` whenever something is new, as often as the disk takes; safe to use from several threads.
@@ -11,8 +13,10 @@ class Commits:
     After a failure nothing counts as durable any more: what the system could not write it may have dropped.
     """
 
-    def __init__(self, sync: Callable[[], None]) -> None:
+    def __init__(self, sync: Callable[[], None], *, patience: float = LEAVING_S) -> None:
+        """`patience`: seconds for the last of them, at the end."""
         self._sync = sync
+        self._patience = patience
         self._changed = threading.Condition()
         self._waiting: list[Future[None]] = []
         self._dirty = self._over = False
@@ -33,12 +37,12 @@ class Commits:
         return future
 
     def end(self) -> None:
-        """Make durable what is left, and end the thread."""
+        """Make durable what is left, and end the thread; one that the disk keeps waiting is left behind."""
         with self._changed:
             self._over = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(self._patience)
 
     def _wake(self) -> None:
         self._dirty = True

@@ -5,9 +5,11 @@ as the job says, and so that one 429 slows all of them.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tasks.asking.batches import Batches
@@ -25,6 +27,9 @@ from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, Progr
 from tasks.asking.probe import Doubts
 from tasks.errors import SchemaError
 
+LEAVING_S = 10.0  # beyond the deadline of a call, until whatever keeps its answer counts as hanging
+
+log = logging.getLogger("visionflow")
 T = TypeVar("T")
 
 
@@ -67,17 +72,22 @@ class Engine:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with self._submitting:
             self._ended = True
-        self._run(self._cut_off() if self._hurry or at_once(error) else self._drain())
+        try:
+            self._run(self._cut_off() if self._hurry or at_once(error) else self._drain())
+        except TimeoutError:
+            log.warning("Storage hangs: calls whose answers it did not take are listed as perhaps paid.")
         self._chain.forget()
         self._say_what_runs_on()
-        self._run(self._close())
+        with suppress(TimeoutError):
+            self._run(self._close())
         self._end_loop()
         self._claims.close()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(LEAVING_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _open(self) -> None:
         settings = self.settings
@@ -109,17 +119,21 @@ class Engine:
         await self._client.close()
 
     async def _drain(self) -> None:
-        """Let calls in flight finish and be kept, for whoever asked still waits for them."""
+        """Let calls in flight finish and be kept, for whoever asked still waits for them; a deadline bounds each."""
         if self._asking:
             self._halting.halt(ENDED_EARLY)
-            await asyncio.wait(self._asking)
+            _, late = await asyncio.wait(self._asking, timeout=self.settings.timeout + LEAVING_S)
+            if late:
+                await self._cut_off()
 
     async def _cut_off(self) -> None:
         """Wait for nothing: the journal lists the calls in flight as perhaps paid."""
         for asking in self._asking:
             asking.cancel()
         if self._asking:
-            await asyncio.wait(self._asking)
+            _, late = await asyncio.wait(self._asking, timeout=LEAVING_S)
+            if late:
+                raise TimeoutError
 
     @property
     def halt(self) -> Halt | None:
@@ -193,7 +207,8 @@ class Engine:
         self._hurry = True
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        """What it comes to; TimeoutError where the loop itself hangs, as in a write to a disk that does."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(self.settings.timeout + 3 * LEAVING_S)
 
     async def _ask_all(self, pages: list[Page], attempts: int) -> list[Outcome]:
         for page in pages:

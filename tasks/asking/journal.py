@@ -23,7 +23,6 @@ system may have dropped what it could not write.
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -35,11 +34,13 @@ from typing import Any
 from tasks.asking.commits import Commits
 from tasks.errors import OutputError
 from tasks.storage import files
+from tasks.storage.locks import lock_in_time
 from tasks.storage.output import explained
 from tasks.storage.records import sealed, state_folder
 from tasks.storage.s3 import is_s3
 
 RESERVE_BYTES = 4 * 2**20  # the answers of some hundred calls in flight
+DURABLE_S = 60.0  # a disk that has not taken a line by then hangs
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -104,8 +105,8 @@ class Journal:
         if self._rescued is not None:  # written so
             return
         try:
-            await asyncio.wrap_future(self._commits.done())
-        except OSError as error:
+            await asyncio.wait_for(asyncio.wrap_future(self._commits.done()), DURABLE_S)
+        except OSError as error:  # TimeoutError is one
             self._failed(error)
             self._rescue(line, full=False)
 
@@ -143,8 +144,9 @@ class Journal:
 
     def _failed(self, error: OSError) -> OutputError:
         if self.trouble is None:
+            reason = error.strerror or "the disk hangs"
             self.trouble = OutputError(
-                f"Calls cannot be written down in {self.path.parent} ({error.strerror}), so no more are made. "
+                f"Calls cannot be written down in {self.path.parent} ({reason}), so no more are made. "
                 "Make room or mend the disk (VISIONFLOW_HOME is there), then run the same command again."
             )
         return self.trouble
@@ -181,7 +183,7 @@ def _open_locked(path: Path) -> int:
     files.close_to_others(path.parent.parent)
     while True:
         handle = files.open_private(path)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock_in_time(handle)
         if is_there(handle, path):
             return handle
         os.close(handle)  # another run took it, not locked yet, for a dead run's, and removed it

@@ -93,6 +93,8 @@ async def patiently(storage: Callable[[], Awaitable[T]]) -> T:
     for delay in STORAGE_RETRIES_S:
         try:
             return await storage()
+        except TimeoutError:  # a storage that hangs
+            raise
         except Exception:  # noqa: BLE001  # each storage has errors of its own
             await asyncio.sleep(delay)
     return await storage()

@@ -22,12 +22,21 @@ from typing import Any
 from tasks.asking.commits import Commits
 from tasks.asking.journal import Journal, journal_folder, line_of
 from tasks.errors import OutputError
-from tasks.storage.conditional import Found, now
+from tasks.storage.conditional import Found
 from tasks.storage.files import write_private
 from tasks.storage.lease import holder_of
 from tasks.storage.output import explained
 from tasks.storage.records import FOLDER, unsealed
-from tasks.storage.s3 import explain_s3, read_described, read_object_now, s3_filesystem, without_scheme, write_object
+from tasks.storage.s3 import (
+    REQUEST_S,
+    explain_s3,
+    now,
+    read_object,
+    read_object_now,
+    s3_filesystem,
+    without_scheme,
+    write_object,
+)
 
 BLOCK_S = 0.1
 AWAY_S = 60.0  # for so long S3 may take no block; then others have the shard
@@ -53,7 +62,7 @@ class SharedJournal(Journal):
         with explained(self.place):
             self._write(self._new)
         self._new = []
-        self._commits = Commits(self._write_block)
+        self._commits = Commits(self._write_block, patience=AWAY_S + REQUEST_S)
 
     def sent(self, call: dict[str, Any], key: str | None = None) -> None:
         """A call is to leave, after `may_leave`; OutputError if an earlier line could not be written."""
@@ -174,7 +183,7 @@ def _at_work(first_line: bytes) -> bool:
     """Whether a process of the shard whose journal begins so renews its lease."""
     lease = json.loads(unsealed(first_line.rstrip(b"\n"), first_release=()))["run"]["lease"]
     try:
-        data, etag, renewed = read_described(lease)
+        data, etag, renewed = now(read_object, lease)
     except FileNotFoundError:
         return False
     recent = renewed is None or datetime.now(UTC) - renewed < LONG_DEAD

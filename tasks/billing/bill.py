@@ -131,14 +131,17 @@ class Bill:
 
 
 def spent_today(output: Output, job: str | None = None) -> Decimal:
-    """US dollars of the calls of this job, or of all, that were sent today (UTC), by runs of today or yesterday."""
+    """US dollars of the calls of this job, or of all, that were sent today (UTC), by runs of today or yesterday.
+
+    As a cap counts them: a call that may have been paid, with the most that it can have cost.
+    """
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     yesterday = f"{midnight - timedelta(days=1):%Y%m%d}"
     return _spent(output, job, lambda run: run >= yesterday, since=midnight)
 
 
 def spent_by_attempts(output: Output, job: str, ending: str) -> Decimal:
-    """US dollars in the `calls` of the runs of this job whose ids end so: earlier attempts of one flow run."""
+    """The same for the runs of this job whose ids end so: earlier attempts of one flow run."""
     return _spent(output, job, lambda run: run.endswith(f"-{ending}"))
 
 
@@ -146,9 +149,11 @@ def _spent(output: Output, job: str | None, counts: Callable[[str], bool], since
     spent = Decimal(0)
     for name in output.parts(f"calls/job={job}" if job else "calls"):
         if counts(name.split("/")[2].removeprefix("run=")):
-            for part in sound_parts(output, name, ["started_at", "cost_usd"]):
-                calls = zip(part.column("started_at").to_pylist(), part.column("cost_usd").to_pylist(), strict=True)
-                spent += sum((cost for at, cost in calls if since is None or at >= since), Decimal(0))
+            for part in sound_parts(output, name, ["started_at", "cost_usd", "at_most_usd"]):
+                for call in part.to_pylist():
+                    if since is None or call["started_at"] >= since:
+                        # Parts of the first release do not say what a call can have cost at the most.
+                        spent += max(call["cost_usd"], call.get("at_most_usd") or Decimal(0))
     return spent
 
 

@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.listing.kinds import SNIFFED_BYTES, Wanted, extension, has_wildcard, is_image, kind, literal
-from tasks.storage.s3 import facts_of, first_bytes, request, s3_filesystem, split_uri, without_scheme
+from tasks.storage.s3 import Facts, facts_of, now, pages, read_range, request, s3_filesystem, split_uri, without_scheme
 from tasks.types import Source
 
 AT_ONCE = 64  # requests about single objects
-Facts = dict[str, Any]
 
 
 def from_s3(source: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
@@ -32,8 +31,12 @@ def from_s3(source: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[
                 yield images[key]
             else:
                 passed_over[kind(file)] += 1
-    if empty:
-        s3_filesystem().call_s3("head_bucket", Bucket=split_uri(source)[0])  # tells a missing bucket apart
+    if empty:  # which may be because there is no such bucket
+
+        async def look() -> None:
+            await request("head_bucket", Bucket=split_uri(source)[0])
+
+        now(look)
 
 
 def rooted(source: str, found: Iterator[Source]) -> tuple[str, Iterator[Source]]:
@@ -108,27 +111,9 @@ def _matching(pattern: str) -> Iterator[list[Facts]]:
 
 
 def _pages(bucket: str, prefix: str) -> Iterator[list[Facts]]:
-    """Pages of the keys that begin with the prefix; while one is taken in, the next is under way."""
     if not bucket:
         raise ValueError("Cannot traverse all of S3")
-    loop = s3_filesystem().loop
-
-    def ask(**more: str) -> Any:
-        page = request("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return asyncio.run_coroutine_threadsafe(page, loop)
-
-    coming = ask()
-    try:
-        while coming is not None:
-            page = coming.result()
-            coming = ask(ContinuationToken=page["NextContinuationToken"]) if page.get("IsTruncated") else None
-            yield [
-                {**facts, "Key": f"{bucket}/{facts['Key']}", "size": facts["Size"]}
-                for facts in page.get("Contents", ())
-            ]
-    finally:
-        if coming is not None:
-            coming.cancel()
+    return pages(bucket, prefix)
 
 
 def _first_bytes(objects: list[Facts]) -> dict[str, bytes | None]:
@@ -139,7 +124,7 @@ def _first_bytes(objects: list[Facts]) -> dict[str, bytes | None]:
 
     async def start(key: str) -> bytes | None:
         try:
-            return await first_bytes(key, SNIFFED_BYTES)
+            return await read_range(key, 0, SNIFFED_BYTES)
         except PermissionError:
             return None
 
@@ -150,7 +135,6 @@ def _each(keys: list[str], ask: Callable[[str], Awaitable[Any]]) -> dict[str, An
     """The answer for each key, many asked for at once; without those that are not there."""
     if not keys:
         return {}
-    from fsspec.asyn import sync
 
     async def answers() -> list[Any]:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -161,7 +145,7 @@ def _each(keys: list[str], ask: Callable[[str], Awaitable[Any]]) -> dict[str, An
 
         return await asyncio.gather(*map(one, keys), return_exceptions=True)
 
-    found = dict(zip(keys, sync(s3_filesystem().loop, answers), strict=True))
+    found = dict(zip(keys, now(answers), strict=True))
     for answer in found.values():
         if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
             raise answer

@@ -31,7 +31,7 @@ from tasks.recording.reading import listed
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
 from tasks.scoring.sureness import sureness
-from tasks.storage.ranges import RangeLocks
+from tasks.storage.locks import RangeLocks
 from tasks.storage.records import FOLDER, state_folder
 from tasks.storage.s3 import is_s3
 from tasks.types import Source

@@ -28,7 +28,7 @@ from tasks.orchestration.pausing import suspend
 from tasks.orchestration.progress import beside, log_end
 from tasks.planning.given import said
 from tasks.reporting.serving import report_place
-from tasks.storage.marks import write_mark
+from tasks.storage.conditional import write_mark
 from tasks.text import printable
 
 if TYPE_CHECKING:

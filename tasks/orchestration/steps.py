@@ -4,10 +4,9 @@ A task run holds a batch of images, one image in small runs. Batches are passed 
 Prefect.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -27,12 +26,15 @@ from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
 from tasks.orchestration.fleet.manifest import close
 from tasks.orchestration.invoker import Ended, invoker
-from tasks.preparing.preparers import PreparedFile
+from tasks.preparing.preparers import PreparedFile, waited_for
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.writing import write_report
 from tasks.storage.output import explain_storage
 from tasks.storage.reading import SourceUnavailable
 from tasks.types import PreparedImage, Source
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 RETRIES = 2
 
@@ -61,7 +63,9 @@ def prepare(batch: Batch) -> Prepared:
         for source, reading in run.preparers.prepare(batch.sources, run.plan.rules):
             if run.halt is not None:
                 break
-            found = _pages_or_row(run, source, reading.result, last=_is_last_attempt())
+            found = _pages_or_row(run, source, reading, last=_is_last_attempt())
+            if found is None:
+                break
             if isinstance(found, dict):
                 unprepared.append(found)
             else:
@@ -74,18 +78,21 @@ def prepare(batch: Batch) -> Prepared:
 
 
 def _pages_or_row(
-    run: RunContext, listed: Source, read: Callable[[], PreparedFile], *, last: bool
-) -> list[tuple[Source, Page]] | Row:
-    """The pages of a file as it was when it was read, or its row."""
+    run: RunContext, listed: Source, reading: "Future[PreparedFile]", *, last: bool
+) -> list[tuple[Source, Page]] | Row | None:
+    """The pages of a file as it was when it was read, or its row; None as soon as the run has ended."""
     question, preset = run.plan.question, run.plan.preset.name
     try:
-        source, images = read()
+        read = waited_for(reading, lambda: run.halt is not None)
     except ImageError as error:
         return unprepared_row(listed, question, preset, error)
     except SourceUnavailable as error:
         if not last:
             raise
         return unavailable_row(listed, question, preset, str(error))
+    if read is None:
+        return None
+    source, images = read
     again = run.plan.job.mode != "online"
     return [
         (source, Page(source.uri, image, again=partial(_again, run, listed, number) if again else None))
@@ -96,7 +103,9 @@ def _pages_or_row(
 def _again(run: RunContext, source: Source, number: int) -> PreparedImage:
     """The same page, prepared once more: a batch lets go of its images. Whatever reading or preparing it raises."""
     ((_, reading),) = run.preparers.prepare([source], run.plan.rules)
-    return reading.result()[1][number]
+    read = waited_for(reading, lambda: False)
+    assert read is not None
+    return read[1][number]
 
 
 def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -106,7 +106,7 @@ class PrefectStore:
             if isinstance(self.records, LocalRecords):
                 data = self.records.read(key)
             else:
-                data = bytes(await _on_loop_of(s3_filesystem(), read_object(f"{self.records.uri}/{key}")))
+                data = (await _on_loop_of(s3_filesystem(), read_object(f"{self.records.uri}/{key}")))[0]
             value = parse_record(data, key)
             if isinstance(value, dict):
                 return value

@@ -1,11 +1,16 @@
 """Preparation of a whole run: the threads that do it for all batches, and how it goes."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+from typing import Any, TypeVar
 
+from tasks.errors import StopRun
 from tasks.preparing import prepare_image
 from tasks.preparing.pool import cores
 from tasks.storage.reading import ahead, read_whole
@@ -15,23 +20,92 @@ from tasks.types import ImageRules, PreparedImage, Source
 # done by child processes, one a core; more threads would only take turns with the event loop of the calls.
 THREADS, THREADS_S3 = 8, 32
 AHEAD_BYTES = 64_000_000  # of the files that one batch has under way, where the first alone is not more
+# Decoding a file takes two minutes at the most and a request to S3 is bounded, but a file system whose server is gone
+# lets its readers wait for ever, and nothing wakes them.
+HUNG_S = 600.0
+LEAVING_S = 10.0  # at the end, for files that are being read or decoded
+LOOK_S = 0.5
 
+log = logging.getLogger("visionflow")
+T = TypeVar("T")
 
 PreparedFile = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
 
 
-class Preparers(ThreadPoolExecutor):
-    """The threads. However few batches are under way, and however large, all threads have something to do."""
+class Preparers(Executor):
+    """The threads. However few batches are under way, and however large, all threads have something to do.
+
+    They do not keep the process: one that waits for a file system that hangs is left behind when the run ends.
+    """
 
     def __init__(self, *, on_s3: bool) -> None:
         self.count = max(THREADS_S3 if on_s3 else THREADS, 2 * cores())
-        super().__init__(self.count, thread_name_prefix="visionflow-prepare")
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._lock = Lock()
 
     def prepare(self, sources: Sequence[Source], rules: ImageRules) -> Iterator[tuple[Source, "Future[PreparedFile]"]]:
         """Every file, in order, and what it was when it was read; or ImageError, SourceUnavailable, or StopRun."""
         largest = max((source.size for source in sources), default=0)
         depth = max(1, min(self.count, AHEAD_BYTES // max(largest, 1)))
         return ahead(self, partial(_pages, rules=rules), sources, depth)
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **options: Any) -> "Future[T]":
+        """What comes of it, once a thread is free."""
+        future: Future[T] = Future()
+        with self._lock:
+            if len(self._threads) < self.count:
+                name = f"visionflow-prepare-{len(self._threads)}"
+                self._threads.append(Thread(target=self._take_turns, name=name, daemon=True))
+                self._threads[-1].start()
+        self._work.put((future, partial(work, *arguments, **options)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:  # noqa: ARG002  # as Executor has it
+        """Begin nothing more; what is under way may end within some seconds, or is left behind with a warning."""
+        try:
+            while work := self._work.get_nowait():
+                work[0].cancel()
+        except Empty:
+            pass
+        for _ in self._threads:
+            self._work.put(None)
+        deadline = monotonic() + LEAVING_S
+        for thread in self._threads:
+            thread.join(max(deadline - monotonic(), 0))
+        if hanging := sum(thread.is_alive() for thread in self._threads):
+            log.warning("Storage hangs: %d files were still being read when the run ended.", hanging)
+
+    def _take_turns(self) -> None:
+        while work := self._work.get():
+            future, does = work
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = does()
+            except BaseException as error:  # noqa: BLE001  # whoever waits for it gets it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del work, future, does  # an idle thread holds no image
+
+
+def waited_for(reading: "Future[PreparedFile]", ended: Callable[[], bool]) -> PreparedFile | None:
+    """What came of a file, or what that raised; None as soon as the run has ended. StopRun where its storage hangs."""
+    deadline = monotonic() + HUNG_S
+    while True:
+        try:
+            return reading.result(LOOK_S)
+        except TimeoutError:
+            if reading.done():
+                return reading.result()
+        if ended():
+            return None
+        if monotonic() > deadline:
+            raise StopRun(
+                f"Storage hangs: an image could not be read within {HUNG_S:.0f} s. Mount its file system anew, or end "
+                "what holds it, then run the same command again."
+            )
 
 
 def _pages(source: Source, rules: ImageRules) -> PreparedFile:

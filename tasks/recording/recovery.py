@@ -190,7 +190,8 @@ def _typed(call: dict[str, Any]) -> dict[str, Any] | None:
     """The call with its time and money; None if it has none."""
     try:
         row = {**call, "started_at": datetime.fromisoformat(call["started_at"])}
-        return {**row, "cost_usd": Decimal(row["cost_usd"])} if "cost_usd" in row else row
+        amounts = ((name, row.get(name)) for name in ("cost_usd", "at_most_usd"))
+        return row | {name: Decimal(amount) for name, amount in amounts if amount is not None}
     except (KeyError, TypeError, ValueError, InvalidOperation):
         return None
 

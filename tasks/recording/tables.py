@@ -95,6 +95,7 @@ CALLS = pa.schema(
         ("cache_write_1h_tokens", pa.int64()),
         ("inference_geo", pa.string()),
         ("cost_usd", USD),
+        ("at_most_usd", USD),  # what a call that was maybe paid can have cost; null for others
         ("started_at", TIME),
         ("latency_ms", pa.int64()),
         ("request_id", pa.string()),

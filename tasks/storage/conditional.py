@@ -6,18 +6,16 @@ exactly one wins, in each of 38 rounds. A store may refuse them as not implement
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.storage.files import write_shared
-from tasks.storage.locks import UNSUPPORTED
-from tasks.storage.s3 import error_code, is_s3, request, split_uri
+from tasks.storage.locks import UNSUPPORTED, lock_in_time
+from tasks.storage.output import Output, explained
+from tasks.storage.s3 import error_code, in_time, is_s3, now, request, split_uri
 
 LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-REQUEST_S = 20.0  # for one request, its retries included
 
 
 class ConditionsUnsupported(OSError):
@@ -36,11 +34,15 @@ async def read_found(uri: str) -> Found | None:
     """The object and its ETag, or None where there is none. Runs on the file system's own loop."""
     if not is_s3(uri):
         return await asyncio.to_thread(_found, Path(uri))
-    bucket, key = split_uri(uri)
     try:
-        answer = await request("get_object", Bucket=bucket, Key=key)
+        return await in_time(_read(uri))
     except FileNotFoundError:
         return None
+
+
+async def _read(uri: str) -> Found:
+    bucket, key = split_uri(uri)
+    answer = await request("get_object", Bucket=bucket, Key=key)
     async with answer["Body"] as body:
         return Found(await body.read(), str(answer["ETag"]))
 
@@ -77,14 +79,29 @@ async def write_always(uri: str, data: bytes) -> Found:
     return Found(data, str(answer["ETag"]))
 
 
-def now(function: Any, *arguments: Any) -> Any:
-    """One of these for a thread, which waits. TimeoutError if it takes too long."""
-    from fsspec.asyn import get_loop, sync
+def write_mark(output: Output, relative: str, data: bytes) -> bool:
+    """Write a file unless it is there; whether it was not. Raises OutputError.
 
-    async def in_time() -> Any:
-        return await asyncio.wait_for(function(*arguments), REQUEST_S)
+    On an S3 store without conditional writes, two at the same moment may both be told so.
+    """
+    where = output.join(relative)
+    with explained(where):
+        try:
+            return now(write_if, where, data, None) is not None if is_s3(where) else _write_new(Path(where), data)
+        except ConditionsUnsupported:
+            new = not output.exists(relative)
+            output.write_bytes(relative, data)
+            return new
 
-    return sync(get_loop(), in_time)
+
+def _write_new(path: Path, data: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _found(path: Path) -> Found | None:
@@ -105,7 +122,7 @@ def _swapped(path: Path, data: bytes, before: Found | None) -> Found | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("wb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_in_time(lock)
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 raise ConditionsUnsupported(error.errno, error.strerror, str(path)) from None

@@ -2,13 +2,19 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import socket
+import struct
+import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from time import monotonic, sleep
+from typing import IO, Any, BinaryIO
+
+from tasks.storage.files import open_private
 
 # What a file system says that knows no locks, as some on a network and in user space do not.
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -49,6 +55,23 @@ class Holder:
         return f"run {self.run_id} (process {self.process} on {self.host}, since {self.since})"
 
 
+LOCK_S = 20.0  # for what others hold for moments
+LOOK_S = 0.05
+
+
+def lock_in_time(handle: int | IO[Any], kind: int = fcntl.LOCK_EX, seconds: float | None = None) -> None:
+    """Lock an open file (flock). TimeoutError, or another OSError, where somebody else holds it for longer."""
+    seconds = LOCK_S if seconds is None else seconds
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, f"another process has locked it for {seconds:.0f} s") from None
+            sleep(LOOK_S)
+
+
 class FileLock:
     """An advisory lock (flock) on a file, which names its holder and stays when the lock is let go."""
 
@@ -84,3 +107,68 @@ class FileLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+FILES = 16
+OFFSETS = 2**58  # within the largest file of any system, and more than there will ever be keys
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid. It is not that of other systems.
+FLOCK = struct.Struct("hhqqi4x")
+OWN_EACH = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
+
+
+class RangeLocks:
+    """Many locks in a few files: a byte for each key, by its hash, shared with whoever names the same folder.
+
+    They are open file description locks where the system has them, so two holders in one process exclude each other
+    too, and the kernel frees them all when their holder ends. It looks through the locks of a file one by one: with
+    4,000 held, taking and freeing one took 0.7 ms in one file, and 0.05 ms in 16 (0.02 with none held). The files are
+    made when they are first used.
+    """
+
+    def __init__(self, folder: Path, scope: str = "") -> None:
+        self._folder = folder
+        self._scope = scope  # keys of another scope are other keys
+        self._handles: dict[int, int] = {}
+        self._ours: set[int] = set()
+
+    def take(self, key: str) -> bool:
+        """Whether the key is locked for us now; nobody waits. True too where the file system has no locks."""
+        place = _place(self._scope + key)
+        if place in self._ours or not self._set(fcntl.F_WRLCK, place):
+            return False
+        self._ours.add(place)
+        return True
+
+    def free(self, key: str) -> None:
+        """Let others have it."""
+        place = _place(self._scope + key)
+        self._ours.discard(place)
+        self._set(fcntl.F_UNLCK, place)
+
+    def close(self) -> None:
+        """Free all."""
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()
+        self._ours.clear()
+
+    def _set(self, kind: int, place: int) -> bool:
+        number, offset = place % FILES, place // FILES
+        try:
+            if OWN_EACH:
+                fcntl.fcntl(self._file(number), fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+            else:
+                flag = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
+                fcntl.lockf(self._file(number), flag, 1, offset)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
+        return True
+
+    def _file(self, number: int) -> int:
+        if number not in self._handles:
+            self._handles[number] = open_private(self._folder / f"{number:x}.lock", os.O_RDWR | os.O_CREAT)
+        return self._handles[number]
+
+
+def _place(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % (OFFSETS * FILES)

@@ -11,22 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError
 
 from tasks.errors import DamagedTable, OutputError, UsageError
-from tasks.storage import files
-from tasks.storage.s3 import explain_s3, is_s3, read_object_now, s3_filesystem
+from tasks.storage import files, s3
 
 # Arrow's own allocator keeps what was freed for itself: 80 MB after a report of 100,000 rows.
 pa.set_memory_pool(pa.system_memory_pool())
 
 WRITE_TEST = ".visionflow-write-test"
 ASIDE = ".visionflow/damaged"
-MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 
 
 class Output(ABC):
@@ -183,34 +180,37 @@ class S3Output(Output):
     """A prefix of an S3 bucket, reached as the AWS_* environment variables say."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        self._s3: Any = s3_filesystem()
         self._root = "/".join(part for part in (bucket, prefix) if part)
         super().__init__(f"s3://{self._root}")
 
     def _put(self, relative: str, data: bytes | memoryview) -> None:
-        self._s3.pipe_file(self._path(relative), bytes(data), chunksize=MAX_SINGLE_PUT)
+        s3.now(s3.write_object, self._path(relative), bytes(data))
 
     def _delete(self, relative: str) -> None:
-        self._s3.rm_file(self._path(relative))
+        s3.now(s3.remove_object, self._path(relative))
 
     def _move(self, relative: str, target: str) -> None:
-        self._s3.pipe_file(self._path(target), read_object_now(self.join(relative)), chunksize=MAX_SINGLE_PUT)
+        self._put(target, s3.read_object_now(self.join(relative)))
         self._delete(relative)
 
     def exists(self, relative: str) -> bool:  # noqa: D102  # as Output says
         with explained(self.join(relative), verb="read"):
-            return bool(self._s3.isfile(self._path(relative)))
+            try:
+                return bool(s3.now(s3.facts_of, self._path(relative))["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def list(self, prefix: str = "") -> list[str]:  # noqa: D102
+        start = self._path(prefix)
         with explained(self.join(prefix), verb="read"):
-            found: dict[str, dict[str, Any]] = self._s3.find(self._path(prefix), detail=True)
+            found = [facts["Key"] for page in s3.pages(*s3.split_uri(start)) for facts in page]
         # Some servers list a folder too, once something has lain in it.
-        files = [path for path, facts in found.items() if facts["type"] == "file" and path != self._root]
-        names = [path.removeprefix(f"{self._root}/") for path in files]
+        files = [key for key in found if (key.startswith(f"{start}/") and not key.endswith("/")) or key == start]
+        names = [key.removeprefix(f"{self._root}/") for key in files if key != self._root]
         return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
     def _open(self, relative: str) -> pa.NativeFile:
-        return pa.BufferReader(read_object_now(self.join(relative)))  # a part is small enough for one request
+        return pa.BufferReader(s3.read_object_now(self.join(relative)))  # a part is small enough for one request
 
     def _path(self, relative: str) -> str:
         return f"{self._root}/{relative}".rstrip("/")
@@ -238,8 +238,8 @@ def explained(uri: str, *, verb: str = "write") -> Iterator[None]:
 
 def explain_storage(error: Exception, uri: str, verb: str) -> str:
     """One line for a person: what storage refused, for which file or bucket, and what to do about it."""
-    if is_s3(uri):
-        return explain_s3(error, uri)
+    if s3.is_s3(uri):
+        return s3.explain_s3(error, uri)
     reason = error.errno if isinstance(error, OSError) else None
     if reason in (errno.ENOSPC, errno.EDQUOT):
         return f"No space left for {uri}. Free some, or choose another folder."

@@ -16,7 +16,7 @@ from struct import pack
 from typing import BinaryIO, TypeVar
 
 from tasks.errors import ImageError, Signal
-from tasks.storage.s3 import explain_s3, is_s3, read_described, read_object_now, s3_filesystem
+from tasks.storage.s3 import explain_s3, is_s3, now, read_object, read_range
 from tasks.types import Source
 
 LOOKS = 3  # at a file that changes while it is read
@@ -75,12 +75,13 @@ def read_whole(source: Source, *, most_bytes: int) -> tuple[Source, bytes]:
     """
     _check_size(source, most_bytes)
     with _explained(source):
-        return _read_object(source) if is_s3(source.uri) else _read_file(source, most_bytes)
+        return _read_object(source, most_bytes) if is_s3(source.uri) else _read_file(source, most_bytes)
 
 
-def _read_object(source: Source) -> tuple[Source, bytes]:
+def _read_object(source: Source, most_bytes: int) -> tuple[Source, bytes]:
     """The answer that brings the bytes says whose they are."""
-    data, etag, modified = read_described(source.uri)
+    data, etag, modified = now(read_object, source.uri, most_bytes, source.size)
+    _check_grown(source, data, most_bytes)
     if etag is None or etag == source.etag:
         return source, data
     return replace(source, size=len(data), etag=etag, modified=modified), data
@@ -118,12 +119,16 @@ def read_source(source: Source, *, most_bytes: int, start: int = 0, end: int | N
         _check_size(source, most_bytes)
     with _explained(source):
         if is_s3(source.uri):
-            if end is None and not start:
-                return read_object_now(source.uri)
-            return bytes(s3_filesystem().cat_file(source.uri, start=start, end=end))
-        with open_file(source.uri) as file:
-            file.seek(start)
-            data = file.read(most_bytes + 1 if end is None else end - start)
+            whole = end is None and not start
+            data = (
+                now(read_object, source.uri, most_bytes, source.size)[0]
+                if whole
+                else now(read_range, source.uri, start, end)
+            )
+        else:
+            with open_file(source.uri) as file:
+                file.seek(start)
+                data = file.read(most_bytes + 1 if end is None else end - start)
     if end is None:
         _check_grown(source, data, most_bytes)
     return data

@@ -4,6 +4,7 @@ A record is Prefect's envelope around JSON, with a checksum over all of it and i
 `damaged/` beside the records, with one warning, and counts as missing: it is asked for again, and nothing waits for it.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from typing import Any
 
 from config.settings import home
 from tasks.storage.files import close_to_others, make_private_folder, sync_files
-from tasks.storage.s3 import is_s3, read_object_now, s3_filesystem
+from tasks.storage.s3 import is_s3, now, pages, read_object_now, remove_object, split_uri, write_object
 
 _START = b'{"blake2b":"'
 _BYTES = 8
@@ -161,16 +162,16 @@ class ObjectRecords(Records):
     def times(self, prefix: str) -> dict[str, float | datetime]:
         """Time of the PUT."""
         base = self.uri.removeprefix("s3://")
-        found = s3_filesystem().find(f"{base}/{prefix}/", detail=True)
-        return {path.removeprefix(f"{base}/"): facts["LastModified"] for path, facts in found.items()}
+        found = (facts for page in pages(*split_uri(f"{base}/{prefix}/")) for facts in page)
+        return {facts["Key"].removeprefix(f"{base}/"): facts["LastModified"] for facts in found}
 
     def sync(self, keys: Iterable[str]) -> None:
         """Nothing is left to do."""
 
     def _move(self, key: str) -> str:
-        fs, target = s3_filesystem(), f"{self.uri}/{DAMAGED}/{key}"
-        fs.pipe_file(target, self.read(key))
-        fs.rm_file(f"{self.uri}/{key}")
+        target = f"{self.uri}/{DAMAGED}/{key}"
+        now(write_object, target, self.read(key))
+        now(remove_object, f"{self.uri}/{key}")
         return target
 
 
@@ -208,6 +209,7 @@ def opened(uri: str) -> Records:
     return ObjectRecords(uri) if is_s3(uri) else LocalRecords(Path(uri))
 
 
+SYNCED_S = 120.0  # for a thousand of them, on a disk that hangs
 EVERY = 1_000  # records; also what is remembered of them at most, times two
 
 
@@ -240,5 +242,10 @@ class Checkpoint:
         self._under_way = self._thread.submit(self._sync, keys)
 
     def _look(self) -> None:
-        if self._under_way is not None and (error := self._under_way.exception()) is not None:
-            self._error = self._error or error
+        if self._under_way is None:
+            return
+        try:
+            error = self._under_way.exception(SYNCED_S)
+        except TimeoutError:
+            error = TimeoutError(errno.ETIMEDOUT, f"the disk hangs: it took nothing for {SYNCED_S:.0f} s")
+        self._error = self._error or error

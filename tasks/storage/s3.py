@@ -5,19 +5,27 @@ fsspec documents (`_info`, `_cat_file`, `_pipe_file`; https://filesystem-spec.re
 `_call_s3` is the one way to a request's conditions, ETag and next page that keeps s3fs's retries and typed errors.
 """
 
+import asyncio
 import errno
 import os
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 CONNECTIONS = 128
+REQUEST_S = 20.0  # for one request, its retries included,
+SLOWEST = 50_000  # and a second for each so many bytes: 32 reads at once on a line of 13 Mbit/s
+PART_BYTES = 5_000_000  # what a part of a table is taken to have, to wait for it
+MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 SIGNATURE = "s3v4"  # also for signed URLs, for which botocore still takes version 2, which newer buckets refuse
 SIGNED_S = 300  # a signed URL is good for so long; it is used at once
 
 
 Described = tuple[bytes, str | None, datetime | None]  # bytes, ETag, time of the PUT
+Facts = dict[str, Any]  # what a server says of an object
+T = TypeVar("T")
 
 
 def is_s3(uri: str) -> bool:
@@ -45,25 +53,79 @@ def s3_filesystem() -> Any:
     )
 
 
+async def in_time(answer: Awaitable[T], size: int = 0) -> T:
+    """What a server answers that gets or gives so many bytes. TimeoutError, an OSError, where it does not in time.
+
+    botocore's time limits are for each read of an answer, and s3fs and botocore both try again: a server that accepts
+    connections and says nothing would be waited for six minutes, one that drips for ever.
+    """
+    seconds = REQUEST_S + size / SLOWEST
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except TimeoutError:
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:.0f} s") from None
+
+
+def now(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """What one of these functions, which run on the file system's own event loop, brings; for a thread, which waits."""
+    from fsspec.asyn import get_loop
+
+    async def brought() -> T:
+        return await function(*arguments)
+
+    return asyncio.run_coroutine_threadsafe(brought(), get_loop()).result()
+
+
 async def request(operation: str, **parameters: Any) -> Any:
     """One request as botocore names it, with s3fs's retries. OSError as s3fs translates it."""
-    return await s3_filesystem()._call_s3(operation, **parameters)
+    return await in_time(s3_filesystem()._call_s3(operation, **parameters), len(parameters.get("Body", b"")))
 
 
-async def facts_of(path: str) -> dict[str, Any]:
+async def facts_of(path: str) -> Facts:
     """What S3 knows of the object `bucket/key`. FileNotFoundError if there is none."""
-    facts: dict[str, Any] = await s3_filesystem()._info(path)
+    facts: Facts = await in_time(s3_filesystem()._info(path))
     return facts
 
 
-async def first_bytes(path: str, size: int) -> bytes:
-    """The first bytes of the object `bucket/key`, at most so many."""
-    return bytes(await s3_filesystem()._cat_file(path, start=0, end=size))
+async def read_range(path: str, start: int, end: int | None) -> bytes:
+    """The bytes [start, end) of the object `bucket/key`, or as many as there are."""
+    size = (end or 0) - start
+    return bytes(await in_time(s3_filesystem()._cat_file(path, start=start, end=end), max(size, 0)))
 
 
 async def write_object(path: str, data: bytes) -> None:
     """Write the object `bucket/key`, whole or not at all."""
-    await s3_filesystem()._pipe_file(path, data)
+    await in_time(s3_filesystem()._pipe_file(path, data, chunksize=MAX_SINGLE_PUT), len(data))
+
+
+async def remove_object(path: str) -> None:
+    """Remove the object `bucket/key`."""
+    await in_time(s3_filesystem()._rm_file(path))
+
+
+def pages(bucket: str, prefix: str) -> Iterator[list[Facts]]:
+    """Pages of the keys that begin with the prefix; while one is taken in, the next is under way. For a thread.
+
+    `Key` is `bucket/key`. A key that ends with a slash stands for a folder.
+    """
+    loop = s3_filesystem().loop
+
+    def ask(**more: str) -> Any:
+        page = request("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        return asyncio.run_coroutine_threadsafe(page, loop)
+
+    coming = ask()
+    try:
+        while coming is not None:
+            page = coming.result()
+            coming = ask(ContinuationToken=page["NextContinuationToken"]) if page.get("IsTruncated") else None
+            yield [
+                {**facts, "Key": f"{bucket}/{facts['Key']}", "size": facts["Size"]}
+                for facts in page.get("Contents", ())
+            ]
+    finally:
+        if coming is not None:
+            coming.cancel()
 
 
 def without_scheme(uri: str) -> str:
@@ -71,49 +133,43 @@ def without_scheme(uri: str) -> str:
     return str(s3_filesystem()._strip_protocol(uri))
 
 
-async def read_object(uri: str) -> bytes:
-    """All bytes of an object, by one request, made on the file system's own event loop.
+async def read_object(uri: str, most: int | None = None, size: int = 0) -> Described:
+    """An object's bytes, at most `most` and one more, and the ETag and time that they have, by one request.
 
-    Of what a call costs in s3fs and botocore, most goes into headers that nobody looks at here: a signed URL asked for
-    through botocore's own HTTP session takes less than half. Whatever is neither the bytes nor a missing key, s3fs asks
-    for again: it knows retries, redirects and errors by name. Raises FileNotFoundError if there is no such object.
+    It is waited for as `size` bytes take. Of what a call costs in s3fs and botocore, most goes into headers that nobody
+    looks at here: a signed URL asked for through botocore's own HTTP session takes less than half. Whatever is neither
+    the bytes nor a missing key, s3fs asks for again: it knows retries, redirects and errors by name. Raises
+    FileNotFoundError if there is no such object.
     """
-    return (await _described(uri))[0]
+    return await in_time(_read(uri, most), size)
 
 
-async def _described(uri: str) -> Described:
+async def _read(uri: str, most: int | None) -> Described:
     try:
-        status, body, headers = await _get(uri)
+        status, body, headers = await _get(uri, most)
     except Exception:  # noqa: BLE001  # s3fs will meet it again, unless it has passed
         status, body, headers = 0, b"", {}
-    if status == HTTPStatus.OK:
+    if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         return body, _plain(headers.get("ETag")), _timestamp(headers.get("Last-Modified"))
     if status == HTTPStatus.NOT_FOUND and b"<Code>NoSuchKey</Code>" in body:
         raise FileNotFoundError(errno.ENOENT, "No such object", uri)
     bucket, key = split_uri(uri)
     answer = await request("get_object", Bucket=bucket, Key=key)
     async with answer["Body"] as stream:
-        return bytes(await stream.read()), _plain(answer.get("ETag")), answer.get("LastModified")
-
-
-def read_described(uri: str) -> Described:
-    """An object's bytes, and the ETag and time that they have, by one request. For a thread, which waits."""
-    from fsspec.asyn import sync
-
-    described: Described = sync(s3_filesystem().loop, _described, uri)
-    return described
+        data = bytes(await (stream.read() if most is None else stream.read(most + 1)))
+        return data, _plain(answer.get("ETag")), answer.get("LastModified")
 
 
 def read_object_now(uri: str) -> bytes:
-    """The same for a thread, which waits."""
-    from fsspec.asyn import sync
-
-    data: bytes = sync(s3_filesystem().loop, read_object, uri)
-    return data
+    """All bytes of an object, for a thread, which waits."""
+    return now(read_object, uri, None, PART_BYTES)[0]
 
 
-async def _get(uri: str) -> tuple[int, bytes, Any]:
-    """Status, body and headers of one GET, whatever they are."""
+async def _get(uri: str, most: int | None) -> tuple[int, bytes, Any]:
+    """Status, body and headers of one GET, whatever they are.
+
+    A range of an empty object is refused; s3fs then reads it.
+    """
     from botocore.awsrequest import AWSRequest
 
     fs = s3_filesystem()
@@ -122,7 +178,8 @@ async def _get(uri: str) -> tuple[int, bytes, Any]:
     client = await fs.get_s3(bucket)
     url = await client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=SIGNED_S)
     # botocore's own session, for its certificates, proxies and pool; there is no public way to it
-    response = await client._endpoint.http_session.send(AWSRequest("GET", url).prepare())
+    headers = {} if most is None else {"Range": f"bytes=0-{most}"}
+    response = await client._endpoint.http_session.send(AWSRequest("GET", url, headers).prepare())
     return response.status_code, await response.content, response.headers
 
 

@@ -13,8 +13,7 @@ from tasks.simulator import Simulator
 from tasks.storage import lease as leases
 from tasks.storage.conditional import write_always
 from tasks.storage.lease import Lease
-from tasks.storage.locks import Holder
-from tasks.storage.ranges import RangeLocks
+from tasks.storage.locks import Holder, RangeLocks
 from tests.asking import asking, pages, question
 from tests.runs import draw, end, forget_s3_connections, start
 from tests.s3 import S3Server

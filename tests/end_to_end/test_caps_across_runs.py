@@ -44,3 +44,20 @@ def test_runs_at_once_share_the_cap_of_the_day(simulator: Simulator, tmp_path: P
     assert {one.status for one in ended} == {4}, [one.err[-500:] for one in ended]
     assert 0 < simulator.ledger().cost_usd <= Decimal("0.0025")
     assert sum(one.summary["calls"] for one in ended) == simulator.ledger().requests
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_may_have_been_paid_counts_in_the_cap_of_the_day(simulator: Simulator, tmp_path: Path) -> None:
+    """Every answer of the first run is lost on its way, and what it cost is known to the endpoint alone."""
+    images, output = draw(tmp_path / "images", 20), tmp_path / "out"
+    job = Job(name="daily", prompt="One word.", max_tokens=50, max_cost_per_day=Decimal("0.005"), attempts=1)
+    simulator.set_faults("drop_paid=1")
+    lost: Any = analyze_images(str(images), str(output), job.model_copy(update={"concurrency": 2}))
+    assert lost["status"] == "paused" and lost["cost_usd"] == 0 < lost["calls_maybe_paid"]
+    calls = pd.read_parquet(output / "calls")
+    assert Decimal("0.003") < calls["at_most_usd"].sum() <= Decimal("0.005")
+
+    simulator.set_faults("")
+    later: Any = analyze_images(str(images), str(output), job)
+    assert (later["status"], later["calls"]) == ("paused", 0)
+    assert simulator.ledger().cost_usd <= Decimal("0.005")

@@ -21,7 +21,7 @@ from flows.analyze_images import analyze_images
 from flows.cli.serving import automation_entries, create_automations
 from tasks.errors import RowsFailed, SourceError, UsageError
 from tasks.simulator import Simulator
-from tasks.storage.marks import write_mark
+from tasks.storage.conditional import write_mark
 from tasks.storage.output import open_output
 from tests.runs import draw
 from tests.s3 import S3Server

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.errors import OutputError
-from tasks.storage.conditional import now, read_found, write_always
+from tasks.storage.conditional import read_found, write_always
 from tasks.storage.files import sync_files, sync_folder, write_private
 from tasks.storage.output import explained
 from tasks.storage.records import Damaged, sealed, unsealed
-from tasks.storage.s3 import is_s3, s3_filesystem
+from tasks.storage.s3 import is_s3, now, s3_filesystem
 
 FIRST_RELEASE = ()  # it had no intents
 
