@@ -11,8 +11,8 @@ from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, classify, explained
 from tasks.asking.halting import FailureStreak, Halt, Halted, Halting
 from tasks.asking.limits import Limits
+from tasks.asking.limits.buckets import Load
 from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation
-from tasks.asking.limits.pacing import Load
 from tasks.asking.pages import EngineSettings, Page
 from tasks.asking.priced import Pricer, SentNow
 from tasks.asking.question import PATH, Bodies, Question, Step

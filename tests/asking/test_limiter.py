@@ -7,9 +7,9 @@ from time import monotonic
 
 import pytest
 
+from tasks.asking.limits.aimd import AdaptiveRate
+from tasks.asking.limits.buckets import HeaderBuckets, Load
 from tasks.asking.limits.limiter import SHUT, Limiter
-from tasks.asking.limits.pacing import Load, Pace
-from tasks.asking.limits.rate import LearnedRate
 
 LOAD = Load(100)
 
@@ -163,13 +163,13 @@ def headers(name: str, limit: int, left: int) -> dict[str, str]:
 
 
 def test_without_headers_nothing_waits(clock: Clock) -> None:
-    pace = Pace(clock)
+    pace = HeaderBuckets(clock)
     pace.observe({"content-type": "application/json", "anthropic-ratelimit-requests-limit": "soon"})
     assert pace.wait(LOAD) == 0
 
 
 def test_a_nearly_empty_bucket_holds_calls_back_until_it_has_filled_again(clock: Clock) -> None:
-    pace = Pace(clock)
+    pace = HeaderBuckets(clock)
     pace.observe(headers("requests", 600, 600))
     assert pace.wait(LOAD) == 0
     pace.observe(headers("requests", 600, 0))
@@ -182,7 +182,7 @@ def test_a_nearly_empty_bucket_holds_calls_back_until_it_has_filled_again(clock:
 
 
 def test_output_tokens_that_calls_in_flight_will_use_are_counted_beforehand(clock: Clock) -> None:
-    pace, load = Pace(clock), Load(100, 1000)
+    pace, load = HeaderBuckets(clock), Load(100, 1000)
     for _ in range(10):
         pace.left(load)
     pace.observe(headers("output-tokens", 60_000, 12_000))
@@ -199,7 +199,7 @@ def test_output_tokens_that_calls_in_flight_will_use_are_counted_beforehand(cloc
 def test_limits_that_cannot_be_true_hold_calls_back_for_two_minutes_at_the_most(
     clock: Clock, name: str, said: str, left: str
 ) -> None:
-    pace, load = Pace(clock), Load(3000, 500)
+    pace, load = HeaderBuckets(clock), Load(3000, 500)
     for _ in range(50):
         pace.observe({f"anthropic-ratelimit-{name}-limit": said, f"anthropic-ratelimit-{name}-remaining": left})
         pace.left(load)
@@ -227,7 +227,7 @@ class Endpoint:
         return True
 
 
-def drive(rate: LearnedRate, endpoint: Endpoint, seconds: float, *, most: float) -> None:
+def drive(rate: AdaptiveRate, endpoint: Endpoint, seconds: float, *, most: float) -> None:
     """Call as fast as the learned rate and `most` a second allow; each answer comes a fifth of a second later."""
     clock, end = endpoint.clock, endpoint.clock.now + seconds
     due: list[tuple[float, bool]] = []
@@ -248,7 +248,7 @@ def drive(rate: LearnedRate, endpoint: Endpoint, seconds: float, *, most: float)
 
 
 def test_an_endpoint_with_a_silent_limit_teaches_its_rate(clock: Clock) -> None:
-    rate, endpoint = LearnedRate(clock), Endpoint(clock, per_second=40)
+    rate, endpoint = AdaptiveRate(clock), Endpoint(clock, per_second=40)
     drive(rate, endpoint, 60, most=400)
     drive(rate, endpoint, 60, most=400)
     assert endpoint.answered >= 0.8 * 60 * 40, "most of what the endpoint bears is used"
@@ -257,13 +257,13 @@ def test_an_endpoint_with_a_silent_limit_teaches_its_rate(clock: Clock) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_storm_that_slowing_down_does_not_calm_costs_little(clock: Clock, seed: int) -> None:
-    rate, endpoint = LearnedRate(clock), Endpoint(clock, chance=0.36, seed=seed)
+    rate, endpoint = AdaptiveRate(clock), Endpoint(clock, chance=0.36, seed=seed)
     drive(rate, endpoint, 120, most=100)
     assert endpoint.answered >= 0.95 * 120 * 100 * 0.64
 
 
 def test_after_the_trouble_the_free_rate_comes_back_step_by_step(clock: Clock) -> None:
-    rate, endpoint = LearnedRate(clock), Endpoint(clock, per_second=20)
+    rate, endpoint = AdaptiveRate(clock), Endpoint(clock, per_second=20)
     drive(rate, endpoint, 30, most=200)
     braked = rate.per_second
     assert braked is not None and braked < 60

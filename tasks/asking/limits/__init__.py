@@ -2,20 +2,21 @@
 
 budget   the cap in dollars: the worst case of a call is set aside before it leaves, the real cost takes its place.
 limiter  places (the job's concurrency), repeated calls first; and the moment, the latest of three:
-         the job's own rate; what `pacing` and `rate` say; and the end of a pause while the endpoint is shut.
-pacing   header buckets. Measured: `anthropic-ratelimit-*` of each answer, 429s too. Moves with every answer: down at
-         once, up by a tenth of the difference (`BELIEVED`), for an old answer does not know of calls that left since.
-         A fiftieth stays unused (`SPARE`), and a thousand tokens, to which the API rounds (`ROUNDING`).
-rate     what 429 and 529 teach where no header tells. Measured over windows of a second or a latency (`WINDOW_S`) and
+         the job's own rate; what `buckets` and `aimd` say; and the end of a pause while the endpoint is shut.
+buckets  one for each limit that headers tell of. Measured: `anthropic-ratelimit-*` of each answer, 429s too. Moves with
+         every answer: down at once, up by a tenth of the difference (`BELIEVED`), for an old answer does not know of
+         calls that left since. A fiftieth stays unused (`SPARE`), and a thousand tokens, to which the API rounds
+         (`ROUNDING`).
+aimd     what 429 and 529 teach where no header tells. Measured over windows of a second or a latency (`WINDOW_S`) and
          50 answers (`ENOUGH`; a share of 30 % is then known to 7 points): calls sent, answered, turned away.
          Moves at a window's end only, and only when somebody had to wait, so that there was more to ask:
-         - more than a tenth turned away (`TOLERABLE`): multiplicative decrease, to three quarters of what was sent
-           (`SLOWER`) or just below what was answered (`BELOW_GOOD`), whichever is less.
+         - more than a tenth turned away (`TOLERABLE`): multiplicative decrease, to just below what was answered
+           (`SLOWER`), which is what an endpoint with a limit bears.
          - the next window judges that. If 88 % of the good answers remained (`HELD`),
            slowing down helped, and goes on; else the endpoint turns calls away whatever we do, the old rate comes
-           back, and the next 16 windows try nothing (`PATIENCE`), then twice as many, at most 64.
-         - else additive increase, by a fiftieth of the rate before the first brake (`FASTER`), doubled with each good
-           window in a row, until that rate is reached and nothing holds calls back any more.
+           back, and the next 64 windows try nothing (`PATIENCE`), for each try costs a window's answers.
+         - else additive increase, by a twenty-fifth of the rate before the first brake (`FASTER`), doubled with each
+           good window in a row, until that rate is reached and nothing holds calls back any more.
 
 `retry-after` is the image's own: it waits without a place while others go on. Only when 20 calls in a row were turned
 away (`SHUT`), and no more than a quarter of those in flight at the first may still be good (`ACCEPTED`), does everybody

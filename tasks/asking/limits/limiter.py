@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from tasks.asking.limits.pacing import Load, Pace
-from tasks.asking.limits.rate import LearnedRate
+from tasks.asking.limits.aimd import AdaptiveRate
+from tasks.asking.limits.buckets import HeaderBuckets, Load
 
 SHUT = 20  # throttled answers in a row, not one good between: the endpoint is shut
 ACCEPTED = 0.25  # unless so many of the calls in flight at the first of them are still under way: those may be good
@@ -42,8 +42,8 @@ class Limiter:
         self._per_second = per_second
         self._clock = clock
         self._next_start = 0.0
-        self._pace = Pace(clock)
-        self._learned = LearnedRate(clock)
+        self._buckets = HeaderBuckets(clock)
+        self._adaptive = AdaptiveRate(clock)
         self._fresh: deque[asyncio.Future[None]] = deque()
         self._repeated: deque[asyncio.Future[None]] = deque()
         self._turn = asyncio.Lock()
@@ -68,19 +68,19 @@ class Limiter:
                 self.in_flight -= 1
                 self._probing &= not probe
                 self._still_open -= number <= self._streak_start
-                self._pace.ended(load)
+                self._buckets.ended(load)
         finally:
             self._held -= 1
             self._wake()
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Take in the limits that an answer's headers tell of."""
-        self._pace.observe(headers)
+        self._buckets.observe(headers)
 
     def answered(self, seconds: float) -> None:
         """A call got a real answer, of whatever kind, after so many seconds: the endpoint keeps up."""
         self._streak = self._pauses = 0
-        self._learned.good(seconds)
+        self._adaptive.good(seconds)
         self._opened = True
         if self._places < self.concurrency:
             self._places = self.concurrency
@@ -91,7 +91,7 @@ class Limiter:
         if not self._streak:
             self._streak_start, self._in_flight_then, self._still_open = self._sent, self.in_flight, self.in_flight
         self._streak += 1
-        self._learned.throttled()
+        self._adaptive.throttled()
         now = self._clock()
         if self._shut and now >= self._paused_until:
             self._pauses += 1
@@ -160,7 +160,7 @@ class Limiter:
         if self._shut and self._probing:
             return LOOK_S
         now = self._clock()
-        return max(self._paused_until - now, self._next_start - now, self._pace.wait(load))
+        return max(self._paused_until - now, self._next_start - now, self._buckets.wait(load))
 
     def _leave(self, load: Load, *, waited: bool) -> tuple[int, bool]:
         """Count the call in: its number, and whether it is the one that goes ahead to see."""
@@ -168,9 +168,9 @@ class Limiter:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         self._probing = self._shut
-        self._pace.left(load)
-        self._learned.sent(waited=waited)
-        rates = [rate for rate in (self._per_second, self._learned.per_second) if rate]
+        self._buckets.left(load)
+        self._adaptive.sent(waited=waited)
+        rates = [rate for rate in (self._per_second, self._adaptive.per_second) if rate]
         if rates:
             self._next_start = max(self._next_start, self._clock() - LATE_S) + 1 / min(rates)
         return self._sent, self._probing

@@ -1,4 +1,4 @@
-"""Staying just under the endpoint's limits a minute, as its `anthropic-ratelimit-*` headers tell them.
+"""Token buckets: staying just under the endpoint's limits a minute, as its `anthropic-ratelimit-*` headers tell them.
 
 The API's limits are token buckets, refilled continuously (https://platform.claude.com/docs/en/api/rate-limits). Each
 answer says how full they are, so that ours follow theirs: units are taken when a call leaves, and the next answer
@@ -37,7 +37,7 @@ class Load:
         }[name]
 
 
-class HeaderBucket:
+class TokenBucket:
     """One limit as last heard of, refilled since."""
 
     def __init__(self, clock: Callable[[], float], *, rounding: float, believed: float) -> None:
@@ -79,12 +79,12 @@ class HeaderBucket:
         return self._level
 
 
-class Pace:
+class HeaderBuckets:
     """Every limit that the endpoint has told of, and what calls in flight will still use of it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, HeaderBucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._output_due = 0.0  # output tokens of calls in flight, which the endpoint counts when they have ended
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -98,9 +98,9 @@ class Pace:
                 due = self._output_due if name in COUNTED_WHEN_ENDED else 0.0
                 self._buckets[name].observe(limit, left, due)
 
-    def _bucket(self, name: str) -> HeaderBucket:
+    def _bucket(self, name: str) -> TokenBucket:
         rounding = 0.0 if name == "requests" else ROUNDING
-        return HeaderBucket(self._clock, rounding=rounding, believed=1.0 if name in COUNTED_WHEN_ENDED else BELIEVED)
+        return TokenBucket(self._clock, rounding=rounding, believed=1.0 if name in COUNTED_WHEN_ENDED else BELIEVED)
 
     def wait(self, load: Load) -> float:
         """Seconds until a call of this load fits under every limit."""

@@ -1,8 +1,8 @@
-"""What throttled answers teach about the rate that an endpoint bears.
+"""Additive increase, multiplicative decrease: what throttled answers teach about the rate that an endpoint bears.
 
-Additive increase, multiplicative decrease, judged over windows. Whether slowing down helps is found out by trying it:
-an endpoint with a limit answers as many calls as before, one that turns calls away whatever we do answers fewer, and
-then the old rate comes back, for each image has waited its own `retry-after` already.
+Judged over windows. Whether slowing down helps is found out by trying it: an endpoint with a limit answers as many
+calls as before, one that turns calls away whatever we do answers fewer, and then the old rate comes back, for each
+image has waited its own `retry-after` already.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,15 @@ WINDOW_S = 1.0
 ENOUGH = 50  # answers that make a window worth judging
 LONGEST_WINDOW_S = 20.0
 TOLERABLE = 0.1  # share of throttled answers up to which the rate may grow
-SLOWER = 0.75
+SLOWER = 0.95  # of the calls that were answered, which a limited endpoint bears: 0.86 of those sent, or less
 SLOWEST = 0.1  # calls a second
-BELOW_GOOD = 0.95  # a limited endpoint bears what it answered; a smaller brake would drown in chance
 HELD = 0.88  # slowing down helped if so much of the good answers remained
-FASTER = 0.02  # of the free rate, added after a good window, and twice as much after each further one
-PATIENCE, LONGEST_PATIENCE = 16, 64  # windows between two tries that did not help
+FASTER = 0.04  # of the free rate, added after a good window, and twice as much after each further one
+PATIENCE = 64  # windows between two tries that did not help
 
 
 @dataclass(slots=True)
-class RateWindow:
+class Window:
     """Calls and answers since `start`."""
 
     start: float
@@ -32,17 +31,16 @@ class RateWindow:
     waited: bool = False  # somebody had to wait for a place or a moment: there was more to ask
 
 
-class LearnedRate:
+class AdaptiveRate:
     """Calls a second that the endpoint seems to bear; None while nothing holds us back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.per_second: float | None = None
         self._clock = clock
-        self._window = RateWindow(clock())
+        self._window = Window(clock())
         self._begun = False  # the first window starts with no call in flight, so it counts too few answers
         self._free = 0.0  # calls a second before the first brake
         self._tried: tuple[float | None, float] | None = None  # the rate before the try, and good answers a second then
-        self._patience = PATIENCE
         self._sit_out = 0
         self._good_windows = 0  # since the last brake
 
@@ -76,9 +74,9 @@ class LearnedRate:
             self._decide(window, elapsed)
         self._begun = True
         # A change of rate shows only when the calls in flight have ended.
-        self._window = RateWindow(now + (latency if self.per_second != before else 0.0))
+        self._window = Window(now + (latency if self.per_second != before else 0.0))
 
-    def _decide(self, window: RateWindow, elapsed: float) -> None:
+    def _decide(self, window: Window, elapsed: float) -> None:
         sent, good = window.sent / elapsed, window.good / elapsed
         if window.throttled <= TOLERABLE * (window.good + window.throttled) or not window.waited:
             self._speed_up()
@@ -102,16 +100,14 @@ class LearnedRate:
         if self.per_second is None:
             self._free = sent
         self._tried = (self.per_second, good)
-        self.per_second = max(min(SLOWER * sent, BELOW_GOOD * good), SLOWEST)
+        self.per_second = max(SLOWER * good, SLOWEST)
 
     def _judge(self, sent: float, good: float) -> None:
         assert self._tried is not None
         before, good_before = self._tried
         if good >= HELD * good_before:
-            self._patience = PATIENCE
             self._slow_down(sent, good)
             return
         self._tried = None
         self.per_second = before
-        self._sit_out = self._patience
-        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+        self._sit_out = PATIENCE
