@@ -26,12 +26,13 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.asking.commits import Commits
 from tasks.errors import OutputError
 from tasks.storage import files
 from tasks.storage.locks import lock_in_time
@@ -41,6 +42,7 @@ from tasks.storage.s3 import is_s3
 
 RESERVE_BYTES = 4 * 2**20  # the answers of some hundred calls in flight
 DURABLE_S = 60.0  # a disk that has not taken a line by then hangs
+LEAVING_S = 10.0  # for what is not yet durable at the end
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -228,3 +230,68 @@ def folder_name(output: str, job: str) -> str:
     """Names a job and its output."""
     where = output if "://" in output else os.path.abspath(output)
     return f"{job}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
+
+
+class Commits:
+    """Group commit: calls `sync` whenever something is new, as often as the disk takes. For several threads.
+
+    After a failure nothing counts as durable any more: what the system could not write it may have dropped.
+    """
+
+    def __init__(self, sync: Callable[[], None], *, patience: float = LEAVING_S) -> None:
+        """`patience`: seconds for the last of them, at the end."""
+        self._sync = sync
+        self._patience = patience
+        self._changed = threading.Condition()
+        self._waiting: list[Future[None]] = []
+        self._dirty = self._over = False
+        self._error: OSError | None = None
+        self._thread: threading.Thread | None = None
+
+    def soon(self) -> None:
+        """Something was written; nobody waits for it."""
+        with self._changed:
+            self._wake()
+
+    def done(self) -> "Future[None]":
+        """Done once all that was written before is durable; OSError if it may never be."""
+        future: Future[None] = Future()
+        with self._changed:
+            self._waiting.append(future)
+            self._wake()
+        return future
+
+    def end(self) -> None:
+        """Make durable what is left, and end the thread; one that the disk keeps waiting is left behind."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(self._patience)
+
+    def _wake(self) -> None:
+        self._dirty = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._commit_for_ever, name="visionflow-commits", daemon=True)
+            self._thread.start()
+        self._changed.notify()
+
+    def _commit_for_ever(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or self._over)
+                if not self._dirty:
+                    return
+                waiting, self._waiting, self._dirty = self._waiting, [], False
+            try:
+                if self._error is None:
+                    self._sync()
+            except OSError as error:
+                self._error = error
+            for future in waiting:
+                if not future.set_running_or_notify_cancel():
+                    continue  # a run that is cut off waits for nothing
+                if self._error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(self._error)

@@ -19,8 +19,7 @@ from threading import Lock
 from time import monotonic, sleep
 from typing import Any
 
-from tasks.asking.commits import Commits
-from tasks.asking.journal import Journal, journal_folder, line_of
+from tasks.asking.journal import Commits, Journal, journal_folder, line_of
 from tasks.errors import OutputError
 from tasks.storage.conditional import Found
 from tasks.storage.files import write_private

@@ -14,9 +14,8 @@ from tasks.preparing.containers.container import Container, Directory, damaged, 
 from tasks.preparing.encoding import Raster, encode
 from tasks.preparing.headers import CONTAINERS, image_header, oriented, read_container
 from tasks.preparing.pool import MEMORY_BYTES
-from tasks.preparing.prepare import as_it_is, check_pixels, is_ready, left_out
+from tasks.preparing.prepare import as_it_is, check_pixels, decoded_by, is_ready, jpeg_shrink, left_out, planned_size
 from tasks.preparing.second_reader import read_again
-from tasks.preparing.sizes import decoded_by, jpeg_shrink, planned_size
 from tasks.preparing.soundness import check_holes
 from tasks.preparing.vips import decodes_cleanly, draw_svg, is_plain, shrunk
 from tasks.types import ImageRules, PreparedImage

@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from tasks.errors import ImageError
 from tasks.preparing.formats import MEDIA_TYPES
-from tasks.preparing.sizes import base64_length
+from tasks.preparing.prepare import base64_length
 from tasks.types import ImageRules, PreparedImage
 
 _FEW_COLOURS = 256  # what a PNG palette holds

@@ -12,8 +12,7 @@ from PIL import Image
 from tasks.preparing.encoding import Raster
 from tasks.preparing.headers import oriented
 from tasks.preparing.pool import MEMORY_BYTES
-from tasks.preparing.prepare import check_pixels
-from tasks.preparing.sizes import planned_size
+from tasks.preparing.prepare import check_pixels, planned_size
 from tasks.preparing.vips import libvips
 from tasks.types import ImageRules
 

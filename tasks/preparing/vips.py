@@ -10,7 +10,7 @@ from tasks.errors import ImageError
 from tasks.preparing.containers.container import Container, damaged
 from tasks.preparing.containers.svg import on_canvas, read_svg, refers_outside, resized_svg, unpack_svg
 from tasks.preparing.encoding import Raster
-from tasks.preparing.sizes import decoded_by, planned_size
+from tasks.preparing.prepare import decoded_by, planned_size
 from tasks.types import ImageRules
 
 

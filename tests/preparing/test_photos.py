@@ -14,7 +14,7 @@ from tasks.billing.usage import image_tokens
 from tasks.planning.estimating import Measured, sent_image_tokens
 from tasks.preparing import planned_size, prepare_image
 from tasks.preparing.colours import to_srgb
-from tasks.preparing.sizes import jpeg_shrink
+from tasks.preparing.prepare import jpeg_shrink
 from tasks.types import ImageRules, PreparedImage
 from tests.golden import DISPLAY_P3, saved
 from tests.image_writers import exif_block
