@@ -26,7 +26,7 @@ from tasks.simulator.ocr import model_folder
 from tests.runs import ROOT, draw, rows
 
 README = ROOT / "flows" / "README.md"
-NOTEBOOK = ROOT / "data" / "samples" / "notebook.ipynb"
+NOTEBOOK = ROOT / "data" / "notebook.ipynb"
 JOB = Job(name="job", preset="classification", labels=("cat", "dog"))
 
 
@@ -134,7 +134,7 @@ def test_the_notebook_of_the_samples_says_what_it_says(tmp_path: Path, monkeypat
 
     async def run_all() -> None:
         for cell in cells:
-            source = "".join(cell["source"]).replace("../../out/notebook", str(tmp_path / "out"))
+            source = "".join(cell["source"]).replace("../out/notebook", str(tmp_path / "out"))
             assert await shown(source, names) == told(cell)
 
     try:
