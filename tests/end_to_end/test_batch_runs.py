@@ -8,8 +8,11 @@ import pytest
 
 from config.job import Job
 from flows.analyze_images import analyze_images
+from flows.cli.estimate import make_estimate
+from tasks.listing import list_images
+from tasks.planning.resolving import resolve
 from tasks.simulator import Simulator
-from tests.runs import draw, rows
+from tests.runs import draw, picture, rows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -42,6 +45,27 @@ def test_a_run_by_batch_has_the_rows_of_one_online_and_costs_half(simulator: Sim
     columns = ["name", "status", "answer", "sent_sha256", "model_answered", "stop_reason"]
     by_batch, by_call = (rows(each)[columns].sort_values("name", ignore_index=True) for each in (summary, online))
     assert by_batch.equals(by_call)
+
+
+def test_an_estimate_of_batches_is_what_the_endpoint_counts_and_bills(simulator: Simulator, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, size in enumerate([(640, 480), (1500, 900), (300, 2000), (2600, 1900), (90, 60), (1024, 768)]):
+        (images / f"{number}.jpg").write_bytes(picture(number, size))
+    job = Job(name="job", preset="ocr", mode="batch", answer_schema="receipt", max_failed=1)
+    estimate = make_estimate(list_images(str(images)), resolve(job), output=None)
+    offer = next(offer for offer in estimate.models if (offer.model, offer.preset) == (job.model, "ocr"))
+    summary: dict[str, Any] = analyze_images(str(images), str(tmp_path / "out"), job)
+    ledger = simulator.ledger()
+    assert (ledger.batch_requests, ledger.requests, summary["ok"]) == (6, 0, 6)
+    assert offer.input_tokens == pytest.approx(ledger.tokens["input"], rel=0.03)
+    assert offer.batch_usd == in_batches(offer.input_tokens, offer.output_tokens)
+    assert ledger.cost_usd == in_batches(ledger.tokens["input"], ledger.tokens["output"])
+
+
+def in_batches(tokens_in: int, tokens_out: int) -> Decimal:
+    """Half of claude-haiku-5-5's price."""
+    return (tokens_in * Decimal("0.10") + tokens_out * Decimal("0.50")) / 2_000_000
 
 
 def test_without_waiting_a_run_leaves_and_the_same_command_collects(simulator: Simulator, tmp_path: Path) -> None:
