@@ -170,7 +170,7 @@ def collected(tmp_path: Path, simulator: Simulator) -> None:
 def test_a_run_that_left_its_batches_is_resumed_to_collect_them(
     served: Served, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.change(batch_latency=25.0)
+    simulator.change(batch_latency=60.0)
     run = served.run("Suspended", **BY_BATCH)
     state = served.client.read_flow_run(run.id).state
     assert state is not None and "1 Message Batch runs on" in str(state.message)
