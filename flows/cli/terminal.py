@@ -26,7 +26,7 @@ LABEL = 9
 EVERY_S = 0.2
 PATIENCE_S = 1.0
 LONG_S = 10.0  # without a call leaving: said, so that nobody takes the run for dead
-LEAST_FIRST = ("in flight", "rate", "failed", "retried", "left")
+LEAST_FIRST = ("in flight", "rate", "in batches", "failed", "retried", "left")
 WIDE = 100  # columns; in fewer the bars are shorter, so that every figure fits in 80
 
 

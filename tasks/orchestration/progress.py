@@ -60,6 +60,8 @@ class Standing:
     cap: Decimal | None
     unit: str = "image"
     """`page` once a file had several."""
+    in_batches: int = 0
+    """Requests in Message Batches that run."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -87,6 +89,7 @@ def standing(run: "RunContext", to_ask: int) -> Standing:
         spent=ledger.total_usd,
         cap=run.engine.settings.max_cost,
         unit="page" if more else "image",
+        in_batches=run.engine.batches.in_flight if run.engine.batches else 0,
     )
 
 
@@ -99,7 +102,8 @@ def facts(now: Standing) -> dict[str, str]:
     """Its figures in the order in which they are read; those that say nothing are left out."""
     spent = f"${now.spent:.4f}" if now.spent < 1 else f"${now.spent:,.2f}"
     told = {
-        "in flight": f"{now.in_flight:,} in flight",
+        "in batches": f"{now.in_batches:,} in batches" if now.in_batches else "",
+        "in flight": f"{now.in_flight:,} in flight" if now.in_flight or not now.in_batches else "",
         "rate": f"{now.per_second:.1f}/s",
         "spent": spent + (f" of {dollars(now.cap)}" if now.cap is not None else ""),
         "failed": f"{now.failed:,} failed" if now.failed else "",

@@ -13,7 +13,7 @@ from prefect.logging.handlers import APILogWorker
 
 from flows import analyze_images
 from tasks.orchestration import progress
-from tasks.orchestration.progress import Standing, pauses, progress_line
+from tasks.orchestration.progress import Standing, facts, pauses, progress_line
 from tasks.simulator import Simulator
 from tests.runs import draw
 
@@ -22,6 +22,9 @@ def test_a_line_has_all_figures_and_only_those_that_there_are() -> None:
     whole = Standing(300, 241, 368, 3, 12, 47, 16.2, Decimal("0.12"), Decimal(5))
     assert progress_line(whole) == "241 of 368 images, 16.2/s, $0.1200 of $5.00, 3 failed, 12 retried, 8 s left"
     assert progress_line(Standing(1, 0, 1, 0, 0, 1, 0.0, Decimal(0), None)) == "0 of 1 image, 0.0/s, $0.0000"
+    waiting = Standing(9, 0, 9, 0, 0, 0, 0.0, Decimal(0), None, in_batches=9)
+    assert progress_line(waiting) == "0 of 9 images, 9 in batches, 0.0/s, $0.0000"
+    assert "in flight" not in facts(waiting)
 
 
 def test_the_pace_is_steady_and_bounded() -> None:
