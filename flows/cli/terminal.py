@@ -132,6 +132,8 @@ class Terminal:
         self.say(ENDED.get(summary["status"], "Done"), done_line(summary))
         if summary["message"]:
             self.say("", summary["message"])
+        if failed := failed_shards(summary):
+            self.say("Shards", failed)
         if summary["read_twice"] or summary["needs_review"]:
             self.say("Review", review_line(summary))
         self.say("Cost", cost_line(summary))
@@ -214,6 +216,19 @@ def done_line(summary: dict[str, Any]) -> str:
     statuses = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items()) or "no images"
     pages = f"{summary['rows']:,} pages, " if summary["rows"] != summary["images"] else ""
     return f"in {duration(summary['seconds'])}: {pages}{statuses}"
+
+
+def failed_shards(summary: dict[str, Any]) -> str:
+    """Which shards of a fleet nobody could end, and how to go on."""
+    shards = summary.get("shards", [])
+    failed = [shard for shard in shards if shard["state"] == "failed"]
+    if not failed or summary["message"]:
+        return ""
+    numbers, images = ", ".join(str(shard["shard"]) for shard in failed), sum(shard["images"] for shard in failed)
+    return (
+        f"{numbers} of {len(shards)} failed, with {images:,} images: {failed[0]['message']} "
+        "The same command goes on with them."
+    )
 
 
 def review_line(summary: dict[str, Any]) -> str:

@@ -77,6 +77,7 @@ class Recorder:
         self.bill = Bill(plan.endpoint.prices, tier="batch" if plan.job.mode == "batch" else "standard")
         self.own = Figures()
         self.shards: dict[int, Report] = {}  # the last one of each shard of a fleet
+        self.listed: list[dict[str, Any]] = []  # how each of them ended
         self.reviews = Reviews()
         self._plan = plan
         self._answers = AnswerColumns(plan.schema, verified=bool(plan.second)) if plan.schema else None
@@ -161,7 +162,8 @@ class Recorder:
         self._write("costs", "costs.parquet", costs)
         row = self._run_row(halt, batches)
         self._write("runs", "run.parquet", [row])
-        return summary_of(plan.output, row, costs, self.reviews)
+        summary = summary_of(plan.output, row, costs, self.reviews)
+        return {**summary, "shards": self.listed} if self.listed else summary
 
     def status(self, halt: Halt | None) -> str:
         """The run's status, as things stand."""

@@ -44,15 +44,16 @@ class Watch:
         self._holder = None if found is None or self.unchanged_s >= DEAD_S else holder_of(found)
         return self._holder
 
-    def free_dead(self) -> None:
-        """Free it, once it was looked at and is dead, for those who have not watched it for as long.
+    def free_dead(self) -> bool:
+        """Whether it is dead, as last looked at. It is freed then for those who have not watched it for as long.
 
-        Raises what S3 does. Where there are no conditional writes, they have to.
+        Raises what S3 does. Where there are no conditional writes, they have to watch it.
         """
         if self.found is None or self._holder is not None or holder_of(self.found) is None:
-            return
+            return False
         with suppress(ConditionsUnsupported):
             now(write_if, self.uri, json.dumps({**json.loads(self.found.data), "free": True}).encode(), self.found)
+        return True
 
     @property
     def unchanged_s(self) -> float:

@@ -11,6 +11,7 @@ from prefect.exceptions import CancelledRun
 from config.job import Job
 from flows import read_calls
 from flows.analyze_images import analyze_images
+from flows.cli.terminal import failed_shards
 from flows.fleet import shard
 from tasks.errors import BusyError, StopRun
 from tasks.orchestration.fleet import parent, pool
@@ -90,6 +91,8 @@ def test_a_fleet_is_one_run(threads: Threads, simulator: Simulator, tmp_path: Pa
     assert sorted(results["name"]) == sorted(path.name for path in images.iterdir())
     assert calls["call"].is_unique
     assert float(calls["cost_usd"].sum()) == summary["cost_usd"] == float(results["cost_usd"].sum())
+    assert [(one["shard"], one["state"]) for one in summary["shards"]] == [(1, "completed"), (2, "completed")]
+    assert sum(one["ok"] for one in summary["shards"]) == 40
     parts = {path.name.split("-")[1] for path in Path(summary["results"]).iterdir()}
     assert parts == {"000", "001", "002"}
     assert len(run_table(tmp_path / "out")) == 1
@@ -148,6 +151,10 @@ def test_a_shard_that_no_process_survives_is_rows_that_say_so(
     summary = run(images, tmp_path / "out")
     assert (summary["status"], summary["statuses"]) == ("completed_with_failures", {"ok": 5, "unasked": 5})
     assert [part for part in threads.started if part.number == 2] == [Part(2, attempt) for attempt in range(4)]
+    told = [(one["state"], one["images"], one["ok"], one["failed"], one["processes"]) for one in summary["shards"]]
+    assert told == [("completed", 5, 5, 0, 1), ("failed", 5, 0, 5, 4)]
+    assert failed_shards(summary).startswith("2 of 2 failed, with 5 images: it died 4 times")
+    assert failed_shards(summary).endswith("The same command goes on with them.")
     assert "it died 4 times" in rows(summary).query("status == 'unasked'")["error"].iloc[0]
     threads.take = lambda _: True
     assert run(images, tmp_path / "out")["ok"] == 10

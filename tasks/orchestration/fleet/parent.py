@@ -27,6 +27,7 @@ from tasks.orchestration.fleet.shards import LEASE_S, Shard, in_place_of, watch_
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.opening import announce
 from tasks.planning.plan import Part
+from tasks.recording.recovery import recover
 from tasks.recording.rows import Row
 from tasks.recording.writer import run_folder
 
@@ -90,7 +91,9 @@ class _Parent:
         for shard in self._shards:
             if shard.given_up is not None and not shard.over:
                 with suppress(BusyError), in_place_of(self._run, shard.number):
-                    yield from self._rows_of(shard)
+                    self._take_in(shard)
+                    for rows in self._rows_of(shard):
+                        yield shard.counted(rows)
                     self._manifest.note(shard.part, Report(shard.attempt, ended=GIVEN_UP, message=shard.given_up))
                     self._run.recorder.shards.pop(shard.number, None)
                     shard.over, shard.report = True, None
@@ -105,14 +108,7 @@ class _Parent:
             tag = name.rpartition("/part-")[2].rpartition("-")[0]
             if tag not in last and name not in first and plan.part and tag != plan.part.tag:
                 output.write_table(name, output.read_schema(name).empty_table())
-        failed = [shard for shard in self._shards if shard.given_up is not None]
-        if failed and self._run.halt is None:
-            numbers = ", ".join(str(shard.number) for shard in failed)
-            images = sum(shard.images for shard in failed)
-            announce(
-                f"Shard{'s' if len(failed) > 1 else ''} {numbers} of {len(self._shards)} failed, with {images:,} "
-                f"images: {failed[0].given_up} The same command goes on with them."
-            )
+        self._run.recorder.listed = [shard.line for shard in self._shards]
 
     def _found(self, number: int) -> Shard:
         """A shard as an earlier parent has left it, or a new one."""
@@ -133,16 +129,18 @@ class _Parent:
         elif monotonic() - shard.looked >= LEASE_S:
             shard.looked = monotonic()
             with suppress(OSError, TimeoutError):
-                self._look_at_lease(shard, alive=shard.watch.look() is not None)
-                shard.watch.free_dead()  # for the next process, which would have to watch it for as long
+                self._look_at_lease(shard)
 
-    def _look_at_lease(self, shard: Shard, *, alive: bool) -> None:
-        if alive:
+    def _look_at_lease(self, shard: Shard) -> None:
+        if shard.watch.look() is not None:
             shard.alive, shard.missed = True, 0
-        elif shard.alive:  # its last report may be on its way
+        elif shard.watch.free_dead():  # the next process would have to watch it for as long
+            if shard.alive:
+                self._died(shard, "it gave no sign of life for a minute.")
+        elif shard.alive:  # it has let go of it, and its last report may be on its way
             shard.missed += 1
             if shard.missed > 1:
-                self._died(shard, "it gave no sign of life for a minute.")
+                self._died(shard, "it ended without a word.")
 
     def _has_ended(self, shard: Shard, report: Report) -> None:
         if report.ended == GIVEN_UP:  # by a parent that has not come to the end
@@ -165,6 +163,9 @@ class _Parent:
         if shard.attempt + 1 >= PROCESSES or self._run.halt is not None:
             shard.given_up = f"it died {shard.attempt + 1} times, at last because {why}"
             return
+        if shard.flow_run is not None:
+            with suppress(*AWAY):
+                pool.crashed(shard.flow_run, f"Taken over: {why}")
         shard.begin_again()
 
     def _start(self) -> None:
@@ -245,6 +246,14 @@ class _Parent:
         for start in range(0, len(left), UNASKED):
             rows = [run.unasked_row(source) for source in left[start : start + UNASKED]]
             yield rows if run.halt else [{**row, "error_code": "shard", "error": shard.given_up} for row in rows]
+
+    def _take_in(self, shard: Shard) -> None:
+        """The calls of its last process, which nobody takes over."""
+        run = self._run
+        holder = f"{run.plan.run_id}.{shard.number:03}"
+        run.recorder.record_calls(
+            recover(run.plan.output, run.plan.name, run.recorder.journal, run.store, shard=holder)
+        )
 
     def _show(self) -> None:
         """For whoever watches the run."""

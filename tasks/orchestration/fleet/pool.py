@@ -13,7 +13,7 @@ from prefect.deployments import run_deployment
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 
 from tasks.errors import StopRun, UsageError
 from tasks.orchestration.fleet.manifest import Manifest, gone_on_with
@@ -115,6 +115,12 @@ def ended(flow_runs: Iterable[UUID]) -> dict[UUID, tuple[bool, str]]:
         found = client.read_flow_runs(flow_run_filter=wanted)
     states = {one.id: one.state for one in found if one.state and one.state.is_final()}
     return {one: (state.is_failed(), state.message or state.name or "") for one, state in states.items()}
+
+
+def crashed(flow_run: UUID, why: str) -> None:
+    """Its process is gone, which Prefect would not say of one whose worker is gone too. Prefect's errors."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run, Crashed(message=why), force=True)
 
 
 def cancel(flow_run: UUID) -> None:

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from tasks.asking.limits import Grant
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.granting import Stake
 from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
+from tasks.orchestration.summary import Figures
 from tasks.orchestration.turn import Turn, lease_uri
 from tasks.planning.plan import Part, Plan
+from tasks.recording.rows import Row
 from tasks.storage.lease import Watch
 
 LEASE_S = 5.0  # between two looks at a lease
@@ -37,11 +40,34 @@ class Shard:
     told: Share | None = None
     looked: float = 0.0
     spent: Holding = field(default_factory=Holding)
+    by_parent: Figures = field(default_factory=Figures)
+    """Of the rows that the parent has written in its place."""
 
     @property
     def part(self) -> Part:
         """Its process."""
         return Part(self.number, self.attempt)
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """How it ended, for the summary."""
+        told = self.report.figures if self.report else self.by_parent
+        ended = self.report.ended if self.report else None
+        return {
+            "shard": self.number,
+            "state": "failed" if self.given_up else ended or "not begun",
+            "images": self.images,
+            "ok": told.statuses["ok"],
+            "failed": told.counts["rows"] - told.statuses["ok"],
+            "processes": self.attempt + 1,
+            "message": self.given_up or (self.report and self.report.message),
+        }
+
+    def counted(self, rows: list[Row]) -> list[Row]:
+        """Rows that the parent writes in its place."""
+        for row in rows:
+            self.by_parent.add(row)
+        return rows
 
     @property
     def left(self) -> int:
