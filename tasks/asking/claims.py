@@ -1,6 +1,6 @@
 """Claims: who asks about an answer key. One process of a machine at a time; on S3 one run at a time, by its lease.
 
-On this machine a claim is a lock that the kernel frees (tasks.storage.locks.py). On S3 it is an object, written only
+On this machine a claim is a lock that the kernel frees (tasks/storage/locks.py). On S3 it is an object, written only
 if there is none, that names the run and its lease. It stays: once an answer is kept nobody looks at it, and where none
 was, it is taken over when that run is over. That is one request for each call.
 """

@@ -20,8 +20,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from tasks.asking.journal import Commits, Journal, journal_folder, line_of
-from tasks.errors import OutputError
-from tasks.storage.conditional import Found
+from tasks.errors import BusyError, OutputError
+from tasks.storage.conditional import ConditionsUnsupported, Found, write_always, write_if
 from tasks.storage.files import write_private
 from tasks.storage.lease import holder_of
 from tasks.storage.output import explained
@@ -54,13 +54,12 @@ class SharedJournal(Journal):
         self.needed = False
         self._run = line_of({"run": {"output": output, "job": job, "run_id": run_id, **about}})
         self._lock = Lock()
-        self._new = [self._run]
+        self._new: list[bytes] = []
         self._open: dict[int, bytes] = {}
         self._ended: deque[bytes] = deque()  # and in no table yet
         self._recorded = self._blocks = self._first = 0
         with explained(self.place):
-            self._write(self._new)
-        self._new = []
+            self._begin()
         self._commits = Commits(self._write_block, patience=AWAY_S + REQUEST_S)
 
     def sent(self, call: dict[str, Any], key: str | None = None) -> None:
@@ -111,6 +110,17 @@ class SharedJournal(Journal):
         """Leave them to whoever goes on."""
         self._commits.end()
 
+    def _begin(self) -> None:
+        """The first block. BusyError if there is one: Prefect has run the same process of the shard again."""
+        (name,) = self._names(0, 1)
+        try:
+            new = now(write_if, name, self._run, None) is not None
+        except ConditionsUnsupported:
+            new = now(write_always, name, self._run) is not None
+        if not new:
+            raise BusyError(f"{self.name} was at work before: its shard is gone on with by another process.")
+        self._blocks = 1
+
     def _write_block(self) -> None:
         sleep(BLOCK_S)
         with self._lock:
@@ -133,8 +143,6 @@ class SharedJournal(Journal):
             try:
                 now(write_object, without_scheme(name), b"".join(lines))
             except Exception as error:
-                if not self._blocks:
-                    raise
                 if monotonic() - began > AWAY_S:
                     raise OSError(explain_s3(error, name)) from error
                 sleep(1.0)

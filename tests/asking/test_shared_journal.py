@@ -13,7 +13,7 @@ from tasks.asking.journal import Journal
 from tasks.asking.leftovers import leftovers
 from tasks.asking.shared_journal import SharedJournal, blocks_folder
 from tasks.billing.usage import Usage
-from tasks.errors import OutputError
+from tasks.errors import BusyError, OutputError
 from tasks.orchestration.store import PrefectStore
 from tasks.recording.recovery import recover
 from tasks.storage.lease import Lease
@@ -40,7 +40,9 @@ def lease_of(output: Output) -> str:
 
 
 def journal(output: Output, attempt: int) -> SharedJournal:
-    return SharedJournal(output.uri, JOB, f"{SHARD}-{attempt}", {"lease": lease_of(output)})
+    return SharedJournal(
+        output.uri, JOB, f"{SHARD}-{attempt}", {"lease": lease_of(output), "started_at": utc_now().isoformat()}
+    )
 
 
 def call(number: int, **columns: Any) -> dict[str, Any]:
@@ -139,6 +141,12 @@ def test_a_shard_that_is_at_work_is_left_alone(output: Output) -> None:
     assert list(leftovers(output.uri, JOB)) == []
     lease.release()
     assert [left.name for left in leftovers(output.uri, JOB)] == [f"{SHARD}-0"]
+
+
+def test_a_process_that_is_run_again_does_not_write_over_its_own_journal(output: Output) -> None:
+    sent(journal(output, 0), 1)
+    with pytest.raises(BusyError, match="was at work before"):
+        journal(output, 0)
 
 
 def test_where_no_block_can_be_written_no_call_leaves(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """The container files, as far as a machine without a container engine can look at them."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from prefect.utilities.schema_tools import is_valid_schema
 
 from flows.cli.server_process import APPLICATION, SERVER_ENVIRONMENT
+from tasks.orchestration.fleet.pool import ENVIRONMENT
 from tests.runs import ROOT
 
 FOLDER = ROOT / "deployments"
@@ -46,6 +50,20 @@ def test_no_secret_stands_in_the_files_and_the_database_s_stays_with_the_server(
         assert not re.search(r"(KEY|PASSWORD|SECRET)\w*[=:]\s*\S", text), name
     assert not any("POSTGRES" in name or "DATABASE" in name for name in settings("visionflow.env.example"))
     assert services()["worker"]["env_file"] == ["visionflow.env"]
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "ecs"])
+def test_a_job_template_asks_for_all_that_it_fills_in(name: str) -> None:
+    """The image's entry point is visionflow's, so a template says what runs Prefect's command; no key stands in it."""
+    template = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    job, variables = json.dumps(template["job_configuration"]), template["variables"]
+    is_valid_schema(variables)
+    filled = set(re.findall(r"{{ *(\w+) *}}", job))
+    assert filled == set(variables["properties"])
+    assert set(variables.get("required", [])) <= filled
+    assert '["/usr/bin/env"]' in job
+    assert variables["properties"]["env"]["default"] == ENVIRONMENT
+    assert "sk-ant" not in job
 
 
 def test_the_server_s_settings_are_those_of_the_one_that_visionflow_starts() -> None:
