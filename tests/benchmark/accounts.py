@@ -135,3 +135,51 @@ def _last_rows(output: Path) -> list[str]:
     last = max((output / "results").glob("job=*/run=*"))
     parts = sorted(last.glob("*.parquet"))
     return [status for part in parts for status in pq.ParquetFile(part).read(columns=["status"])["status"].to_pylist()]
+
+
+CALLS_EACH = 10**9  # numbers of calls for one process of a fleet; a thousand processes a shard (tasks/orchestration)
+
+
+def fleet_account(ledger: dict[str, Any], output: str, summary: dict[str, Any], killed: float) -> dict[str, Any]:
+    """What the ledger and the tables of a fleet's run say; `killed` is when a worker was, in seconds."""
+    from flows import read_calls, read_results
+
+    rows: Any = read_results(output, run=summary["run_id"], as_arrow=True)
+    table: Any = read_calls(output, run=summary["run_id"], as_arrow=True)
+    calls = table.to_pylist()
+    billed = [entry for entry in ledger["entries"] if entry["billed"]]
+    received = {call["request_id"] for call in calls}
+    lost = [entry for entry in billed if entry["request_id"] not in received]
+    after = [call["started_at"].timestamp() for call in calls if (call["call"] or 0) // CALLS_EACH % 1000]
+    arrivals = sorted(entry["time"] for entry in ledger["entries"])
+    span = max(arrivals) - min(arrivals)
+    return {
+        "status": summary["status"],
+        "rows": rows.num_rows,
+        "images with a row": len(set(rows["image"].to_pylist())),
+        "billed": len(billed),
+        "asked twice": len(billed) - len({entry["images"][0] for entry in billed}),
+        "answers lost": len(lost),
+        "maybe": sum(call["paid"] == "maybe" for call in calls),
+        "ledger": str(sum((Decimal(entry["cost_usd"]) for entry in billed), Decimal(0))),
+        "calls": str(
+            sum((call["cost_usd"] for call in calls), Decimal(0))
+            + sum((Decimal(entry["cost_usd"]) for entry in lost), Decimal(0))
+        ),
+        "summary": summary["cost_usd"],
+        "peak in flight": ledger["peak_in_flight"],
+        "most in a second": _most_within(arrivals, 1.0),
+        "taken over after": f"{min(after) - killed:.0f} s" if killed and after else "-",
+        "seconds": summary["seconds"],
+        "calls/s": round(len(arrivals) / span, 1) if span else 0.0,
+    }
+
+
+def _most_within(times: list[float], seconds: float) -> int:
+    """Most of the ascending times that lie within any such span."""
+    most = first = 0
+    for last, time in enumerate(times):
+        while time - times[first] >= seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most

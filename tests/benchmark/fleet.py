@@ -1,36 +1,38 @@
-"""`python -m tests.benchmark.fleet`: one run over the workers of a pool, against one process, and what a kill costs.
+"""`python -m tests.benchmark.fleet`: one run over the workers of a pool, against one process, and what deaths cost.
 
-Two process workers are started in folders of their own, each with a home of its own; images and output lie in a folder
-that they share, or with `--s3` on a local S3 server. With `--kill` a worker and all that it started are killed at a
-third of the calls. The account is the simulator's ledger against what the run has left.
+Process workers are started in folders of their own, each with a home of its own; with `--wheel` they have only what is
+in the wheel. Images and output lie in a folder that they share, or with `--s3` on a local S3 server; Prefect's database
+is a file, or with `--postgres` Postgres. With `--kill` a worker and all that it started are killed at a third of the
+calls; with `--away S` Prefect's server is stopped at a half for so many seconds; with `--kill-parent` the command is
+killed at a sixth and given again. The account is the simulator's ledger against what the run has left.
 """
 
 import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
+from tests.benchmark.accounts import fleet_account
 from tests.benchmark.contestants import KEY
 from tests.benchmark.images import make_tiny
+from tests.benchmark.machines import Counted, counted, installed_wheel, kill_all, prefect_database, processes
 from tests.benchmark.services import ROOT, PrefectServer, Simulator, prefect_server, simulator
 
 POOL = "fleet"
 LOOK_S = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scene:
     """Where a fleet is run."""
 
@@ -39,16 +41,21 @@ class Scene:
     prefect: PrefectServer
     source: str
     output: str
+    prefect_url: str
+    wheel: Path | None = None
+    requests: dict[str, Counted] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def environment(self, home: str) -> dict[str, str]:
         """Of one machine."""
         (self.folder / home / "prefect").mkdir(parents=True, exist_ok=True)
+        code = {"PYTHONPATH": str(self.wheel)} if self.wheel and home != "parent" else {"PYTHONPATH": str(ROOT)}
         return {
             **os.environ,
+            **code,
             "ANTHROPIC_BASE_URL": self.api.url,
             "ANTHROPIC_API_KEY": KEY,
-            "PREFECT_API_URL": self.prefect.url,
+            "PREFECT_API_URL": self.prefect_url,
             "PREFECT_HOME": str(self.folder / home / "prefect"),
             "VISIONFLOW_HOME": str(self.folder / home / "visionflow"),
         }
@@ -59,9 +66,15 @@ class Scene:
         place.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", f"worker-{number}"]
         with (self.folder / f"worker-{number}.log").open("ab") as log:
-            environment = {**self.environment(place.name), "PREFECT_WORKER_QUERY_SECONDS": "1"}
             self.workers.append(
-                subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    cwd=place,
+                    env=self.environment(place.name),
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
             )
 
     def end(self) -> None:
@@ -84,43 +97,63 @@ class Scene:
 
 
 @contextmanager
-def scene(folder: Path, images: int, latency: float, *, s3: bool, workers: int) -> Iterator[Scene]:
+def scene(
+    folder: Path,
+    images: int,
+    latency: float,
+    *,
+    s3: bool,
+    workers: int,
+    postgres: bool = False,
+    wheel: bool = False,
+    count: bool = False,
+) -> Iterator[Scene]:
     """Everything but the run; all that it started is ended."""
     with ExitStack() as stack:
         api = stack.enter_context(simulator(folder, latency=latency))
-        prefect = stack.enter_context(prefect_server(folder))
+        if postgres:
+            stack.enter_context(prefect_database(folder / "postgres"))
+        server = stack.enter_context(prefect_server(folder))
         local = make_tiny(folder / "images", images)
-        source, output = str(local), str(folder / "output")
+        made = Scene(folder, api, server, str(local), str(folder / "output"), server.url)
         if s3:
-            source, output = _on_s3(stack, folder, local)
-        made = Scene(folder, api, prefect, source, output)
+            _on_s3(stack, made, local, count=count)
+        if count:
+            made.requests["Prefect API calls"] = calls = stack.enter_context(counted(server.url))
+            made.prefect_url = f"{calls.url}/api"
+        made.wheel = installed_wheel(folder) if wheel else None
         command = [sys.executable, "-m", "prefect", "work-pool", "create", POOL, "--type", "process"]
         subprocess.run(command, env=made.environment("parent"), check=True, stdout=subprocess.DEVNULL)
         for number in range(workers):
             made.start_worker(number)
         stack.callback(made.end)
         until_online(made, workers)
+        for requests in made.requests.values():
+            requests.methods.clear()
         yield made
 
 
-def _on_s3(stack: ExitStack, folder: Path, local: Path) -> tuple[str, str]:
+def _on_s3(stack: ExitStack, made: Scene, local: Path, *, count: bool) -> None:
     from tests.s3 import serve_s3
 
-    place = folder / "s3"
+    place = made.folder / "s3"
     place.mkdir()
     server = stack.enter_context(serve_s3(place))
     os.environ.update(server.env)
     import s3fs
 
     s3fs.S3FileSystem().put(str(local), f"{server.bucket}/images", recursive=True)
-    return f"s3://{server.bucket}/images", f"s3://{server.bucket}/output"
+    if count:
+        made.requests["S3 requests"] = requests = stack.enter_context(counted(server.endpoint))
+        os.environ["AWS_ENDPOINT_URL"] = requests.url
+    made.source, made.output = f"s3://{server.bucket}/images", f"s3://{server.bucket}/output"
 
 
 def until_online(made: Scene, workers: int) -> None:
     """Wait for the workers' first heartbeat."""
     from httpx import post
 
-    until = time.monotonic() + 90
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         found = post(f"{made.prefect.url}/work_pools/{POOL}/workers/filter", json={}, timeout=30).json()
         if sum(worker["status"] == "ONLINE" for worker in found) >= workers:
@@ -129,78 +162,35 @@ def until_online(made: Scene, workers: int) -> None:
     raise RuntimeError("no worker is online: see worker-0.log")
 
 
-def kill_all(process: int) -> int:
-    """Kill a process and all below it, as when the machine is switched off; how many there were."""
-    below = processes(process)
-    for one in below:
-        with suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
-    return len(below)
-
-
-def processes(process: int) -> list[int]:
-    """The process and all below it."""
-    below = [process]
-    for parent in below:
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == parent:
-                below.append(int(path.parent.name))
-    return below
-
-
-def account(made: Scene, summary: dict[str, Any], images: int) -> dict[str, Any]:
-    """What the ledger and the tables say."""
-    from flows import read_calls, read_results
-
-    ledger = made.api.ledger(entries=True)
-    rows = read_results(made.output, run=summary["run_id"], as_arrow=True)
-    calls = read_calls(made.output, run=summary["run_id"], as_arrow=True)
-    billed = [entry for entry in ledger["entries"] if entry["billed"]]
-    received = set(calls["request_id"].to_pylist())
-    lost = [entry for entry in billed if entry["request_id"] not in received]
-    paid = pc.sum(calls["cost_usd"]).as_py()
-    return {
-        "status": summary["status"],
-        "rows": rows.num_rows,
-        "images with a row": len(set(rows["image"].to_pylist())),
-        "images": images,
-        "billed": len(billed),
-        "asked twice": len(billed) - len({entry["images"][0] for entry in billed}),
-        "answers lost": len(lost),
-        "maybe": sum(value == "maybe" for value in calls["paid"].to_pylist()),
-        "ledger": str(sum((_usd(entry) for entry in billed), start=_usd({"cost_usd": "0"}))),
-        "calls": str(paid + sum((_usd(entry) for entry in lost), start=_usd({"cost_usd": "0"}))),
-        "summary": summary["cost_usd"],
-        "peak in flight": ledger["peak_in_flight"],
-        "seconds": summary["seconds"],
-        "images/s": round(images / summary["seconds"], 1),
-    }
-
-
-def _usd(entry: dict[str, Any]) -> Any:
-    from decimal import Decimal
-
-    return Decimal(entry["cost_usd"])
-
-
 def run(made: Scene, options: argparse.Namespace) -> dict[str, Any]:
-    """One run, a worker killed at a third of it where asked; its account."""
+    """One run, with what is to happen to it; its account."""
     fleet = ["--pool", POOL, "--shards", str(options.shards)] if options.shards else []
-    process = made.start_run("--concurrency", str(options.concurrency), *fleet, *options.more)
-    killed = 0
+    command = ["--concurrency", str(options.concurrency), *fleet, *options.more]
+    process, began = made.start_run(*command), time.monotonic()
+    killed, at, away = 0, 0.0, None
+    parent = getattr(options, "kill_parent", False)
     while process.poll() is None:
-        if options.kill and not killed and made.api.ledger()["billed"] >= options.images / 3:
+        billed = made.api.ledger()["billed"] / options.images
+        if parent and billed >= 1 / 6:
+            kill_all(process.pid)
+            process.communicate()
+            process, parent = made.start_run(*command), False
+        if options.kill and not killed and billed >= 1 / 3:
             busiest = max(made.workers, key=lambda worker: len(processes(worker.pid)))  # one may have taken all shards
-            killed = kill_all(busiest.pid)
+            at, killed = time.time(), kill_all(busiest.pid)
+        if getattr(options, "away", 0) and away is None and billed >= 1 / 2:
+            away = threading.Thread(target=made.prefect.away, args=(options.away,))
+            away.start()
         time.sleep(LOOK_S)
     out, _ = process.communicate()
+    if away is not None:
+        away.join()
     if not out.strip():
         raise RuntimeError((made.folder / "run.log").read_text()[-2000:])
-    return {**account(made, json.loads(out.splitlines()[-1]), options.images), "processes killed": killed}
+    seconds = time.monotonic() - began
+    account = fleet_account(made.api.ledger(entries=True), made.output, json.loads(out.splitlines()[-1]), at)
+    account |= {"processes killed": killed, "command s": round(seconds, 1)}
+    return account | {name: requests.an_image(options.images) for name, requests in made.requests.items()}
 
 
 def main() -> int:
@@ -212,13 +202,19 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=2, help="0: one process, without a pool")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", action="store_true", help="kill a worker and its children at a third")
+    parser.add_argument("--kill-parent", action="store_true", help="kill the command at a sixth, and give it again")
+    parser.add_argument("--away", type=float, default=0, metavar="S", help="stop Prefect's server at a half, so long")
     parser.add_argument("--s3", action="store_true", help="images and output on a local S3 server")
+    parser.add_argument("--postgres", action="store_true", help="Prefect's database in Postgres, which is installed")
+    parser.add_argument("--wheel", action="store_true", help="the workers have the wheel, and nothing of the clone")
+    parser.add_argument("--count", action="store_true", help="count S3 requests and Prefect API calls")
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     parser.add_argument("more", nargs="*", help="options of the run, after --")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="visionflow-fleet-"))
+    around = {name: getattr(options, name) for name in ("s3", "workers", "postgres", "wheel", "count")}
     try:
-        with scene(folder, options.images, options.latency, s3=options.s3, workers=options.workers) as made:
+        with scene(folder, options.images, options.latency, **around) as made:
             for name, value in run(made, options).items():
                 print(f"{name:<18} {value}")
     finally:

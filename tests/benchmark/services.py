@@ -68,13 +68,31 @@ def simulator(folder: Path, *, latency: float = 0.0, batch_latency: float = 0.0)
         process.wait()
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrefectServer:
     """A Prefect server of the benchmark's own, on a home that is thrown away."""
 
     url: str
-    pid: int
     home: Path
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self.process.pid
+
+    def end(self) -> None:
+        """Stop it."""
+        self.process.terminate()
+        self.process.wait()
+
+    def away(self, seconds: float) -> None:
+        """Stop it, and start it again after so many seconds."""
+        self.end()
+        time.sleep(seconds)
+        self.process = start_server(self.port, self.home.parent / "prefect-server.log")
+        Server(self.url, process=self.process).ready(lambda _: None)
 
     @property
     def database_bytes(self) -> int:
@@ -107,14 +125,14 @@ def prefect_server(folder: Path) -> Iterator[PrefectServer]:
     home = folder / "prefect"
     home.mkdir(parents=True)
     os.environ.update(CLIENT_ENVIRONMENT, PREFECT_HOME=str(home))
-    port = _free_port()
-    process = start_server(port, folder / "prefect-server.log")
+    port = free_port()
+    url, process = f"http://127.0.0.1:{port}/api", start_server(port, folder / "prefect-server.log")
+    server = PrefectServer(url, home, port, process)
     try:
-        url = Server(f"http://127.0.0.1:{port}/api", process=process).ready(lambda _: None)
-        yield PrefectServer(url, process.pid, home)
+        server.url = Server(url, process=process).ready(lambda _: None)
+        yield server
     finally:
-        process.terminate()
-        process.wait()
+        server.end()
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -126,7 +144,8 @@ def cpu_seconds(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
