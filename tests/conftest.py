@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.s3 import S3Server, serve_s3
 
 # Below the ports that the system hands out, so that nobody takes it before the server starts.
 PREFECT_PORT = random.Random(os.getpid()).randrange(14_000, 19_000)
+SERVERS = {"prefect_server", "prefect_home", "s3_server"}
 PREFECT_HOME = Path(tempfile.mkdtemp(prefix="visionflow-tests-"))
 
 os.environ.update(
@@ -35,6 +37,13 @@ for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "VISIONFLOW_KEEP_SERVER"
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for a server of Prefect's or S3's, which `make check` leaves out."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tidy() -> Iterator[None]:
     yield
@@ -42,17 +51,22 @@ def _tidy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the session's Prefect server. One worker migrates a new database, which takes half a minute."""
-    temporary = tmp_path_factory.getbasetemp()
-    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
-    with (shared / "migrated.lock").open("w") as lock:
+def prefect_server(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of the session's Prefect server.
+
+    A new database is migrated, which takes half a minute: by one worker, once for a version of Prefect's.
+    """
+    assert pytestconfig.cache is not None
+    migrated = pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db"
+    with migrated.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (shared / "migrated.db").exists():
-            copy_database(shared / "migrated.db", PREFECT_HOME / "prefect.db")
+        if migrated.exists():
+            copy_database(migrated, PREFECT_HOME / "prefect.db")
         process = start_server(PREFECT_PORT, PREFECT_HOME / "server.log")
         url = Server(os.environ["PREFECT_API_URL"], process=process).ready(lambda _: None)
-        copy_database(PREFECT_HOME / "prefect.db", shared / "migrated.db")
+        if not migrated.exists():
+            copy_database(PREFECT_HOME / "prefect.db", migrated.with_suffix(".new"))
+            migrated.with_suffix(".new").replace(migrated)
     try:
         yield url
     finally:

@@ -1,5 +1,6 @@
 """What tests of whole runs share: pictures by code, the command line, and the tables a run leaves."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from PIL import Image, ImageDraw
 
+from flows.__main__ import main
 from tasks.storage.s3 import s3_filesystem
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,11 @@ def picture(number: int, size: tuple[int, int] = (60, 40), image_format: str = "
     buffer = BytesIO()
     image.save(buffer, image_format)
     return buffer.getvalue()
+
+
+def sha(data: bytes) -> str:
+    """As the tables and the simulator name an image's bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def draw(folder: Path, count: int, start: int = 0) -> Path:
@@ -59,6 +67,31 @@ class Ended:
         """The last line of stdout, which --json makes one JSON object."""
         summary: dict[str, Any] = json.loads(self.out.splitlines()[-1])
         return summary
+
+
+@dataclass
+class CommandLine:
+    """`visionflow` in this process."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> Ended:
+        self.capture.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        out, err = self.capture.readouterr()
+        return Ended(status, out, err)
+
+    def mistake(self, *arguments: object, status: int) -> str:
+        """The one line on stderr with which the command refuses."""
+        ended = self(*arguments)
+        assert ended.status == status, ended
+        line = ended.err.removesuffix("\n")
+        assert line.startswith("visionflow: ")
+        assert "\n" not in line and "Traceback" not in ended.err + ended.out
+        return line
 
 
 def start(*arguments: object, **environment: object) -> subprocess.Popen[str]:

@@ -3,16 +3,11 @@
 import argparse
 import ast
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,72 +28,10 @@ from tasks.recording.tables import STATUSES, TABLES, answer_columns
 from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
 from tasks.schemas import load_schema
 from tests.own_tables import OwnTables, own_tables
+from tests.pages import CODE, MANUAL, ROOT, blocks, first_cells, section, table_rows, without_code
 from tests.report_run import make_run
 
 __all__ = ["own_tables"]  # a fixture
-
-ROOT = Path(__file__).parents[1]
-# Every page for users; the benchmark's own has figures alone.
-ROOMS = ["flows", "config", "deployments", "tasks"]
-ROOMS += [f"tasks/{room}" for room in ("recording", "preparing", "billing", "simulator")]
-DOCUMENTS = {
-    path: path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / room / "README.md" for room in ROOMS))
-}
-README = DOCUMENTS[ROOT / "README.md"]
-MANUAL = "\n".join(DOCUMENTS.values())
-CODE = ("config", "tasks", "flows")
-TOP_LEVEL = {*CODE, "data", "deployments", "tests"}
-TOP_LEVEL |= {"pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE", "CHANGELOG.md", "Makefile"}
-TOP_LEVEL |= {"requirements.txt", "requirements-dev.txt"}
-# Put together from pieces, so that this file does not hold what it looks for.
-FORBIDDEN = [
-    *(f"/{folder}/" for folder in ("home", "work", "root", "Users", "opt")),
-    *(f"python{end}" for end in ("hosted.org", "mirror")),
-    *(f"{option}-url" for option in ("--index", "--extra-index")),
-    "pypi" + ".org",
-]
-
-
-def section(title: str) -> str:
-    """The text under a heading, up to the next heading of any level."""
-    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", without_code(), re.MULTILINE | re.DOTALL)
-    assert found, f"no README has a section {title!r}"
-    return found[1]
-
-
-@cache
-def without_code() -> str:
-    """All pages with their code blocks left out, whose comments look like headings."""
-    return without_blocks(MANUAL)
-
-
-def without_blocks(text: str) -> str:
-    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language; the plain ones for an empty name."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)
-    return [text for name, text in fenced if name == language]
-
-
-def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of each row of the Markdown tables in a text, without the headings."""
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
-    for row, below in pairwise([*rows, ""]):
-        if not (is_ruler(row) or is_ruler(below)):
-            yield [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
-
-
-def is_ruler(row: str) -> bool:
-    """Whether this is the line under a table's headings."""
-    return bool(row) and set(row) <= set("|- ")
-
-
-def first_cells(title: str) -> list[str]:
-    """What stands in code style in the first column of a section's tables."""
-    return [word for row in table_rows(section(title)) for word in re.findall(r"`([^`]+)`", row[0])]
 
 
 @cache
@@ -318,62 +251,3 @@ def code_texts() -> tuple[str, ...]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.add(node.value)
     return tuple(text for text in texts if " " in text)
-
-
-class TestRepository:
-    @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
-    def test_links_and_paths_exist(self, page: Path) -> None:
-        links = [link for link in re.findall(r"\]\(([^)]+)\)", DOCUMENTS[page]) if "://" not in link]
-        for link in links:
-            path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(target), link
-        named = re.findall(r"`((?:config|tasks|flows|tests|data|deployments)/[\w./-]*\w/?)`", DOCUMENTS[page])
-        assert [path for path in named if not (ROOT / path).exists()] == []
-
-    def test_the_variables_of_the_environment_are_listed(self) -> None:
-        example = (ROOT / ".env.example").read_text(encoding="utf-8")
-        listed = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
-        assert set(re.findall(r"\b(?:ANTHROPIC|AWS|VISIONFLOW|PREFECT)_[A-Z_]+\b", MANUAL)) == listed
-        code = "".join(path.read_text(encoding="utf-8") for name in CODE for path in (ROOT / name).rglob("*.py"))
-        assert set(re.findall(r'environ(?:\.get\(|\[)"((?:ANTHROPIC|VISIONFLOW)_[A-Z_]+)"', code)) <= listed
-
-    def test_the_readme_can_be_read_in_one_sitting(self) -> None:
-        assert len(README.splitlines()) <= 160
-
-    def test_the_changelog_has_this_version(self) -> None:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-        assert project["license"] in section("Licence")
-
-    def test_the_top_level_holds_only_what_belongs_there(self) -> None:
-        top = {path.partition("/")[0] for path in repository_files()}
-        assert {name for name in top if not name.startswith(".")} == TOP_LEVEL
-
-    def test_no_file_names_a_machine_or_a_registry(self) -> None:
-        found = [
-            f"{path}: {word}"
-            for path in repository_files()
-            for word in FORBIDDEN
-            if word.encode() in (ROOT / path).read_bytes()
-        ]
-        assert found == []
-
-
-def anchors(page: Path) -> set[str]:
-    """What a link to a heading of this page may say after the #."""
-    headings = re.findall(r"^#+ (.+)$", without_blocks(DOCUMENTS[page]), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@cache
-def repository_files() -> tuple[str, ...]:
-    """The files that are in the repository or would be added to it."""
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        answer = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs git and a clone")
-    names = filter(None, os.fsdecode(answer).split("\0"))
-    return tuple(name for name in names if (ROOT / name).is_file())

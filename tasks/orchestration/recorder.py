@@ -15,8 +15,8 @@ from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.orchestration.ending import status_of
 from tasks.orchestration.summary import COUNTS, Figures, about, summary_of, together
 from tasks.planning.plan import Plan
-from tasks.recording.reading import Reviews, counted_reviews
-from tasks.recording.rows import Row, RowTransform, typed
+from tasks.recording.reading import counted_reviews
+from tasks.recording.rows import Reviews, Row, RowTransform, typed
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file
 from tasks.schemas import AnswerSchema

@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tasks.billing.bill import TOKENS
-from tasks.recording.reading import Reviews
-from tasks.recording.rows import Row, is_open
+from tasks.recording.rows import Reviews, Row, is_open
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import run_folder
 from tasks.storage.output import Output

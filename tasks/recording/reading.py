@@ -2,23 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.asking.pages import Listed
 from tasks.errors import UsageError
+from tasks.recording.rows import Reviews
 from tasks.storage.output import Output, open_output, sound_parts
 
 PLACE = re.compile(r"\w+/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/[^/]+")
 REQUEST = ("image", "page", "step", "attempt")  # of a batch, in `calls`
 SECOND = len("20261123T154412Z")  # of a run id that tells when the run began
-
-COLUMNS = ["agreement", "needs_review"]
 
 
 def read_rows(table: str, output: str, job: str | None = None, run: str | None = None) -> pa.Table:
@@ -104,26 +101,6 @@ def _with_json(part: pa.Table) -> pa.Table:
 
 def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
-
-
-@dataclass
-class Reviews:
-    """Adds up as rows come."""
-
-    read_twice: int = 0
-    needs_review: int = 0
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count rows of `results`."""
-        for row in rows:
-            self.read_twice += row.get("agreement") is not None
-            self.needs_review += bool(row.get("needs_review"))
-
-    def add_part(self, part: pa.Table) -> None:
-        """Count a part of the table; one of the first release, or without a schema, has no such columns."""
-        if set(COLUMNS) <= set(part.column_names):
-            self.read_twice += part.num_rows - part["agreement"].null_count
-            self.needs_review += pc.sum(part["needs_review"]).as_py() or 0
 
 
 def counted_reviews(output: Output, folder: str) -> Reviews:

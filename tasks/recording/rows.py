@@ -5,13 +5,14 @@ into what Parquet takes. A kept row that comes back in a later run is `renewed`:
 what was kept are rows, `are_rows` says: a record without a checksum may be anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.asking.pages import Outcome, Page
 from tasks.asking.question import Question
@@ -248,3 +249,26 @@ def _types(kind: pa.DataType) -> set[type]:
 _TYPES = {column.name: _types(column.type) for column in RESULTS if column.name not in _ADDED_LATER}
 _TYPES |= {"kept_usd": {str}, "readers": {int}, "second": {dict}, "kept_by": {str}}
 _MOST = {column.name: 2 ** (column.type.bit_width - 1) for column in RESULTS if pa.types.is_integer(column.type)}
+
+
+REVIEWED = ["agreement", "needs_review"]
+
+
+@dataclass
+class Reviews:
+    """Adds up as rows come."""
+
+    read_twice: int = 0
+    needs_review: int = 0
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count rows of `results`."""
+        for row in rows:
+            self.read_twice += row.get("agreement") is not None
+            self.needs_review += bool(row.get("needs_review"))
+
+    def add_part(self, part: pa.Table) -> None:
+        """Count a part of the table; one of the first release, or without a schema, has no such columns."""
+        if set(REVIEWED) <= set(part.column_names):
+            self.read_twice += part.num_rows - part["agreement"].null_count
+            self.needs_review += pc.sum(part["needs_review"]).as_py() or 0

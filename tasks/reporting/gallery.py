@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.recording.reading import Reviews
+from tasks.recording.rows import Reviews
 from tasks.reporting import figures
 from tasks.schemas.boxes import corners
 from tasks.storage.s3 import is_s3

@@ -7,17 +7,11 @@ import pandas as pd
 import pytest
 
 from tasks.simulator import Simulator
-from tests.cli.test_command_line import CommandLine
-from tests.runs import draw
+from tests.runs import CommandLine, draw
 
 COUNT = 24
 ERRORS = "claude-haiku-5-5=0.02,claude-haiku-5-5@55=0.5,claude-sonnet-5-5=0.02"
 VARIANT = {"model", "preset", "prompt", "images", "score", "low", "high", "cost_usd_per_1000", "fields"}
-
-
-@pytest.fixture
-def visionflow(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
 
 
 @pytest.fixture

@@ -12,17 +12,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tasks.simulator import Simulator
-from tests.cli.test_command_line import CommandLine
-from tests.runs import draw
+from tests.runs import CommandLine, draw
 
 TODAY = datetime.now(UTC).date()
 DAYS = ("--from", TODAY - timedelta(days=40), "--to", TODAY + timedelta(days=1))  # more than one page of 31 days
 ADMIN_KEY = "sk-ant-admin-of-a-test"
-
-
-@pytest.fixture
-def visionflow(capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(capsys)
 
 
 @pytest.fixture(autouse=True)

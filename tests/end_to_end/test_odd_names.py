@@ -9,7 +9,7 @@ import pytest
 from tasks.errors import SourceError
 from tasks.listing import list_images
 from tasks.simulator import Simulator
-from tests.end_to_end.test_flow import newest_flow_run, task_runs
+from tests.end_to_end.test_flow_in_prefect import newest_flow_run, task_runs
 from tests.runs import draw, end, picture, rows, start
 
 LATIN = os.fsdecode("café.jpg".encode("latin-1"))

@@ -16,8 +16,7 @@ from tasks.asking.question import Question
 from tasks.simulator import Simulator
 from tasks.simulator.lies import LIES, RAW
 from tests.asking import MODEL, prepared, prices
-from tests.end_to_end.test_flow import sha
-from tests.runs import draw, rows, run_table
+from tests.runs import draw, rows, run_table, sha
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
