@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: help demo test test-all lint types unit fuzz benchmark requirements clean
+.PHONY: help demo check test test-all lint types fast unit fuzz benchmark requirements clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -11,12 +11,15 @@ help:  ## this list
 demo: .venv/.installed  ## the whole thing over the sample images, offline, no key
 	@$(BIN)/visionflow demo
 
-test: .venv/.installed-dev  ## lint, types and tests
+check: .venv/.installed-dev  ## style, types and the tests that need no server: under a minute, once it has run
+	@$(MAKE) --no-print-directory lint types fast
+
+test: .venv/.installed-dev  ## style, types and every test
 	@$(MAKE) --no-print-directory lint types unit
 
 test-all: .venv/.installed-dev  ## those too that need minutes, a browser or other services, where they are there
 	@$(MAKE) --no-print-directory lint types
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "all or not all"
+	@THOROUGH=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "all or not all"
 
 lint: .venv/.installed-dev  ## style
 	@$(BIN)/ruff check .
@@ -24,6 +27,11 @@ lint: .venv/.installed-dev  ## style
 
 types: .venv/.installed-dev  ## static types
 	@$(BIN)/mypy
+
+# Rooms whose tests neither decode pictures by the hundred nor kill processes.
+FAST := asking billing labelling listing planning recording schemas scoring storage test_docs.py test_purity.py test_repository.py
+fast: .venv/.installed-dev  ## tests of a few rooms, without those that wait for a server
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not all and not server" $(addprefix tests/,$(FAST))
 
 unit: .venv/.installed-dev  ## tests alone
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal

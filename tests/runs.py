@@ -19,6 +19,12 @@ from flows.__main__ import main
 from tasks.storage.s3 import s3_filesystem
 
 ROOT = Path(__file__).parents[1]
+THOROUGH = os.environ.get("THOROUGH", "") not in ("", "0")  # as `make test-all` sets it
+
+
+def examples(count: int) -> int:
+    """How many examples a property is tried with: so many where tests are thorough, a fifth of them else."""
+    return count if THOROUGH else max(count // 5, 20)
 
 
 def picture(number: int, size: tuple[int, int] = (60, 40), image_format: str = "JPEG") -> bytes:

@@ -14,9 +14,10 @@ from tasks.billing.pricing import cost_usd
 from tasks.billing.usage import Usage
 from tasks.simulator import Simulator
 from tests.asking import asking, page, pages, prepared, question
+from tests.runs import examples
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     cap=st.integers(0, 60),
     calls=st.lists(st.tuples(st.integers(1, 20), st.floats(0, 1), st.booleans()), min_size=1, max_size=30),
@@ -59,7 +60,7 @@ def test_a_warning_is_due_at_four_fifths() -> None:
     asyncio.run(story())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     model=st.sampled_from([model for model in listed_models() if prices_of("anthropic", model)]),
     prompt_bytes=st.integers(1, 200_000),

@@ -19,6 +19,7 @@ from tasks.billing.pricing import NANO_USD
 from tasks.errors import PriceError
 from tasks.simulator import Simulator
 from tests.asking import Asked, asking, page, pages, question, steps
+from tests.runs import examples
 
 FAULTS = [
     "ok", "429:0.001", "529:0.001", "ramp:0.001", "500", "502", "503", "504", "408", "409", "400", "413", "html",
@@ -69,7 +70,7 @@ def assert_the_bill_adds_up(asked: Asked) -> None:
     assert bill.total("calls_maybe_paid") == sum(call["paid"] == "maybe" for call in asked.calls)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(st.sampled_from(FAULTS), max_size=25),
     models=st.permutations(["claude-haiku-5-5", "claude-sonnet-5-5", "claude-haiku-4-5"]),

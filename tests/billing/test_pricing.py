@@ -15,12 +15,13 @@ from tasks.errors import PriceError
 from tasks.simulator import ledger
 from tasks.simulator.catalogue import known_models
 from tasks.simulator.metering import ApiUsage as SimulatedUsage
+from tests.runs import examples
 
 PRICED = [model for model in listed_models() if prices_of("anthropic", model)]
 TOKENS = st.integers(0, 150_000)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(
     model=st.sampled_from(PRICED),
     counts=st.fixed_dictionaries(

@@ -1,6 +1,7 @@
 """The command line: exit statuses, the summary as JSON, and one line for every mistake, before anything is paid."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -18,6 +19,7 @@ from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
+from flows.cli.registering import deployment_of
 from tasks.simulator import Simulator
 from tests.deployments import NAMES, forget_deployments
 from tests.runs import ROOT, draw, run_table, start
@@ -91,6 +93,7 @@ def test_serve_runs_what_is_started_from_the_ui(
     assert "Traceback" not in err + out
 
 
+@pytest.mark.all
 def test_a_worker_in_another_folder_runs_what_was_deployed(
     client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -129,6 +132,18 @@ def test_a_worker_in_another_folder_runs_what_was_deployed(
     assert simulator.ledger().requests == 4
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_what_is_registered_already_keeps_what_was_set_since() -> None:
+    """Only fields that are ours are sent again, unless the entry itself has changed."""
+    entry = {"name": f"nightly-{uuid4().hex[:8]}", "schedules": [{"cron": "0 2 * * *"}], "tags": ["ours"]}
+    new = deployment_of(entry)
+    assert new.tags == ["ours"] and len(new.schedules or ()) == 1
+    new.apply()
+    assert deployment_of(entry).model_fields_set == {"name", "flow_name", "entrypoint", "description", "version"}
+    assert deployment_of({**entry, "tags": ["others"]}).tags == ["others"]
+
+
+@pytest.mark.all
 def test_serving_again_keeps_what_was_set_in_the_ui(client: SyncPrefectClient, simulator: Simulator) -> None:
     """Schedule off, another output, a tag; an older release's registration, whose version says nothing, alike."""
 

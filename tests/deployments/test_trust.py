@@ -90,6 +90,7 @@ class Listener:
             self.heard += 1
 
 
+@pytest.mark.all
 def test_a_served_run_refuses_in_its_last_state_and_nobody_is_asked(
     client: SyncPrefectClient, simulator: Simulator, tmp_path: Path
 ) -> None:

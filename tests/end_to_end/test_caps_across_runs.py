@@ -36,6 +36,7 @@ def test_a_retry_in_prefect_spends_no_second_cap(simulator: Simulator, tmp_path:
 
 
 @pytest.mark.usefixtures("prefect_server")
+@pytest.mark.all
 def test_runs_at_once_share_the_cap_of_the_day(simulator: Simulator, tmp_path: Path) -> None:
     draw(tmp_path / "images", 60)
     (tmp_path / "job.yaml").write_text("name: daily\nmax_cost_per_day: 0.0025\nprompt: One word.\nmax_tokens: 50\n")

@@ -74,7 +74,11 @@ def operations(simulator: Simulator, home: Path, folder: Path, monkeypatch: pyte
     return disk.done
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Two of them tell of all: `make test-all` tries each.
+QUICK = ("full, and half is written", "broken")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=() if one in QUICK else pytest.mark.all) for one in KINDS])
 def test_wherever_the_disk_fails_the_run_stops_and_the_next_pays_for_nothing_twice(
     kind: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

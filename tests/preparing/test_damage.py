@@ -19,6 +19,7 @@ from tasks.preparing.headers import known_format, read_container
 from tasks.preparing.soundness import must_be_decoded
 from tasks.types import ImageRules
 from tests.golden import saved
+from tests.runs import examples
 
 OCR = ImageRules(max_edge=2048, quality=95, model_edge=2576, model_tokens=4784)
 HEADER = 700  # bytes at the start that hold tables
@@ -190,7 +191,7 @@ def test_a_photo_that_is_shrunk_is_looked_at_alike(kind: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_file_makes_the_look_at_it_fail(data: st.DataObject) -> None:
     """Bytes of the tables changed, left out and put in: True, False or `damaged`, at once."""
     kind = data.draw(st.sampled_from(["jpeg", "jpeg with restarts", "progressive jpeg", "gif", "webp"]))

@@ -19,6 +19,7 @@ from tasks.preparing.containers.container import is_srgb
 from tasks.types import ImageRules
 from tests.golden import ADOBE_RGB, CORNERS, DISPLAY_P3, golden_files, saved, target
 from tests.image_writers import exif_block
+from tests.runs import examples
 
 OCR = ImageRules(max_edge=2048, quality=95, model_edge=2576, model_tokens=4784)
 DETECTION = ImageRules(max_edge=1024, quality=85, model_edge=2576, model_tokens=4784)
@@ -85,7 +86,7 @@ def test_a_planned_size_keeps_every_limit_and_the_shape(
     file_format=st.sampled_from(["TIFF", "PNG", "JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM"]),
     edge=st.integers(28, 320),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_whatever_pillow_writes_becomes_a_request(
     width: int, height: int, mode: str, file_format: str, edge: int
 ) -> None:
@@ -240,7 +241,7 @@ def test_a_header_needs_only_the_beginning_of_a_file() -> None:
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_damaged_files_end_as_a_request_or_a_reason(name: str, cut: float, flips: list[tuple[float, int]]) -> None:
     data = bytearray(golden_files()[name].data)
     for place, value in flips:

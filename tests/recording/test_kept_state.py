@@ -144,6 +144,7 @@ def test_an_answer_of_the_first_release_that_is_none_is_asked_again(simulator: S
 
 
 @pytest.mark.usefixtures("prefect_server")
+@pytest.mark.all
 def test_a_run_over_damaged_records_warns_and_asks_again_for_those_alone(
     simulator: Simulator, home: Path, tmp_path: Path
 ) -> None:

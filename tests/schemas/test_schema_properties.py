@@ -17,6 +17,7 @@ from tasks.schemas import AnswerSchema
 from tasks.schemas.loading import build_schema
 from tasks.simulator.schema_rules import check_schema
 from tests.api_rules import broken_rules
+from tests.runs import examples
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=4)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -108,7 +109,9 @@ def build(source: dict[str, Any]) -> AnswerSchema | None:
         raise
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(st.data())
 def test_every_answer_to_an_accepted_schema_is_kept(data: st.DataObject) -> None:
     source = data.draw(SCHEMAS)
@@ -151,7 +154,7 @@ def lost(answer: Any, value: Any, path: str = "$") -> list[str]:
     return [] if answer == value else [path]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SCHEMAS, st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXT, st.lists))
 def test_no_answer_whatever_makes_fitting_fail(source: dict[str, Any], answer: Any) -> None:
     of = build(source)

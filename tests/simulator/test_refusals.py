@@ -17,6 +17,7 @@ from tasks.simulator import Simulator
 from tasks.simulator.catalogue import ApiError
 from tasks.simulator.content import media_type_of, size_of
 from tasks.simulator.rules import read_question
+from tests.runs import examples
 from tests.simulator_requests import (
     body_of,
     client_of,
@@ -185,7 +186,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.sampled_from([*body_of(), "system", "tools", "thinking", "output_config", "cache_control", "tool_choice"]), JUNK
 )

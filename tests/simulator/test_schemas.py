@@ -15,6 +15,7 @@ from tasks.simulator.catalogue import ApiError
 from tasks.simulator.fields import Facts, find_facts
 from tasks.simulator.fill import fill
 from tasks.simulator.schema_rules import check_schema
+from tests.runs import examples
 from tests.simulator_requests import (
     strict,
 )
@@ -111,7 +112,7 @@ VAT 2.04
 TOTAL 12.24"""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(NAMES, SCHEMAS, max_size=4), st.sampled_from([Facts(), find_facts(RECEIPT_TEXT)]))
 def test_the_answer_fits_any_schema(properties: dict[str, Any], facts: Facts) -> None:
     schema = strict(**properties) | {"$defs": MONEY}
