@@ -13,6 +13,7 @@ from tasks.labelling.disagreements import write_disagreements
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
+from tasks.preparing.preparers import Memory
 from tasks.recording.reading import read_rows
 from tasks.reporting.comparison import write_comparison
 from tasks.scoring.compared import Compared, compare_rows
@@ -22,10 +23,11 @@ Summary = dict[str, Any]
 
 @dataclass
 class Course:
-    """A comparison under way: the summaries of the runs so far."""
+    """A comparison under way: the summaries of the runs so far, and the images as they were prepared for them."""
 
     comparison: Comparison
     runs: list[Summary] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def left(self) -> Decimal | None:
@@ -45,7 +47,7 @@ def next_variant(course: Course, variant: Variant) -> Iterator[Job]:
     """Within, the flow runs this variant as it was planned, with what is left of the cap."""
     plan = with_cap(variant.plan, course.left)
     invoker().observer.variant(course.comparison, variant)
-    with invoked_by(replace(invoker(), plan=plan, comparison=None)):
+    with invoked_by(replace(invoker(), plan=plan, comparison=None, memory=course.memory)):
         yield plan.job
 
 

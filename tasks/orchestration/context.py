@@ -22,6 +22,7 @@ from tasks.asking.journal import Journal, folder_name
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
 from tasks.asking.shared_journal import SharedJournal
 from tasks.billing.bill import spent_by_attempts, spent_today
+from tasks.orchestration.invoker import invoker
 from tasks.orchestration.recorder import Recorder
 from tasks.orchestration.summary import about
 from tasks.orchestration.turn import lease_uri
@@ -107,7 +108,7 @@ def make_context(plan: Plan, store: Any) -> RunContext:
             )
         # Only now: its cap for the day counts what dead runs paid.
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
-    preparers = Preparers(on_s3=plan.listing.images.on_s3)
+    preparers = Preparers(on_s3=plan.listing.images.on_s3, memory=invoker().memory)
     return RunContext(plan, store, engine, preparers, Preparation(), recorder)
 
 

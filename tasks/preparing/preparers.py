@@ -20,6 +20,7 @@ from tasks.types import ImageRules, PreparedImage, Source
 # done by child processes, one a core; more threads would only take turns with the event loop of the calls.
 THREADS, THREADS_S3 = 8, 32
 AHEAD_BYTES = 64_000_000  # of the files that one batch has under way, where the first alone is not more
+REMEMBERED_BYTES = 256_000_000  # of images as they are sent, for the next variants of a comparison
 # Decoding a file takes two minutes at the most and a request to S3 is bounded, but a file system whose server is gone
 # lets its readers wait for ever, and nothing wakes them.
 HUNG_S = 600.0
@@ -32,13 +33,36 @@ T = TypeVar("T")
 PreparedFile = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
 
 
+class Memory:
+    """Files as they were prepared, for whoever prepares them by the same rules again; of so many bytes, the first ones.
+
+    Nothing of it outlives the process.
+    """
+
+    def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
+        self._left = most_bytes
+        self._files: dict[tuple[Source, ImageRules], PreparedFile] = {}
+        self._lock = Lock()
+
+    def prepare(self, source: Source, rules: ImageRules) -> PreparedFile:
+        """As it is remembered, else read and prepared now. Raises what that raises, which is not remembered."""
+        if (found := self._files.get((source, rules))) is None:
+            found = _prepared(source, rules)
+            with self._lock:
+                self._left -= sum(page.sent_bytes for page in found[1])
+                if self._left >= 0:
+                    self._files[source, rules] = found
+        return found
+
+
 class Preparers(Executor):
     """The threads. However few batches are under way, and however large, all threads have something to do.
 
     They do not keep the process: one that waits for a file system that hangs is left behind when the run ends.
     """
 
-    def __init__(self, *, on_s3: bool) -> None:
+    def __init__(self, *, on_s3: bool, memory: Memory | None = None) -> None:
+        self._prepare = memory.prepare if memory else _prepared
         self.count = max(THREADS_S3 if on_s3 else THREADS, 2 * cores())
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[Thread] = []
@@ -48,7 +72,7 @@ class Preparers(Executor):
         """Every file, in order, and what it was when it was read; or ImageError, SourceUnavailable, or StopRun."""
         largest = max((source.size for source in sources), default=0)
         depth = max(1, min(self.count, AHEAD_BYTES // max(largest, 1)))
-        return ahead(self, partial(_pages, rules=rules), sources, depth)
+        return ahead(self, partial(self._prepare, rules=rules), sources, depth)
 
     def submit(self, work: Callable[..., T], /, *arguments: Any, **options: Any) -> "Future[T]":
         """What comes of it, once a thread is free."""
@@ -108,7 +132,7 @@ def waited_for(reading: "Future[PreparedFile]", ended: Callable[[], bool]) -> Pr
             )
 
 
-def _pages(source: Source, rules: ImageRules) -> PreparedFile:
+def _prepared(source: Source, rules: ImageRules) -> PreparedFile:
     read, data = read_whole(source, most_bytes=rules.max_source_bytes)
     return read, prepare_image(data, rules)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tasks.preparing import prepare_image, preparers
 from tasks.simulator import Simulator
+from tasks.types import ImageRules, PreparedImage
 from tests.runs import CommandLine, draw
 
 COUNT = 24
@@ -91,6 +93,26 @@ class TestCompare:
             one.pop("run_id")
         assert kept == found, "what was kept tells the same, prices and all"
         assert "2 images without a label left out" in ended.err and "Estimate" in ended.err
+
+    def test_variants_that_send_images_alike_prepare_them_once(
+        self, visionflow: CommandLine, truth: Path, small_preset: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from config.user_files import load
+
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
+        load.cache_clear()
+        prepared: list[int] = []
+
+        def counted(data: bytes, rules: ImageRules) -> list[PreparedImage]:
+            prepared.append(rules.max_edge)
+            return prepare_image(data, rules)
+
+        monkeypatch.setattr(preparers, "prepare_image", counted)
+        more = ["--preset=ocr", f"--preset={small_preset}", "--prompt=Read it.", "--prompt=Look.", "--limit=3"]
+        with Simulator(truth=str(truth), images=str(truth.parent / "images")) as simulator:
+            ended = visionflow(*self.command(truth, simulator.url, *more))
+            assert (ended.status, simulator.ledger().requests) == (0, 4 * 3), ended.err
+        assert len(prepared) == 2 * 3 and len(set(prepared)) == 2, "two presets, two prompts each"
 
     def test_one_cap_for_all_and_an_endpoint_that_is_away_are_no_score_of_a_model(
         self, visionflow: CommandLine, truth: Path, monkeypatch: pytest.MonkeyPatch
