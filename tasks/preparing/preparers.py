@@ -67,6 +67,7 @@ class Preparers(Executor):
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._lock = Lock()
+        self._ended = False
 
     def prepare(self, sources: Sequence[Source], rules: ImageRules) -> Iterator[tuple[Source, "Future[PreparedFile]"]]:
         """Every file, in order, and what it was when it was read; or ImageError, SourceUnavailable, or StopRun."""
@@ -75,18 +76,22 @@ class Preparers(Executor):
         return ahead(self, partial(self._prepare, rules=rules), sources, depth)
 
     def submit(self, work: Callable[..., T], /, *arguments: Any, **options: Any) -> "Future[T]":
-        """What comes of it, once a thread is free."""
+        """What comes of it, once a thread is free. RuntimeError after the end."""
         future: Future[T] = Future()
         with self._lock:
+            if self._ended:
+                raise RuntimeError("the run has ended: nothing more is prepared")
             if len(self._threads) < self.count:
                 name = f"visionflow-prepare-{len(self._threads)}"
                 self._threads.append(Thread(target=self._take_turns, name=name, daemon=True))
                 self._threads[-1].start()
-        self._work.put((future, partial(work, *arguments, **options)))
+            self._work.put((future, partial(work, *arguments, **options)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:  # noqa: ARG002  # as Executor has it
         """Begin nothing more; what is under way may end within some seconds, or is left behind with a warning."""
+        with self._lock:
+            self._ended = True
         try:
             while work := self._work.get_nowait():
                 work[0].cancel()

@@ -150,6 +150,13 @@ def test_a_file_that_cannot_be_opened(
     assert caplog.messages == ["Storage hangs: 1 files were still being read when the run ended."]
 
 
+def test_after_the_end_nothing_waits_for_a_thread() -> None:
+    with Preparers(on_s3=False) as preparers:
+        pass
+    with pytest.raises(RuntimeError, match="the run has ended"):
+        preparers.submit(print)
+
+
 def test_what_a_reading_raises_is_its_own_even_a_time_limit() -> None:
     failed: Future[PreparedFile] = Future()
     failed.set_exception(TimeoutError("its own"))
