@@ -16,7 +16,7 @@ from tasks.planning.resolving import schema_of
 from tasks.recording.reading import counted_reviews
 from tasks.recording.tables import leave_pandas_out
 from tasks.recording.writer import run_folder
-from tasks.reporting.writing import write_report
+from tasks.reporting.html import write_report
 from tasks.schemas.tree import Node
 from tasks.storage.output import Output, open_output
 from tasks.text import counted

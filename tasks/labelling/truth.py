@@ -6,14 +6,14 @@ said with file, row and field.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.errors import TruthError, UsageError
 from tasks.labelling.label_studio import is_export, labels_of_tasks
-from tasks.labelling.matching import Names
 from tasks.labelling.typing import Misfit, typing_of
 from tasks.schemas.tree import Node
 from tasks.storage.output import explain_storage
@@ -45,6 +45,51 @@ class Truth:
 
     labels: Mapping[tuple[str, int], Mapping[str, Any]]
     positions: Sequence[int] = field(repr=False)
+
+
+class Names:
+    """The images of a listing by everything that a label may call them; `folder` is where the labels lie."""
+
+    def __init__(self, images: Sequence[Source], folder: Path) -> None:
+        self._folder = folder
+        self._exact: dict[str, int] = {}
+        self._loose: dict[str, set[int]] = {}
+        for position, source in enumerate(images):
+            self._exact[source.uri] = position
+            self._exact.setdefault(source.name, position)
+            name = PurePosixPath(source.name)
+            for loose in {name.name, name.stem, str(name.with_suffix(""))}:
+                self._loose.setdefault(loose, set()).add(position)
+
+    def position(self, image: str) -> int | None:
+        """The position of the one image that is meant; None where there is none, or several have this last part."""
+        found = self.positions(image)
+        return next(iter(found)) if len(found) == 1 else None
+
+    def positions(self, image: str) -> set[int]:
+        """Of every image that may be meant: several where only the last part of the name fits, and fits several."""
+        for candidate in self._candidates(image):
+            if (position := self._exact.get(candidate)) is not None:
+                return {position}
+        return next((found for loose in _loosely(image) if (found := self._loose.get(loose))), set())
+
+    def _candidates(self, image: str) -> Iterator[str]:
+        yield image
+        if is_s3(image):
+            return
+        path = image.removeprefix("file://")
+        yield path.removeprefix("./")
+        yield os.path.abspath(os.path.expanduser(path))
+        yield os.path.abspath(self._folder / path)
+
+
+def _loosely(image: str) -> Iterator[str]:
+    """The last part, then without one ending after another: `000.key` of the file 000.key.json is of 000.jpg."""
+    last = image.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    yield last
+    while "." in last:
+        last = last.rpartition(".")[0]
+        yield last
 
 
 def read_truth(path: str) -> list[Label]:

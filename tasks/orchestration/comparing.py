@@ -9,7 +9,7 @@ from typing import Any
 from prefect.runtime import flow_run
 
 from config.job import Choices, Job
-from tasks.labelling.disagreements import write_disagreements
+from tasks.labelling.exporting import write_disagreements
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker
 from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap

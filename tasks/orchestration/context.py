@@ -31,7 +31,7 @@ from tasks.preparing.preparers import Preparation, Preparers
 from tasks.recording.reading import listed
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
-from tasks.scoring.sureness import sureness
+from tasks.scoring.readings import sureness
 from tasks.storage.locks import RangeLocks
 from tasks.storage.records import FOLDER, state_folder
 from tasks.storage.s3 import is_s3

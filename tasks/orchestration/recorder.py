@@ -21,8 +21,8 @@ from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file
 from tasks.schemas import AnswerSchema
 from tasks.schemas.boxes import SentImage, evidence_of
-from tasks.scoring.agreement import agreements
-from tasks.scoring.shapes import shape_of
+from tasks.scoring.cells import shape_of
+from tasks.scoring.readings import agreements
 from tasks.storage.output import explain_storage, sound_parts
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from tasks.orchestration.fleet.manifest import close
 from tasks.orchestration.invoker import Ended, invoker
 from tasks.preparing.preparers import PreparedFile, waited_for
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
-from tasks.reporting.writing import write_report
+from tasks.reporting.html import write_report
 from tasks.storage.output import explain_storage
 from tasks.storage.reading import SourceUnavailable
 from tasks.types import PreparedImage, Source

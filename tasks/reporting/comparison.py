@@ -6,8 +6,8 @@ from math import ceil, floor, log10
 from typing import Any
 
 from tasks.recording.writer import run_folder
+from tasks.reporting.gallery import thumbnails
 from tasks.reporting.html import environment
-from tasks.reporting.thumbnails import thumbnails
 from tasks.schemas.boxes import corners
 from tasks.scoring.compared import Compared
 from tasks.scoring.scores import UNSCORED, answer_of

@@ -18,6 +18,7 @@ from tasks.recording.writer import run_folder
 from tasks.reporting import charts, figures, gallery
 from tasks.reporting.gallery import Gallery
 from tasks.schemas.boxes import corners, named_boxes
+from tasks.storage.output import Output
 
 NO_VALUE = "–"
 SCRIPT = files("tasks.reporting").joinpath("report.js").read_text(encoding="utf-8").strip()
@@ -167,3 +168,27 @@ def moment(time: datetime | None) -> str:
 def sql(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+AT_ONCE = 1000  # rows
+
+
+def write_report(output: Output, job: str, run_id: str, *, pictures: bool = True) -> str:
+    """Write `report.html` of a run that has ended, from its tables and, for small pictures, its images; its URI."""
+    run = output.read_table(f"{run_folder('runs', job, run_id)}/run.parquet").to_pylist()[0] | {"job": job}
+    costs = output.read_table(f"{run_folder('costs', job, run_id)}/costs.parquet").to_pylist()
+    rows, calls = run_folder("results", job, run_id), run_folder("calls", job, run_id)
+    shown = gallery.gallery(output.read_batches(rows, AT_ONCE), run["ok"] or 0)
+    wanted = pictures and not parsed(run["settings"]).get("no_thumbnails")
+    if wanted:
+        shown.pictures = gallery.thumbnails(shown.pictured)
+    page = render_report(
+        run,
+        costs,
+        results=output.read_parts(rows, figures.RESULT_COLUMNS),
+        calls=pa.concat_tables(output.read_parts(calls, figures.CALL_COLUMNS)),
+        shown=shown,
+    )
+    path = f"{run_folder('reports', job, run_id)}/report.html"
+    output.write_text(path, page)
+    return output.join(path)

@@ -1,10 +1,9 @@
 """Score: answers against what a person says is right, cell by cell, and what may be concluded from so few images.
 
-values      when two values are the same      pairing     which item of a list answers which
-shapes      which cells an answer has         cells       right, wanted and given cells of one answer
-statistics  intervals, paired tests           choosing    the cheapest variant that holds, and why
-scores      answers of runs -> scored variants     agreement  how far two readings agree
-sureness    how sure a first answer looks by itself
+values      when two values are the same     cells       right, wanted and given cells of one answer
+statistics  intervals, paired tests          choosing    the cheapest variant that holds, and why
+scores      answers of runs -> scored        readings    how sure an answer looks, how far two readings agree
+compared    a comparison that has ended
 
 The score of an image is value F1 as ExtractBench has it: an answer is flattened to cells, items of lists are paired by
 the Hungarian algorithm, a missing key is null and a right null counts; the mean over images is the variant's score.

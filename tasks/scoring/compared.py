@@ -7,7 +7,7 @@ from typing import Any
 
 from config.prices import prices_of
 from tasks.planning.comparing import Comparison, Variant
-from tasks.scoring.calibration import calibration
+from tasks.scoring.cells import Shape
 from tasks.scoring.choosing import Choice, Contestant, choose
 from tasks.scoring.scores import (
     Key,
@@ -15,6 +15,7 @@ from tasks.scoring.scores import (
     Row,
     Sheet,
     Spent,
+    calibration,
     fields_of,
     figures,
     latency_ms,
@@ -22,7 +23,6 @@ from tasks.scoring.scores import (
     mark_each_other,
     price_per_1000,
 )
-from tasks.scoring.shapes import Shape
 from tasks.text import counted
 
 

@@ -22,8 +22,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from tasks.labelling.matching import Names
-from tasks.labelling.truth import Label, read_truth
+from tasks.labelling.truth import Label, Names, read_truth
 from tasks.listing import list_images
 from tasks.schemas.boxes import corners
 from tasks.scoring.values import collapsed, date_in, number_in

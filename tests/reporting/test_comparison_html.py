@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from config.job import Choices, Job
-from tasks.labelling.disagreements import write_disagreements
+from tasks.labelling.exporting import write_disagreements
 from tasks.labelling.truth import read_truth
 from tasks.planning.comparing import Comparison, plan_comparison
 from tasks.reporting.comparison import render_comparison, shortened, write_comparison

@@ -19,8 +19,7 @@ import pytest
 from tasks.recording.writer import TableFile, open_output, run_folder, table_schema, to_table, write_table_file
 from tasks.reporting import charts, figures, html
 from tasks.reporting.gallery import gallery, people
-from tasks.reporting.html import render_report
-from tasks.reporting.writing import write_report
+from tasks.reporting.html import render_report, write_report
 from tasks.schemas.boxes import named_boxes
 from tasks.storage.reading import file_etag
 from tests.report_run import MadeRun, make_run

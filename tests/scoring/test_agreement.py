@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.schemas import load_schema
-from tasks.scoring.agreement import Agreement, agreements
-from tasks.scoring.shapes import shape_of
+from tasks.scoring.cells import shape_of
+from tasks.scoring.readings import Agreement, agreements
 
 RECEIPT = shape_of(load_schema("receipt").root)
 FIRST: dict[str, Any] = {

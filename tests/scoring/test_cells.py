@@ -6,9 +6,8 @@ import pytest
 
 from tasks.schemas import load_schema
 from tasks.schemas.loading import build_schema
-from tasks.scoring.cells import Tally, iou, tally
+from tasks.scoring.cells import BOX, TEXT, Shape, Tally, iou, shape_of, tally
 from tasks.scoring.scores import fields_of, figures, mark
-from tasks.scoring.shapes import BOX, TEXT, Shape, shape_of
 from tests.scoring import answer, receipt, scored_fields
 
 RECEIPT = Shape("fields", scored_fields())

@@ -7,8 +7,7 @@ import pytest
 
 from config.prices import prices_of
 from tasks.billing.pricing import price_for
-from tasks.scoring.calibration import calibration
-from tasks.scoring.scores import Spent, mark, price_per_1000
+from tasks.scoring.scores import Spent, calibration, mark, price_per_1000
 from tests.scoring import receipt, scored_fields
 
 PRICES = prices_of("anthropic", "claude-haiku-5-5")

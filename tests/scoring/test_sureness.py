@@ -13,7 +13,7 @@ from tasks.asking.pages import Outcome
 from tasks.asking.question import Step
 from tasks.billing.usage import Usage
 from tasks.schemas.loading import build_schema
-from tasks.scoring.sureness import sureness
+from tasks.scoring.readings import sureness
 from tests.asking import page, question
 
 TEXT = {"type": "string"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.scoring.pairing import cheapest_pairs
+from tasks.scoring.cells import cheapest_pairs
 from tasks.scoring.values import canonical, date_in, similarity
 from tests.runs import examples
 
