@@ -73,13 +73,15 @@ class Engine:
         with self._submitting:
             self._ended = True
         try:
-            self._run(self._cut_off() if self._hurry or at_once(error) else self._drain())
+            # The loop itself may hang, as in a write to a disk that does.
+            seconds = self.settings.timeout + 3 * LEAVING_S
+            self._run(self._cut_off() if self._hurry or at_once(error) else self._drain(), seconds)
         except TimeoutError:
             log.warning("Storage hangs: calls whose answers it did not take are listed as perhaps paid.")
         self._chain.forget()
         self._say_what_runs_on()
-        with suppress(TimeoutError):
-            self._run(self._close())
+        with suppress(TimeoutError):  # a batch that is being read is kept first, however large
+            self._run(self._close(), None if self.batches else LEAVING_S)
         self._end_loop()
         self._claims.close()
 
@@ -206,9 +208,9 @@ class Engine:
         """Whoever leaves now waits for nothing."""
         self._hurry = True
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What it comes to; TimeoutError where the loop itself hangs, as in a write to a disk that does."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(self.settings.timeout + 3 * LEAVING_S)
+    def _run(self, coroutine: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+        """What it comes to; TimeoutError if that takes longer."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     async def _ask_all(self, pages: list[Page], attempts: int) -> list[Outcome]:
         for page in pages:

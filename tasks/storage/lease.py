@@ -12,10 +12,11 @@ from time import monotonic, sleep
 
 from tasks.storage.conditional import ConditionsUnsupported, Found, read_found, write_always, write_if
 from tasks.storage.locks import Holder
-from tasks.storage.s3 import REQUEST_S, now
+from tasks.storage.s3 import now
 
 RENEW_S = 10.0
 DEAD_S = 60.0  # without renewal
+SOON_S = 20.0  # for one request
 SETTLE_S = 3.0  # where the store has no conditional writes: until whoever wrote at the same moment has written
 
 
@@ -30,7 +31,7 @@ class Watch:
 
     def look(self) -> Holder | None:
         """Who holds the lease as far as can be told now. For a thread, which waits."""
-        return now(self.look_soon, 0.0)
+        return now(self.look_soon, 0.0, seconds=SOON_S)
 
     async def look_soon(self, seconds: float) -> Holder | None:
         """The same, or as it was so many seconds ago at most. Runs on the file system's own loop."""
@@ -99,7 +100,7 @@ class Lease:
         """Say that it is free. Raises what S3 does."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(REQUEST_S)  # a renewal that hangs renews nothing
+            self._thread.join(SOON_S)  # a renewal that hangs renews nothing
         if self._held is not None:
             held, self._held = self._held, None
             self._write(self._body(free=True), held)
@@ -126,25 +127,27 @@ class Lease:
     def _written(self, before: Found | None) -> Found | None:
         """The lease with our name on it, unless somebody else was faster."""
         try:
-            written = now(write_if, self._watch.uri, self._body(), before)
+            written = now(write_if, self._watch.uri, self._body(), before, seconds=SOON_S)
             # A store that ignores conditions writes this too.
-            ignored = written is not None and now(write_if, self._watch.uri, self._body(), None) is not None
+            ignored = (
+                written is not None and now(write_if, self._watch.uri, self._body(), None, seconds=SOON_S) is not None
+            )
         except ConditionsUnsupported:
             ignored = True
         if not ignored:
             return written
         self.conditional = False
-        mine = now(write_always, self._watch.uri, self._body())
+        mine = now(write_always, self._watch.uri, self._body(), seconds=SOON_S)
         sleep(SETTLE_S)
         return self._if_still(mine)
 
     def _write(self, body: bytes, before: Found) -> Found | None:
         if self.conditional:
-            return now(write_if, self._watch.uri, body, before)
-        return now(write_always, self._watch.uri, body) if self._if_still(before) else None
+            return now(write_if, self._watch.uri, body, before, seconds=SOON_S)
+        return now(write_always, self._watch.uri, body, seconds=SOON_S) if self._if_still(before) else None
 
     def _if_still(self, before: Found) -> Found | None:
-        found = now(read_found, self._watch.uri)
+        found = now(read_found, self._watch.uri, seconds=SOON_S)
         return before if found is not None and found.data == before.data else None
 
     def _body(self, *, free: bool = False) -> bytes:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 CONNECTIONS = 128
-REQUEST_S = 20.0  # for one request, its retries included,
+REQUEST_S = 60.0  # for one request, its retries included, as where a store is asked for too much at once,
 SLOWEST = 50_000  # and a second for each so many bytes: 32 reads at once on a line of 13 Mbit/s
 PART_BYTES = 5_000_000  # what a part of a table is taken to have, to wait for it
 MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
@@ -66,12 +66,15 @@ async def in_time(answer: Awaitable[T], size: int = 0) -> T:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:.0f} s") from None
 
 
-def now(function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    """What one of these functions, which run on the file system's own event loop, brings; for a thread, which waits."""
+def now(function: Callable[..., Awaitable[T]], *arguments: Any, seconds: float | None = None) -> T:
+    """What one of these functions, which run on the file system's own event loop, brings; for a thread, which waits.
+
+    No longer than so many seconds, or as long as the function does: TimeoutError.
+    """
     from fsspec.asyn import get_loop
 
     async def brought() -> T:
-        return await function(*arguments)
+        return await asyncio.wait_for(function(*arguments), seconds)
 
     return asyncio.run_coroutine_threadsafe(brought(), get_loop()).result()
 
