@@ -9,7 +9,6 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,11 +19,12 @@ from config.presets import Preset
 from config.prices import Price, prices_of
 from tasks.billing.pricing import cost_usd, price_for
 from tasks.billing.usage import Usage, image_tokens
-from tasks.errors import ImageError
+from tasks.errors import ImageError, StopRun
 from tasks.listing import any_on_s3
 from tasks.planning.plan import Plan
 from tasks.planning.resolving import ResolvedJob, image_rules, second_reader
 from tasks.preparing import image_header, planned_size
+from tasks.preparing.preparers import HANGS, HUNG_S, Preparers
 from tasks.schemas import AnswerSchema
 from tasks.schemas.boxes import TOKENS as EVIDENCE_TOKENS
 from tasks.storage.reading import SourceUnavailable, read_source
@@ -35,7 +35,6 @@ HEADER_BYTES = (65_536, 1_048_576, 200_000_000)  # read on only while the header
 # A file without its format's end mark in its last bytes was cut short, and will not be sent.
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 TAIL_BYTES = 4096
-READERS = 32
 TOGETHER = 10_000  # files given to the readers at a time
 SAMPLE = 48  # headers read to say about what a run will cost
 CHARACTERS_A_TOKEN = 4
@@ -94,11 +93,14 @@ def measure(source: Source) -> Measured | None:
 
 
 def measure_all(sources: Sequence[Source]) -> list[Measured | None]:
-    """Every file measured, many at a time, for on S3 each is a request."""
+    """Every file measured, many at a time, for on S3 each is a request. StopRun where storage hangs."""
     measured: list[Measured | None] = []
-    with ThreadPoolExecutor(READERS if any_on_s3(sources) else 4) as pool:
-        for start in range(0, len(sources), TOGETHER):  # the pool takes in all it is given at once
-            measured += pool.map(measure, sources[start : start + TOGETHER])
+    with Preparers(on_s3=any_on_s3(sources)) as readers:
+        try:
+            for start in range(0, len(sources), TOGETHER):  # they take in all they are given at once
+                measured += readers.map(measure, sources[start : start + TOGETHER], timeout=HUNG_S)
+        except TimeoutError:
+            raise StopRun(HANGS) from None
     return measured
 
 

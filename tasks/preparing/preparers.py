@@ -14,6 +14,7 @@ from tasks.errors import StopRun
 from tasks.preparing import prepare_image
 from tasks.preparing.pool import cores
 from tasks.storage.reading import ahead, read_whole
+from tasks.text import counted
 from tasks.types import ImageRules, PreparedImage, Source
 
 # Files read and prepared at the same time: as many as keep the cores busy, or on S3 the network. Decoding itself is
@@ -24,6 +25,10 @@ REMEMBERED_BYTES = 256_000_000  # of images as they are sent, for the next varia
 # Decoding a file takes two minutes at the most and a request to S3 is bounded, but a file system whose server is gone
 # lets its readers wait for ever, and nothing wakes them.
 HUNG_S = 600.0
+HANGS = (
+    f"Storage hangs: an image could not be read within {HUNG_S:.0f} s. Mount its file system anew, or end what holds "
+    "it, then run the same command again."
+)
 LEAVING_S = 10.0  # at the end, for files that are being read or decoded
 LOOK_S = 0.5
 
@@ -103,7 +108,7 @@ class Preparers(Executor):
         for thread in self._threads:
             thread.join(max(deadline - monotonic(), 0))
         if hanging := sum(thread.is_alive() for thread in self._threads):
-            log.warning("Storage hangs: %d files were still being read when the run ended.", hanging)
+            log.warning("Storage hangs: %s still being read when the run ended.", counted(hanging, "file"))
 
     def _take_turns(self) -> None:
         while work := self._work.get():
@@ -131,10 +136,7 @@ def waited_for(reading: "Future[PreparedFile]", ended: Callable[[], bool]) -> Pr
         if ended():
             return None
         if monotonic() > deadline:
-            raise StopRun(
-                f"Storage hangs: an image could not be read within {HUNG_S:.0f} s. Mount its file system anew, or end "
-                "what holds it, then run the same command again."
-            )
+            raise StopRun(HANGS)
 
 
 def _prepared(source: Source, rules: ImageRules) -> PreparedFile:

@@ -23,6 +23,8 @@ from tasks.asking import journal as journal_room
 from tasks.asking.journal import Journal, journal_path
 from tasks.errors import ImageError, OutputError, SourceError, StopRun
 from tasks.listing import list_images
+from tasks.planning import estimating
+from tasks.planning.estimating import measure_all
 from tasks.preparing import preparers as preparers_room
 from tasks.preparing.preparers import PreparedFile, Preparers, waited_for
 from tasks.simulator import Simulator
@@ -134,7 +136,8 @@ def hanging_file(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_that_cannot_be_opened(
     hanging_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(preparers_room, "HUNG_S", BOUND_S)
+    for room in (preparers_room, estimating):
+        monkeypatch.setattr(room, "HUNG_S", BOUND_S)
     monkeypatch.setattr(preparers_room, "LEAVING_S", BOUND_S)
     source = Source(str(hanging_file), hanging_file.name, hanging_file.stat().st_size)
 
@@ -142,12 +145,17 @@ def test_a_file_that_cannot_be_opened(
         with Preparers(on_s3=False) as preparers:
             ((_, reading),) = preparers.prepare([source], RULES)
             assert waited_for(reading, lambda: True) is None, "the run has ended"
-            with pytest.raises(StopRun, match=r"Storage hangs: an image could not be read within 1 s\."):
+            with pytest.raises(StopRun, match="Storage hangs: an image could not be read within 600 s"):
                 waited_for(reading, lambda: False)
+
+    def measure() -> None:
+        with pytest.raises(StopRun, match="Storage hangs: an image could not be read within 600 s"):
+            measure_all([source])
 
     with caplog.at_level(logging.WARNING, "visionflow"):
         bounded(leave, 3 * BOUND_S + 4)
-    assert caplog.messages == ["Storage hangs: 1 files were still being read when the run ended."]
+        bounded(measure, 3 * BOUND_S + 4)
+    assert set(caplog.messages) == {"Storage hangs: 1 file still being read when the run ended."}
 
 
 def test_after_the_end_nothing_waits_for_a_thread() -> None:
