@@ -1,17 +1,33 @@
-"""A comparison as one HTML page: price against score, fields side by side, and the images where variants differ."""
+"""A comparison as one HTML page: price against score, fields side by side, and the images where variants differ.
+
+Beside it lie the scores that it sums up, one a row.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
+from statistics import fmean
 from typing import Any
 
-from tasks.recording.writer import run_folder
+import pyarrow as pa
+
+from tasks.recording.writer import run_folder, to_table
 from tasks.reporting.gallery import thumbnails
 from tasks.reporting.html import environment
 from tasks.schemas.boxes import corners
 from tasks.scoring.compared import Compared
 from tasks.scoring.scores import UNSCORED, answer_of
 
+SCORES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("model", "preset", "prompt", "run_id", "image")),
+        ("page", pa.int32()),
+        ("field", pa.string()),
+        ("score", pa.float64()),
+        *((name, pa.int32()) for name in ("right", "wanted", "given")),
+        *((name, pa.float64()) for name in ("similarity", "iou")),
+    ]
+)
 CARDS = 100
 ITEMS, CHARACTERS = 20, 600  # of a value that are shown
 WIDTH, HEIGHT, LEFT, BELOW, EDGE = 1000.0, 340.0, 44.0, 30.0, 24.0
@@ -55,11 +71,27 @@ class Picture:
 
 
 def write_comparison(compared: Compared) -> str:
-    """Write the page of a comparison that has ended; its URI. Raises OutputError."""
+    """Write the page of a comparison that has ended, and `scores.parquet`; the page's URI. Raises OutputError."""
     plan = compared.comparison.variants[0].plan
-    path = f"{run_folder('reports', plan.name, compared.comparison.run_id)}/comparison.html"
-    plan.output.write_text(path, render_comparison(compared))
-    return plan.output.join(path)
+    folder = run_folder("reports", plan.name, compared.comparison.run_id)
+    plan.output.write_table(f"{folder}/scores.parquet", score_table(compared))
+    plan.output.write_text(f"{folder}/comparison.html", render_comparison(compared))
+    return plan.output.join(f"{folder}/comparison.html")
+
+
+def score_table(compared: Compared) -> pa.Table:
+    """A row for each variant, image, page and field; without a score where the image could not be asked about."""
+    rows = []
+    for one in compared.variants:
+        for name, tallies in one.sheet.fields.items():
+            for (image, page), tally in zip(compared.keys, tallies, strict=True):
+                row: dict[str, Any] = {**one.key, "run_id": one.run_id, "image": image, "page": page, "field": name}
+                if tally is not None:
+                    row |= {"score": tally.f1, "right": int(tally.right), "wanted": tally.wanted, "given": tally.given}
+                    row |= {"similarity": fmean(tally.alike) if tally.alike else None}
+                    row |= {"iou": fmean(tally.overlaps) if tally.overlaps else None}
+                rows.append(row)
+    return to_table(rows, SCORES)
 
 
 def render_comparison(compared: Compared) -> str:

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from config.job import Choices, Job
@@ -61,6 +62,17 @@ def page_of(found: Compared) -> Page:
     assert page.open == []
     page.text = " ".join(page.text.split())
     return page
+
+
+def test_beside_the_page_lie_the_scores_it_sums_up(comparison: Comparison) -> None:
+    found = compared(comparison)
+    scores = pd.read_parquet(Path(write_comparison(found)).with_name("scores.parquet"))
+    assert len(scores) == 2 * 2 * COUNT and set(scores["field"]) == {"company", "total"}
+    totals = scores[(scores["model"] == MODELS[0]) & (scores["field"] == "total")]
+    assert totals["score"].tolist() == [0, 0, *[1] * 3, 0, *[1] * 6], "two wrong, one refused"
+    for told, variant in zip(found.summary["variants"], MODELS, strict=True):
+        cells = scores[scores["model"] == variant].groupby("image")[["right", "wanted", "given"]].sum()
+        assert (2 * cells["right"] / (cells["wanted"] + cells["given"])).mean() == pytest.approx(told["score"])
 
 
 def test_figures_both_answers_and_no_markup_from_outside(comparison: Comparison) -> None:
