@@ -5,7 +5,9 @@ import json
 import pytest
 from PIL import Image, ImageDraw
 
+from config.job import Job
 from tasks.errors import SchemaError
+from tasks.orchestration.recorder import AnswerColumns, seen_by
 from tasks.schemas import load_schema
 from tasks.types import PreparedImage
 from tests.schemas import errors, fitted, schema
@@ -77,3 +79,22 @@ def test_a_box_that_could_not_be_mapped_is_refused() -> None:
     box = {"type": "array", "items": {"type": "integer"}, "x-box": "pixels"}
     with pytest.raises(SchemaError, match=r"\$.where: a box inside a choice of types"):
         schema(where={"anyOf": [box, {"type": "string"}]})
+
+
+def test_each_readers_boxes_are_of_the_image_as_it_saw_it() -> None:
+    """Sent for a model of the high vision tier, and read again by one of the standard tier, which sees it smaller."""
+    where = {"sent_scale_x": 0.5, "sent_scale_y": 0.5, "sent_offset_x": 0.0, "sent_offset_y": 0.0}
+    sizes = {"sent_width": 2000, "sent_height": 1500, "source_width": 4000, "source_height": 3000}
+    row = {"status": "ok", "page": 1, "model": "claude-haiku-5-5", **where, **sizes}
+    first, second = seen_by("claude-haiku-5-5", row), seen_by("claude-haiku-4-5", row)
+    assert (first.width, first.height) == (2000, 1500)
+    assert second.width < 1568
+
+    def answer(width: int, height: int) -> str:
+        box = {"left": round(0.2 * width), "top": round(0.1 * height), "right": width, "bottom": height}
+        return json.dumps({"objects": [{"label": "cat", "box": box}]})
+
+    readings = {"answer": answer(2000, 1500), "second": {"status": "ok", "answer": answer(second.width, second.height)}}
+    columns = AnswerColumns(load_schema("objects"), Job(verify="claude-haiku-4-5"))({**row, **readings})
+    assert columns["result"]["objects"][0]["box"] == {"left": 800, "top": 300, "right": 4000, "bottom": 3000}
+    assert columns["agreement"]["objects"] > 0.99 and not columns["needs_review"]
