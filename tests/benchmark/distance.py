@@ -67,7 +67,7 @@ async def _carry(
             under_way.put_nowait((now() + latency, data))
 
     receiving = asyncio.create_task(receive())
-    with suppress(ConnectionError):
+    with suppress(OSError):  # whoever asked is gone
         while True:
             due, data = await under_way.get()
             await asyncio.sleep(due - now())
