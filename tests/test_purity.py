@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_arrows_run_one_way() -> None:
     assert offences(STEPS, ORCHESTRATION, "flows", "prefect", "tests") == {}
     assert offences(modules("tasks"), "flows", "tests") == {}
     assert offences(modules("flows"), "tests") == {}
+
+
+def test_no_module_reaches_itself_by_imports() -> None:
+    """Neither as it is loaded nor later, nor for a type."""
+    every = {module for package in ("config", "tasks", "flows") for module in modules(package)}
+    order = TopologicalSorter({module: {name for name in imports(module) if name in every} for module in every})
+    order.prepare()
 
 
 def test_nobody_imports_the_simulator() -> None:

@@ -22,12 +22,11 @@ from tasks.asking.journal import Journal, folder_name
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
 from tasks.asking.shared_journal import SharedJournal
 from tasks.billing.bill import spent_by_attempts, spent_today
-from tasks.orchestration.invoker import invoker
 from tasks.orchestration.recorder import Recorder
 from tasks.orchestration.summary import about
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.plan import Plan
-from tasks.preparing.preparers import Preparation, Preparers
+from tasks.preparing.preparers import Memory, Preparation, Preparers
 from tasks.recording.reading import listed
 from tasks.recording.recovery import recover
 from tasks.recording.rows import Row, unavailable_row
@@ -95,8 +94,11 @@ class RunContext:
         return {**unavailable_row(source, self.plan.question, self.plan.preset.name, reason), "error_code": "internal"}
 
 
-def make_context(plan: Plan, store: Any) -> RunContext:
-    """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError."""
+def make_context(plan: Plan, store: Any, memory: Memory | None = None) -> RunContext:
+    """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError.
+
+    `memory` holds what runs that send images alike prepare once for all of them.
+    """
     started_at = datetime.now(UTC)
     journal = _journal(plan, about(plan, started_at))
     ledger = CallLedger(journal, endpoint=plan.endpoint.identity, preset=plan.preset.name, first=_first_call(plan))
@@ -108,7 +110,7 @@ def make_context(plan: Plan, store: Any) -> RunContext:
             )
         # Only now: its cap for the day counts what dead runs paid.
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
-    preparers = Preparers(on_s3=plan.listing.images.on_s3, memory=invoker().memory)
+    preparers = Preparers(on_s3=plan.listing.images.on_s3, memory=memory)
     return RunContext(plan, store, engine, preparers, Preparation(), recorder)
 
 
