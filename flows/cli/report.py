@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from config.job import Job
 from flows.cli.terminal import Terminal, shortened
 from tasks.errors import OutputError, UsageError, VisionflowError
-from tasks.labelling.exporting import Wanted, export_run
+from tasks.labelling.exporting import ExportChoice, export_run
 from tasks.orchestration.summary import summary_of
 from tasks.planning.resolving import schema_of
 from tasks.recording.reading import counted_reviews
@@ -63,7 +63,7 @@ def print_export(uri: str, run_id: str | None, *, to: str, review: bool) -> None
     output = open_output(uri)
     job, run = find_run(output, run_id)
     settings = output.read_table(f"{run_folder('runs', job, run)}/run.parquet", ["settings"]).to_pylist()[0]["settings"]
-    made = export_run(output, job, run, Wanted(to, _schema(settings), review))
+    made = export_run(output, job, run, ExportChoice(to, _schema(settings), review))
     terminal = Terminal()
     terminal.say("Run", f"{run} of {job}")
     which = ", those that a person should look at" if review else ""

@@ -39,9 +39,9 @@ class ReportServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         port, self.secret = _last_time()
         try:
-            super().__init__(("127.0.0.1", port), _Report)
+            super().__init__(("127.0.0.1", port), _Handler)
         except OSError:  # another has it now
-            super().__init__(("127.0.0.1", 0), _Report)
+            super().__init__(("127.0.0.1", 0), _Handler)
         self.port = int(self.server_address[1])
         self.hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
         with suppress(OSError):
@@ -58,7 +58,7 @@ class ReportServer(ThreadingHTTPServer):
         os.environ[VARIABLE] = self.url
 
 
-class _Report(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
     timeout = 10.0
     server_version, sys_version = "visionflow", ""

@@ -34,7 +34,7 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportChoice:
     """The form, the run's schema where it is known, and whether only rows are wanted that a person should look at."""
 
     to: str
@@ -42,7 +42,7 @@ class Wanted:
     review: bool = False
 
 
-def export_run(output: Output, job: str, run_id: str, wanted: Wanted) -> Export:
+def export_run(output: Output, job: str, run_id: str, wanted: ExportChoice) -> Export:
     """Write a run's rows in the form of a tool. UsageError where the form has nothing to hold, or OutputError."""
     folder = run_folder("results", job, run_id)
     every, kept = 0, list[Row]()

@@ -20,7 +20,7 @@ from pathlib import Path
 from tasks.errors import SourceError
 from tasks.listing.folders import absolute, folder_root, from_folder, from_glob, glob_root, local_source
 from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, collect, collect_sorted
-from tasks.listing.kinds import Wanted, has_wildcard
+from tasks.listing.kinds import NameFilter, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest
 from tasks.listing.objects import enough, from_s3, rooted
 from tasks.storage.reading import NotAFile
@@ -64,7 +64,7 @@ def list_images(
     passed_over: Counter[str] = Counter()
     include, exclude = tuple(include), tuple(exclude)
     try:
-        images = _found(source, Wanted(include, exclude), passed_over, limit, progress)
+        images = _found(source, NameFilter(include, exclude), passed_over, limit, progress)
     except SourceError:
         raise
     except Exception as error:
@@ -75,7 +75,7 @@ def list_images(
 
 
 def _found(
-    source: str, wanted: Wanted, passed_over: Counter[str], limit: int | None, progress: Progress | None
+    source: str, wanted: NameFilter, passed_over: Counter[str], limit: int | None, progress: Progress | None
 ) -> Images:
     if source.lower().endswith(MANIFEST_EXTENSIONS):
         return collect(islice(from_manifest(source, wanted), limit), progress=progress)

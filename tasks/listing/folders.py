@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.listing.kinds import SNIFFED_BYTES, Wanted, is_image, kind, literal
+from tasks.listing.kinds import SNIFFED_BYTES, NameFilter, is_image, kind, literal
 from tasks.storage.reading import NotAFile, file_source, open_file
 from tasks.types import Source
 
@@ -75,7 +75,7 @@ def folder_root(folder: Path) -> str:
     return f"{absolute(folder).rstrip('/')}/"
 
 
-def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
+def from_folder(root: str, wanted: NameFilter, passed_over: Counter[str]) -> Iterator[Source]:
     """Images below the root (which ends with a slash), ascending by URI.
 
     PermissionError for a folder that cannot be listed, unless it is excluded. A folder whose path is longer than the
@@ -106,7 +106,7 @@ def from_folder(root: str, wanted: Wanted, passed_over: Counter[str]) -> Iterato
                 passed_over[kind(entry)] += 1
 
 
-def _wanted_entries(root: str, folder: str, wanted: Wanted, inside: Inside) -> list[str]:
+def _wanted_entries(root: str, folder: str, wanted: NameFilter, inside: Inside) -> list[str]:
     if wanted.excludes_below(folder):
         return []
     try:
@@ -153,7 +153,7 @@ def glob_root(pattern: str) -> str:
     return folder_root(Path(folder + slash).expanduser())
 
 
-def from_glob(pattern: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
+def from_glob(pattern: str, wanted: NameFilter, passed_over: Counter[str]) -> Iterator[Source]:
     """Images that match, in no order."""
     start = Path(absolute(Path(literal(pattern)).expanduser()))
     root = start if start.is_dir() else start.parent

@@ -34,7 +34,7 @@ def kind(file: str) -> str:
     return extension(file).lower() or "no extension"
 
 
-class Wanted:
+class NameFilter:
     """Which images are wanted, by name: their path below the source, or the last part of it, is matched."""
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from tasks.errors import SourceError
 from tasks.listing.folders import absolute, local_source, relative_name
-from tasks.listing.kinds import Wanted
+from tasks.listing.kinds import NameFilter
 from tasks.listing.objects import describe, s3_source
 from tasks.preparing import is_image_name
 from tasks.storage.reading import open_file
@@ -25,7 +25,7 @@ MANIFEST_BYTES = 1_000_000_000  # ten million paths
 TOGETHER = 1000  # objects that S3 is asked about before the next ones
 
 
-def from_manifest(manifest: str, wanted: Wanted) -> Iterator[Source]:
+def from_manifest(manifest: str, wanted: NameFilter) -> Iterator[Source]:
     """What the manifest names, in its order, each once; what is not there too."""
     manifest = manifest if is_s3(manifest) else os.path.expanduser(manifest)
     root = manifest.rpartition("/")[0]

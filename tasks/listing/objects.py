@@ -8,14 +8,14 @@ from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.listing.kinds import SNIFFED_BYTES, Wanted, extension, has_wildcard, is_image, kind, literal
+from tasks.listing.kinds import SNIFFED_BYTES, NameFilter, extension, has_wildcard, is_image, kind, literal
 from tasks.storage.s3 import Facts, facts_of, now, pages, read_range, request, s3_filesystem, split_uri, without_scheme
 from tasks.types import Source
 
 AT_ONCE = 64  # requests about single objects
 
 
-def from_s3(source: str, wanted: Wanted, passed_over: Counter[str]) -> Iterator[Source]:
+def from_s3(source: str, wanted: NameFilter, passed_over: Counter[str]) -> Iterator[Source]:
     """Images below the prefix, images that match the glob, or the one object, in the server's order."""
     root = literal(source).rpartition("/")[0] if has_wildcard(source) else source
     empty = True

@@ -10,7 +10,7 @@ from config.job import Choices, Job, job_name
 from tasks.errors import UsageError
 from tasks.labelling.truth import Truth, fit_truth, read_truth
 from tasks.listing import Images, Listing, Progress
-from tasks.listing.kinds import Wanted
+from tasks.listing.kinds import NameFilter
 from tasks.planning.estimating import cost_by_sample, measured_sample
 from tasks.planning.plan import Plan, make_plan, new_run_id, plan_of
 from tasks.planning.resolving import preflight, resolve
@@ -97,7 +97,7 @@ def plan_comparison(
 
 def _labelled(listing: Listing, truth: Truth, job: Job) -> Listing:
     """The images that have a label and are wanted by the job's limit and globs. Raises UsageError where none is."""
-    wanted = Wanted(job.include, job.exclude)
+    wanted = NameFilter(job.include, job.exclude)
     images = [image for image in listing.images.at(truth.positions) if wanted(image.name)]
     if not images:
         raise UsageError("No labelled image is left after --include and --exclude. Check the globs.")

@@ -43,7 +43,7 @@ EXTREMES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class StatusShare:
     """A part of a whole; `percent` is exact, for drawing."""
 
     name: str
@@ -52,11 +52,11 @@ class Share:
     percent: float
 
 
-def shares(run: Row) -> list[Share]:
+def shares(run: Row) -> list[StatusShare]:
     """The statuses that occur, good ones first."""
     counts = {status: run.get(status) or 0 for status in STATUSES}
     total = sum(counts.values()) or 1
-    return [Share(name, MEANINGS[name], count, 100 * count / total) for name, count in counts.items() if count]
+    return [StatusShare(name, MEANINGS[name], count, 100 * count / total) for name, count in counts.items() if count]
 
 
 def cost_totals(costs: Iterable[Row]) -> dict[str, Any]:

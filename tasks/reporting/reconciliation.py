@@ -109,7 +109,7 @@ async def reconcile(output: str, period: Period, endpoint: Endpoint, workspace: 
     admin = replace(endpoint, auth="x-api-key", key_env=ADMIN_KEY)
     calls = read_rows("calls", output)
     async with make_client(admin, concurrency=1, timeout=TIMEOUT_S, max_tokens=ANSWER_TOKENS) as client:
-        report = _Report(client, admin, period)
+        report = _ProviderReport(client, admin, period)
         provider = await report.counted(workspace)
         name = "simulator" if report.simulated else endpoint.identity
     return Reconciliation(period, name, ledger_of(calls, period, {name, endpoint.name}), provider)
@@ -133,7 +133,7 @@ def ledger_of(calls: pa.Table, period: Period, endpoints: set[str]) -> Counted:
     return Counted(tokens, dollars, maybe=pc.sum(pc.equal(calls["paid"], "maybe")).as_py() or 0)
 
 
-class _Report:
+class _ProviderReport:
     """Reads the two reports of an endpoint, page by page."""
 
     def __init__(self, client: "AsyncAnthropic", endpoint: Endpoint, period: Period) -> None:

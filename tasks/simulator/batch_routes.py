@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tasks.simulator.batches import MessageBatch, Shelf
+from tasks.simulator.batches import ServedBatch, Shelf
 from tasks.simulator.catalogue import ApiError, bad_request
 from tasks.simulator.rules import check_headers
 from tasks.simulator.service import Service
@@ -79,7 +79,7 @@ class BatchRoutes:
             await response.write(b"".join(line + b"\n" for line in lines[start : start + 100]))
         return response
 
-    def _shown(self, batch: MessageBatch, request: web.Request) -> dict[str, Any]:
+    def _shown(self, batch: ServedBatch, request: web.Request) -> dict[str, Any]:
         away = self._shelf.fault("elsewhere")
         host = self._service.settings.elsewhere if away else f"{request.scheme}://{request.host}"
         return batch.body(f"{host}{PATH}/{batch.id}/results")

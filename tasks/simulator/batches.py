@@ -40,7 +40,7 @@ ENDS = ("succeeded", "errored", "canceled", "expired")
 
 
 @dataclass(slots=True)
-class MessageBatch:
+class ServedBatch:
     """One batch: its requests until they are answered, then the lines of its results."""
 
     id: str
@@ -76,7 +76,7 @@ class Shelf:
 
     def __init__(self, service: "Service") -> None:
         self._service = service
-        self._batches: dict[str, MessageBatch] = {}
+        self._batches: dict[str, ServedBatch] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._creates = 0
         parse_batch_faults(service.settings.batch_faults)  # a ValueError now rather than at the first batch
@@ -93,7 +93,7 @@ class Shelf:
         """How much of a batch fault there is: seconds, a number of creates, or 1; 0 for none."""
         return parse_batch_faults(self._service.settings.batch_faults).get(name, 0.0)
 
-    def create(self, body: Any) -> tuple[MessageBatch | None, bool]:
+    def create(self, body: Any) -> tuple[ServedBatch | None, bool]:
         """A new batch that begins to run, and whether the client hears of it; no batch where the fault is `unmade`."""
         requests = _requests(body)
         self._creates += 1
@@ -104,7 +104,7 @@ class Shelf:
         if self._creates <= self.fault("unmade"):
             return None, False
         batch_id = self._service.book.batch(len(requests))
-        batch = MessageBatch(f"msgbatch_simulated_{self._service.request_id(batch_id)[14:]}", requests, _now())
+        batch = ServedBatch(f"msgbatch_simulated_{self._service.request_id(batch_id)[14:]}", requests, _now())
         batch.size = len(requests)
         self._batches[batch.id] = batch
         task = asyncio.get_running_loop().create_task(self._run(batch))
@@ -112,14 +112,14 @@ class Shelf:
         task.add_done_callback(self._running.discard)
         return batch, self._creates > self.fault("lost")
 
-    def find(self, batch_id: str) -> MessageBatch:
+    def find(self, batch_id: str) -> ServedBatch:
         """The batch; a 404 where there is none, or for a while where the fault is `late`."""
         batch = self._batches.get(batch_id)
         if batch is None or (_now() - batch.created).total_seconds() < self.fault("late"):
             raise ApiError(404, "not_found_error", f"Message batch {batch_id} not found.")
         return batch
 
-    def listed(self, query: Mapping[str, str]) -> tuple[list[MessageBatch], bool]:
+    def listed(self, query: Mapping[str, str]) -> tuple[list[ServedBatch], bool]:
         """A page of batches, the newest first, and whether there are more."""
         limit = query.get("limit", "20")
         if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
@@ -133,7 +133,7 @@ class Shelf:
             batches = batches[: ids.index(before)][-int(limit) :]
         return batches[: int(limit)], len(batches) > int(limit)
 
-    def cancel(self, batch_id: str) -> MessageBatch:
+    def cancel(self, batch_id: str) -> ServedBatch:
         """Answer no more of its rows; what was answered is kept and billed."""
         batch = self.find(batch_id)
         if batch.ended is not None:
@@ -154,7 +154,7 @@ class Shelf:
             raise ApiError(404, "not_found_error", f"Message batch {batch_id} has no results.")
         return batch.lines
 
-    async def _run(self, batch: MessageBatch) -> None:
+    async def _run(self, batch: ServedBatch) -> None:
         loop, settings = asyncio.get_running_loop(), self._service.settings
         began = loop.time()
         for number, request in enumerate(batch.waiting):
@@ -168,20 +168,20 @@ class Shelf:
         batch.ended = _now()
         batch.archived = batch.ended if self.fault("archived") else None
 
-    async def _until(self, due: float, batch: MessageBatch) -> None:
+    async def _until(self, due: float, batch: ServedBatch) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
         while batch.cancelled is None and (wait := due - loop.time()) > 0:
             await asyncio.sleep(min(wait, 0.05))
 
-    async def _end_row(self, batch: MessageBatch, request: dict[str, Any]) -> None:
+    async def _end_row(self, batch: ServedBatch, request: dict[str, Any]) -> None:
         end, result = "canceled", b'{"type":"canceled"}'
         if batch.cancelled is None:
             end, result = await self._answered(batch, request["params"])
         batch.counts[end] += 1
         batch.lines.append(b'{"custom_id":' + json.dumps(request["custom_id"]).encode() + b',"result":' + result + b"}")
 
-    async def _answered(self, batch: MessageBatch, params: Any) -> tuple[str, bytes]:
+    async def _answered(self, batch: ServedBatch, params: Any) -> tuple[str, bytes]:
         service = self._service
         call = service.call(service.book.batched())
         call.batch = batch.id

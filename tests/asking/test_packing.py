@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.asking.batches.intents import custom_id, new_word, place_of
-from tasks.asking.batches.packing import MOST_BYTES, MOST_REQUESTS, Body, Pool, Request, fitting
+from tasks.asking.batches.packing import MOST_BYTES, MOST_REQUESTS, Backlog, Body, Request, fitting
 from tasks.asking.halting import Halting
 from tasks.asking.pages import BatchSettings
 from tasks.asking.question import Bodies, Step
@@ -56,13 +56,13 @@ def test_no_batch_is_above_the_bounds_of_the_api_nor_ours() -> None:
 @pytest.mark.parametrize(("sizes", "first"), [([9_000_000] * 4, 2), ([50] * (MOST_REQUESTS + 7), MOST_REQUESTS)])
 def test_a_full_batch_leaves_at_once_and_the_rest_waits_for_more(sizes: list[int], first: int) -> None:
     async def work() -> tuple[int, int]:
-        pool = Pool(MOST_BYTES, Halting(lambda: None))
-        pool.expecting = True
+        backlog = Backlog(MOST_BYTES, Halting(lambda: None))
+        backlog.expecting = True
         for size in sizes:
-            pool.add(of_size(size))
+            backlog.add(of_size(size))
         async with asyncio.timeout(5):
-            taken = await pool.batch()
-        return len(taken), len(pool.left())
+            taken = await backlog.batch()
+        return len(taken), len(backlog.left())
 
     assert asyncio.run(work()) == (first, len(sizes) - first)
 

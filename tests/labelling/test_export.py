@@ -11,7 +11,7 @@ import pytest
 
 from config.job import Job
 from flows.__main__ import main
-from tasks.labelling.exporting import Wanted, export_run
+from tasks.labelling.exporting import ExportChoice, export_run
 from tasks.labelling.truth import fit_truth, read_truth
 from tasks.recording.writer import TableFile, TableWriter, write_table_file
 from tasks.schemas import load_schema
@@ -58,7 +58,7 @@ def record(output: Output, schema: str, result: dict[str, Any], **more: Any) -> 
 
 
 def exported(output: Output, schema: str, to: str, *, review: bool = False) -> Any:
-    made = export_run(output, "job", RUN, Wanted(to, load_schema(schema).root, review))
+    made = export_run(output, "job", RUN, ExportChoice(to, load_schema(schema).root, review))
     text = Path(made.file).read_text()
     return [json.loads(line) for line in text.splitlines()] if to == "jsonl" else json.loads(text)
 
@@ -171,7 +171,7 @@ def test_review_holds_only_what_needs_a_person(output: Output) -> None:
 
 def test_lines_come_back_as_truth(output: Output) -> None:
     record(output, "receipt", RECEIPT)
-    made = export_run(output, "job", RUN, Wanted("jsonl"))
+    made = export_run(output, "job", RUN, ExportChoice("jsonl"))
     lines = Path(made.file).read_text().splitlines()
     Path(made.file).write_text(lines[0] + "\n")
     found = fit_truth(
@@ -224,7 +224,7 @@ def test_answers_without_a_schema_and_values_of_every_kind(output: Output) -> No
     row = {"image": "/a.jpg", "page": 1, "name": "a.jpg", "model": "m", "preset": "ocr", "status": "ok"}
     with TableWriter(output, "results", "plain", RUN) as results:
         results.add([{**row, "answer": "KOPI\n9.00"}])
-    made = export_run(output, "plain", RUN, Wanted("label-studio"))
+    made = export_run(output, "plain", RUN, ExportChoice("label-studio"))
     (region,) = json.loads(Path(made.file).read_text())[0]["predictions"][0]["result"]
     assert region["value"] == {"text": ["KOPI\n9.00"]}
 
@@ -237,7 +237,7 @@ def test_answers_without_a_schema_and_values_of_every_kind(output: Output) -> No
     result = {"prices": [("tea", 2.0)], "sealed": False, "tags": ["one"]}
     with TableWriter(output, "results", "odd", RUN, schema.arrow) as results:
         results.add([{**row, "result": result}])
-    made = export_run(output, "odd", RUN, Wanted("label-studio", schema.root))
+    made = export_run(output, "odd", RUN, ExportChoice("label-studio", schema.root))
     task = json.loads(Path(made.file).read_text())[0]
     task["annotations"] = [{"result": task.pop("predictions")[0]["result"]}]
     Path(made.file).write_text(json.dumps([task]))

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 
 from tasks.errors import SourceError
 from tasks.listing import list_images
-from tasks.listing.kinds import Wanted
+from tasks.listing.kinds import NameFilter
 from tests.listing import names
 from tests.runs import ROOT, picture
 
@@ -136,7 +136,7 @@ GLOBS = some.lists(some.text("ab/*?[]!", min_size=1, max_size=5), max_size=3)
 def test_a_folder_is_passed_over_only_where_nothing_in_it_could_be_wanted(
     include: list[str], exclude: list[str], paths: list[str]
 ) -> None:
-    wanted = Wanted(include, exclude)
+    wanted = NameFilter(include, exclude)
     for path in paths:
         for end, mark in enumerate(path):
             if mark == "/" and wanted.excludes_below(path[: end + 1]):

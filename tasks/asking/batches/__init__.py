@@ -65,7 +65,7 @@ class Batches:
 
     def expect(self, *, more: bool) -> None:
         """Whether more will soon be asked; from any thread."""
-        self._submitter.pool.expecting = more
+        self._submitter.backlog.expecting = more
 
     @property
     def in_flight(self) -> int:

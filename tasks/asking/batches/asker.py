@@ -1,6 +1,6 @@
 """Asking by Message Batch: the same question and the same answer as a call, for half the price and some patience.
 
-`answer` is to a fallback chain what `Caller.answer` is. A request waits in the pool until a batch is full; batches are
+`answer` is to a fallback chain what `Caller.answer` is. A request waits in the backlog until a batch is full; batches
 submitted one after the other and waited for all at once; what comes back is kept as it is read, and then whoever asked
 hears of it. What an earlier run submitted and did not collect is taken over as a run begins: whoever asks for one of
 its answers waits for that batch instead of asking again, whatever the mode.
@@ -21,7 +21,7 @@ from tasks.asking.batches.merging import Merging
 from tasks.asking.batches.packing import End, Request, Waiting
 from tasks.asking.batches.polling import Gone, Poller, Running
 from tasks.asking.batches.submitting import Submitter, prepare_again
-from tasks.asking.batches.wire import Batch
+from tasks.asking.batches.wire import MessageBatch
 from tasks.asking.caller import Answered, Caller, CallFailed, paused, status_after
 from tasks.asking.failures import Failure, Scope, explained
 from tasks.asking.fallbacks import InBatch
@@ -174,7 +174,7 @@ class BatchAsker:
         try:
             async with self._online.budget.reserved(worst) as reservation:
                 try:
-                    end = await self._submitter.pool.add(Request(page, step, worst))
+                    end = await self._submitter.backlog.add(Request(page, step, worst))
                 except InBatch:
                     reservation.maybe_paid()
                     raise
@@ -219,7 +219,7 @@ class BatchAsker:
         except Halted:
             running.fail(Halted())
 
-    async def _collect(self, running: Running, batch: Batch | None) -> None:
+    async def _collect(self, running: Running, batch: MessageBatch | None) -> None:
         """Keep all that a batch answered, and tell who waits. Without a batch nobody knows what it answered."""
         intent, path = running.intent, None
         async with self._one_at_a_time:

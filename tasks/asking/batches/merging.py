@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.asking.answer import MOST, Answer
 from tasks.asking.batches.intents import Intended, Intent, place_of
-from tasks.asking.batches.wire import Batch
+from tasks.asking.batches.wire import MessageBatch
 from tasks.asking.caller import Answered
 from tasks.asking.calls import CallLedger
 from tasks.asking.client import secrets_of
@@ -63,7 +63,7 @@ class Merging:
         self._secrets = secrets_of(settings.endpoint)
 
     async def merge(
-        self, intent: Intent, batch: Batch | None, path: Path | None, listed: Mapping[Listed, str]
+        self, intent: Intent, batch: MessageBatch | None, path: Path | None, listed: Mapping[Listed, str]
     ) -> list[Answer | Failure]:
         """How every request ended, in the order of the intent; all that was answered is kept. Raises OutputError.
 

@@ -1,6 +1,6 @@
 """Packing: requests that wait to be submitted together, and the body that carries them.
 
-A request waits in the pool until a batch is full by bytes or by count, or nobody comes any more. The body is made
+A request waits in the backlog until a batch is full by bytes or by count, or nobody comes any more. The body is made
 while it is sent and never held as a whole; images lie in memory until then.
 """
 
@@ -110,7 +110,7 @@ class Waiting:
     end: "asyncio.Future[End]"
 
 
-class Pool:
+class Backlog:
     """First come, first submitted. Lives on one event loop; `expecting` may be set from any thread."""
 
     def __init__(self, most_bytes: int, halting: Halting) -> None:

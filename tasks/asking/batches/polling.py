@@ -19,7 +19,7 @@ from tasks.asking.answer import Answer
 from tasks.asking.batches.intents import Intent, IntentLog, Key
 from tasks.asking.batches.merging import are_of
 from tasks.asking.batches.packing import End, Waiting
-from tasks.asking.batches.wire import Batch, Wire
+from tasks.asking.batches.wire import MessageBatch, Wire
 from tasks.asking.failures import Failure, Scope, classify
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError, EndpointError, OutputError, Signal
@@ -92,14 +92,14 @@ class Poller:
         """The intent, with its batch durable. Raises OutputError."""
         return await asyncio.to_thread(self._log.named, intent, batch_id)
 
-    async def glance(self, intent: Intent) -> Batch | None:
+    async def glance(self, intent: Intent) -> MessageBatch | None:
         """How a batch is now, asked once; None where that is not told."""
         try:
             return await self._wire.retrieve(intent.batch_id) if intent.batch_id else None
         except Exception:  # noqa: BLE001  # whoever waits for it asks again, and says what is wrong
             return None
 
-    async def recent(self, since: timedelta) -> list[Batch]:
+    async def recent(self, since: timedelta) -> list[MessageBatch]:
         """Batches of this key, whoever submitted them, newest first; none where the endpoint does not tell."""
         try:
             return await self._wire.since(datetime.now(UTC) - since)
@@ -111,7 +111,7 @@ class Poller:
         with suppress(Exception):
             await self._wire.cancel(intent.batch_id or "")
 
-    async def ended(self, intent: Intent, seen: Callable[[Batch], object] = lambda _: None) -> Batch:
+    async def ended(self, intent: Intent, seen: Callable[[MessageBatch], object] = lambda _: None) -> MessageBatch:
         """Wait for the end of a batch; `seen` is told each time it was looked at. EndpointError if it is lost."""
         assert intent.batch_id is not None
         batch_id, wait = intent.batch_id, self.patience.poll
@@ -123,7 +123,7 @@ class Poller:
             await self._sleep(wait)
             wait = min(wait * SLOWER, self.patience.slowest_poll)
 
-    async def collect(self, intent: Intent, batch: Batch, folder: Path) -> Path:
+    async def collect(self, intent: Intent, batch: MessageBatch, folder: Path) -> Path:
         """The results in a private file below the folder. Gone where there are none any more."""
         path = folder / f"{intent.word}.jsonl"
         if batch.archived:
@@ -140,7 +140,7 @@ class Poller:
         age = (datetime.now(UTC) - intent.written_at).total_seconds()
         return self.patience.late - max(age, 0.0)
 
-    async def _is_of(self, batch: Batch, intent: Intent, folder: Path) -> bool:
+    async def _is_of(self, batch: MessageBatch, intent: Intent, folder: Path) -> bool:
         """Whether an ended batch is the one that was meant: its ids begin with the intent's word."""
         if batch.archived:
             if batch.created_at - intent.written_at > CREATED_WITHIN:
@@ -190,7 +190,7 @@ class Running:
     """Whether this run submitted it: then each of its requests has its worst case set aside by itself."""
     since: float = 0.0
     """When its reply was lost, or its process seen dead (`monotonic`), where it has no id yet."""
-    batch: Batch | None = None
+    batch: MessageBatch | None = None
     """As it was last seen."""
     _ends: "dict[Key, asyncio.Future[End]]" = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from time import monotonic
 
 from tasks.asking.batches.choosing import Deadline
 from tasks.asking.batches.intents import Intent, IntentLog, new_word
-from tasks.asking.batches.packing import Body, Pool, Request, Waiting
+from tasks.asking.batches.packing import Backlog, Body, Request, Waiting
 from tasks.asking.batches.wire import Wire
 from tasks.asking.caller import BACKOFF_S
 from tasks.asking.client import secrets_of
@@ -53,11 +53,11 @@ async def submit(wire: Wire, log: IntentLog, requests: list[Request], bodies: Bo
 
 
 class Submitter:
-    """Submits what waits in the pool. Lives on one event loop."""
+    """Submits what waits in the backlog. Lives on one event loop."""
 
     def __init__(self, settings: EngineSettings, wire: Wire, log: IntentLog, halting: Halting) -> None:
         assert settings.batches is not None
-        self.pool = Pool(settings.batches.most_bytes, halting)
+        self.backlog = Backlog(settings.batches.most_bytes, halting)
         self.deadline = Deadline(settings.batches.deadline, settings.concurrency)
         self._settings = settings
         self._wire = wire
@@ -70,7 +70,7 @@ class Submitter:
         """Until the run ends; `submitted` is told of each batch. Halted once the run is left, or nothing is taken."""
         try:
             while True:
-                waiting = await self.pool.batch()
+                waiting = await self.backlog.batch()
                 if self.deadline.too_late:
                     for one in waiting:
                         one.end.set_result(None)
@@ -81,7 +81,7 @@ class Submitter:
                     _fail(waiting, Halted())
                     raise
         finally:
-            _fail(self.pool.left(), Halted())
+            _fail(self.backlog.left(), Halted())
 
     async def _with_images(self, waiting: list[Waiting]) -> list[Waiting]:
         """Those whose images are in memory: what was let go of is prepared again."""

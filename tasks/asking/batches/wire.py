@@ -32,7 +32,7 @@ KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MessageBatch:
     """A batch as the endpoint describes it."""
 
     id: str
@@ -49,7 +49,7 @@ class Batch:
         return (self.ended_at - self.created_at).total_seconds() if self.ended and self.ended_at else None
 
     @classmethod
-    def of(cls, body: Any) -> "Batch":
+    def of(cls, body: Any) -> "MessageBatch":
         """From the API's JSON; AnswerError where it is none of the API's."""
         try:
             counts = [int(body["request_counts"][kind]) for kind in KINDS]
@@ -77,32 +77,32 @@ class Wire:
     def __init__(self, client: "AsyncAnthropic") -> None:
         self._client = client
 
-    async def create(self, body: Body) -> Batch:
+    async def create(self, body: Body) -> MessageBatch:
         """Submit."""
         headers = {"content-type": "application/json", "content-length": str(body.size)}
         made = await self._client.post(
             PATH, cast_to=object, content=body, options={"headers": headers, "max_retries": 0}
         )
-        return Batch.of(made)
+        return MessageBatch.of(made)
 
-    async def retrieve(self, batch_id: str) -> Batch:
+    async def retrieve(self, batch_id: str) -> MessageBatch:
         """How it is now."""
-        return Batch.of(await self._client.get(f"{PATH}/{batch_id}", cast_to=object))
+        return MessageBatch.of(await self._client.get(f"{PATH}/{batch_id}", cast_to=object))
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str) -> MessageBatch:
         """Answer no more of it; what was answered is billed, and can be collected once it has ended."""
-        return Batch.of(await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=object))
+        return MessageBatch.of(await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=object))
 
-    async def since(self, earliest: datetime) -> list[Batch]:
+    async def since(self, earliest: datetime) -> list[MessageBatch]:
         """Batches created since then, the newest first."""
-        found: list[Batch] = []
+        found: list[MessageBatch] = []
         after = ""
         while True:
             query = f"?limit={PAGE}" + (f"&after_id={after}" if after else "")
             page: Any = await self._client.get(f"{PATH}{query}", cast_to=object)
             if not isinstance(page, dict) or not isinstance(page.get("data"), list):
                 raise AnswerError("malformed_answer", "The endpoint lists batches in a way that is not the API's.")
-            batches = [Batch.of(body) for body in page["data"]]
+            batches = [MessageBatch.of(body) for body in page["data"]]
             found += [batch for batch in batches if batch.created_at >= earliest]
             if not page.get("has_more") or not batches or batches[-1].created_at < earliest:
                 return found
