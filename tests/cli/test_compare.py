@@ -9,7 +9,10 @@ import pytest
 from tasks.preparing import prepare_image, preparers
 from tasks.simulator import Simulator
 from tasks.types import ImageRules, PreparedImage
+from tests.own_tables import OwnTables, own_tables
 from tests.runs import CommandLine, draw
+
+__all__ = ["own_tables"]  # a fixture
 
 COUNT = 24
 ERRORS = "claude-haiku-5-5=0.02,claude-haiku-5-5@55=0.5,claude-sonnet-5-5=0.02"
@@ -30,12 +33,9 @@ def truth(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def small_preset(own_tables: OwnTables) -> str:
     """A preset that sends images so small that the cheap model cannot read them."""
-    (tmp_path / "config").mkdir()
-    words = 'max_edge = 50\nquality = 80\nprompt = "Read it."\nmax_tokens = 1000\n'
-    (tmp_path / "config" / "presets.toml").write_text(f"[small]\n{words}")
-    monkeypatch.setenv("VISIONFLOW_CONFIG", str(tmp_path / "config"))
+    own_tables(presets='[small]\nmax_edge = 50\nquality = 80\nprompt = "Read it."\nmax_tokens = 1000\n')
     return "small"
 
 
@@ -52,10 +52,7 @@ class TestCompare:
     def test_the_cheapest_that_holds_is_found_priced_and_explained_and_not_paid_again(
         self, visionflow: CommandLine, truth: Path, small_preset: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from config.user_files import load
-
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
-        load.cache_clear()
         more = [f"--model=claude-{name}-5-5" for name in ("haiku", "sonnet")]
         more += [f"--preset={name}" for name in ("ocr", small_preset)]
         more.append("--verify=claude-opus-5-5")
@@ -97,10 +94,7 @@ class TestCompare:
     def test_variants_that_send_images_alike_prepare_them_once(
         self, visionflow: CommandLine, truth: Path, small_preset: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from config.user_files import load
-
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-a-test")
-        load.cache_clear()
         prepared: list[int] = []
 
         def counted(data: bytes, rules: ImageRules) -> list[PreparedImage]:

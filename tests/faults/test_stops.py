@@ -25,6 +25,7 @@ from flows import analyze_images
 from tasks.asking.halting import Halt
 from tasks.simulator import Simulator
 from tests.asking import asking, pages
+from tests.deployments import forget_deployments
 from tests.runs import ROOT, draw, run_table
 
 IMAGES, IN_FLIGHT, TIMEOUT_S = 30, 5, 60
@@ -40,6 +41,7 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
 @contextmanager
 def serving(client: SyncPrefectClient, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """`visionflow serve` in a terminal of its own: Ctrl-C there reaches its process group."""
+    forget_deployments(client)  # with the places that runs of other tests may still hold in them
     log = (tmp_path / "screen").open("w+")
     command = [sys.executable, "-m", "flows", "serve"]
     environment = {**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1", "PYTHONUNBUFFERED": "1"}
