@@ -4,8 +4,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tests.runs import ROOT
