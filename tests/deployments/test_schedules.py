@@ -177,7 +177,6 @@ def schedule_by_hand(served: Served, name: str, parameters: dict[str, Any]) -> N
     )
 
 
-@pytest.mark.all
 def test_schedules_run_by_themselves_and_a_later_run_skips_what_is_finished(
     served: Served, simulator: Simulator, tmp_path: Path
 ) -> None:
