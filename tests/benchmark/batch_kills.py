@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 75_000  # some thirty tiny images
 ABSENCE_S = 2.0  # here a lost batch is listed at once, or never was made
-BLIND_S = 12.0
+BLIND_S = 7.0
 LATER_S = 0.3
 LOOK_S = 0.02
 PATIENCE_S = 300.0
@@ -111,17 +111,22 @@ def kill_again_and_again(scene: Scene, images: int, most: int, chance: random.Ra
 
 def _until(scene: Scene, process: "subprocess.Popen[bytes]", images: int, chance: random.Random) -> bool:
     """Wait for a random moment; False if the run ends before."""
-    kind, until = chance.choice(("clock", "batches", "answers")), time.monotonic() + PATIENCE_S
-    before, moment = scene.simulator.ledger(), time.monotonic() + chance.uniform(0, BLIND_S)
-    more = {"batches": chance.randint(1, 2), "answers": chance.randint(1, max(images // 50, 1))}
+    before, now = scene.simulator.ledger(), time.monotonic()
+    left = images - before["billed"]
+    # Only what can still come: once all is submitted there are no more batches.
+    kind = chance.choice(
+        ("clock", "answers") if before["batch_requests"] >= images else ("clock", "batches", "answers")
+    )
+    moment, until = now + chance.uniform(0, BLIND_S), now + PATIENCE_S
+    more = {"batches": chance.randint(1, 2), "answers": chance.randint(1, max(left // 20, 1))}
     while process.poll() is None and time.monotonic() < until:
-        now = scene.simulator.ledger()
+        ledger = scene.simulator.ledger()
         if kind == "clock" and time.monotonic() >= moment:
             return True
-        if kind == "batches" and now["batches"] >= before["batches"] + more["batches"]:
+        if kind == "batches" and ledger["batches"] >= before["batches"] + more["batches"]:
             time.sleep(chance.uniform(0, LATER_S))
             return process.poll() is None
-        if kind == "answers" and now["billed"] >= before["billed"] + more["answers"]:
+        if kind == "answers" and ledger["billed"] >= before["billed"] + more["answers"]:
             return True
         time.sleep(LOOK_S)
     return False

@@ -87,6 +87,25 @@ def test_without_waiting_a_run_leaves_and_the_same_command_collects(simulator: S
     assert run(images, tmp_path / "out", mode="online")["calls"] == 0
 
 
+def test_each_job_collects_its_own_batches_and_leaves_those_of_others(simulator: Simulator, tmp_path: Path) -> None:
+    """The same images with another question, and other images: who left submitted for nobody else."""
+    simulator.change(batch_latency=1.0)
+    images, others = draw(tmp_path / "images", 4), draw(tmp_path / "others", 3, 10)
+    jobs: list[tuple[Path, dict[str, Any]]] = [
+        (images, {"name": "a"}),
+        (images, {"name": "b", "prompt": "What is it?"}),
+    ]
+    jobs += [(others, {"name": "c"})]
+    assert [run(source, tmp_path / "out", no_wait=True, **job)["status"] for source, job in jobs] == ["waiting"] * 3
+    for source, job in jobs:
+        collected = run(source, tmp_path / "out", **job)
+        count = len(list(source.iterdir()))
+        assert (collected["ok"], collected["calls"]) == (count, count)
+        assert set(rows(collected, "calls")["image"]) == {str(path) for path in source.iterdir()}
+    ledger = simulator.ledger()
+    assert (ledger.batches, ledger.batch_requests, ledger.requests) == (3, 11, 0)
+
+
 def test_what_waits_in_a_batch_is_not_asked_online(simulator: Simulator, tmp_path: Path) -> None:
     simulator.change(batch_latency=3.0)
     images = draw(tmp_path / "images", 3)
