@@ -11,7 +11,7 @@ help:  ## this list
 demo: .venv/.installed  ## the whole thing over the sample images, offline, no key
 	@$(BIN)/visionflow demo
 
-check: .venv/.installed-dev  ## style, types and the tests that need no server: under a minute, once it has run
+check: .venv/.installed-dev  ## style, types and the tests that need no server: two minutes, once it has run
 	@$(MAKE) --no-print-directory lint types fast
 
 test: .venv/.installed-dev  ## style, types and every test
