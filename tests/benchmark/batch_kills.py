@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 75_000  # some thirty tiny images
 ABSENCE_S = 2.0  # here a lost batch is listed at once, or never was made
-BLIND_S = 7.0
+BLIND_S = 4.0
 LATER_S = 0.3
 LOOK_S = 0.02
 PATIENCE_S = 300.0
@@ -113,10 +113,10 @@ def _until(scene: Scene, process: "subprocess.Popen[bytes]", images: int, chance
     """Wait for a random moment; False if the run ends before."""
     before, now = scene.simulator.ledger(), time.monotonic()
     left = images - before["billed"]
-    # Only what can still come: once all is submitted there are no more batches.
-    kind = chance.choice(
-        ("clock", "answers") if before["batch_requests"] >= images else ("clock", "batches", "answers")
-    )
+    kinds = ["clock"]  # and what can still come
+    kinds += ["batches"] if before["batch_requests"] < images else []
+    kinds += ["answers"] if left else []
+    kind = chance.choice(kinds)
     moment, until = now + chance.uniform(0, BLIND_S), now + PATIENCE_S
     more = {"batches": chance.randint(1, 2), "answers": chance.randint(1, max(left // 20, 1))}
     while process.poll() is None and time.monotonic() < until:
