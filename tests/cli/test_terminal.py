@@ -56,34 +56,40 @@ def test_no_line_is_wider_than_the_terminal_whatever_its_label(eighty: io.String
     assert words <= set(f"Done Unreadable Unavailable coffee-damaged.jpg: {reason}".split()), "no word is broken"
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_a_file_or_a_pipe_gets_a_line_now_and_then(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "PACE_S", (0.3,) * 100)
-    simulator.change(latency=0.4)
-    images = draw(tmp_path / "images", 5)
-    with invoked_by(Invoker(observer=Follower(Terminal()))):
-        analyze_images(str(images), str(tmp_path / "out"), Job(name="job", concurrency=1, max_cost=1))
-    out = capsys.readouterr().out
-    lines = [line for line in out.splitlines() if line.startswith("Asked")]
-    assert lines and all(line.startswith("Asked     ") and " of 5 images, " in line for line in lines), out
+class Piped:
+    """Runs whose output goes to a pipe, with a line every so many seconds; `out` is what the last one said."""
+
+    def __init__(self, simulator: Simulator, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.out, self._simulator, self._patch, self._capture = "", simulator, patch, capture
+
+    def asked(self, images: Path, *, latency: float, pace: float, **job: Any) -> list[str]:
+        """The lines of a run over the images that say how far it is."""
+        self._patch.setattr(progress, "PACE_S", (pace,) * 100)
+        self._simulator.change(latency=latency)
+        with invoked_by(Invoker(observer=Follower(Terminal()))):
+            analyze_images(str(images), str(images.parent / "out"), Job(concurrency=1, **job))
+        self.out = self._capture.readouterr().out
+        return [line for line in self.out.splitlines() if line.startswith("Asked")]
+
+
+@pytest.fixture
+def piped(
+    prefect_server: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Piped:
+    return Piped(simulator, monkeypatch, capsys)
+
+
+def test_a_file_or_a_pipe_gets_a_line_now_and_then(piped: Piped, tmp_path: Path) -> None:
+    lines = piped.asked(draw(tmp_path / "images", 5), latency=0.4, pace=0.3, name="job", max_cost=1)
+    assert lines and all(line.startswith("Asked     ") and " of 5 images, " in line for line in lines), piped.out
     assert all(" of $1.00" in line for line in lines)
-    assert "\x1b" not in out and "━" not in out
+    assert "\x1b" not in piped.out and "━" not in piped.out
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_every_page_of_a_file_is_counted_as_it_is_asked_about(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "PACE_S", (0.2,) * 100)
-    simulator.change(latency=0.5)
+def test_every_page_of_a_file_is_counted_as_it_is_asked_about(piped: Piped, tmp_path: Path) -> None:
     images = draw(tmp_path / "images", 2)
     first, *others = (Image.new("L", (60, 40), shade) for shade in (0, 80, 160))
     first.save(images / "three-pages.tif", save_all=True, append_images=others)
-    with invoked_by(Invoker(observer=Follower(Terminal()))):
-        analyze_images(str(images), str(tmp_path / "out"), Job(name="pages", concurrency=1))
-    out = capsys.readouterr().out
-    lines = [line.split()[1:5] for line in out.splitlines() if line.startswith("Asked")]
-    assert lines[-1][1:] == ["of", "5", "pages,"], out
+    lines = [line.split()[1:5] for line in piped.asked(images, latency=0.5, pace=0.2, name="pages")]
+    assert lines[-1][1:] == ["of", "5", "pages,"], piped.out
     assert all(int(done) < int(of) for done, _, of, _ in lines), "as long as a page is in flight there is one to come"
