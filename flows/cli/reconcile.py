@@ -1,11 +1,11 @@
 """`visionflow reconcile`: the ledger beside the provider's own usage and cost report."""
 
 import json
-import os
 import sys
 from datetime import date
 
 from config.endpoints import endpoint
+from config.job import Job
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
 from tasks.asking.client import completed
@@ -21,7 +21,7 @@ def print_reconciliation(output: str, period: Period, name: str | None, workspac
     """Compare and print; 0 where both sides agree, 3 where they do not."""
     leave_pandas_out()
     try:
-        asked = endpoint(name or os.environ.get("ANTHROPIC_BASE_URL") or "anthropic")
+        asked = endpoint(Job(endpoint=name).endpoint_name)
     except LookupError as error:
         raise UsageError(str(error)) from None
     found = completed(reconcile(output, period, asked, workspace))

@@ -113,7 +113,7 @@ async def check_endpoint(client: "AsyncAnthropic", endpoint: Endpoint, model: st
     try:
         raw = await client.models.with_raw_response.retrieve(model)
     except anthropic.APIConnectionError as error:
-        raise EndpointError(_unreachable(endpoint, error)) from None
+        raise EndpointError(unreachable(endpoint, error)) from None
     except anthropic.APIStatusError as error:
         _stop_if_refused(error, endpoint, model)
         return Checked(endpoint, simulated=False, model_known=False)
@@ -140,7 +140,8 @@ def _stop_if_refused(error: Any, endpoint: Endpoint, model: str) -> None:
             raise EndpointError(f"{endpoint.base_url} {redirected(status, url, location, secrets)}") from None
 
 
-def _unreachable(endpoint: Endpoint, error: Exception) -> str:
+def unreachable(endpoint: Endpoint, error: Exception) -> str:
+    """What the SDK's connection error means to a person."""
     cause = error.__cause__
     if isinstance(cause, AnswerError):
         return f"{endpoint.base_url} cannot be asked: {cause}"

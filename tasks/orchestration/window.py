@@ -22,9 +22,7 @@ Mapped = Callable[[list[Any]], Iterable[Any]]
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
-IN_BATCHES = (
-    15_000  # images under way in a run by Message Batch, where those that were sent hold no bytes: some 10 kB each
-)
+IN_BATCHES = 15_000  # images under way in a run by Message Batch: those that were sent hold no bytes, some 10 kB each
 BATCHED_BYTES = 64_000_000  # instead of PREPARED_BYTES there: two bodies; nobody waits for a call in flight
 WAVE = 4  # batches let in before the window looks what is prepared: Prefect takes some 10 ms to start each
 TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from config.endpoints import Endpoint
-from tasks.asking.client import SIMULATED_HEADER, make_client, secrets_of
+from tasks.asking.client import SIMULATED_HEADER, make_client, secrets_of, unreachable
 from tasks.errors import EndpointError, UsageError
 from tasks.recording.reading import read_rows
 
@@ -186,8 +186,7 @@ class _ProviderReport:
         except anthropic.APIStatusError as error:
             raise EndpointError(self._refusal(error.status_code, str(error.api_message))) from None
         except anthropic.APIConnectionError as error:
-            cause = type(error.__cause__ or error).__name__
-            raise EndpointError(f"Cannot reach {self._endpoint.base_url} ({cause}). Check the network.") from None
+            raise EndpointError(unreachable(self._endpoint, error)) from None
         self.simulated = response.headers.get(SIMULATED_HEADER) == "true"
         return dict(response.json(parse_float=Decimal))
 
