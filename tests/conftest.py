@@ -4,6 +4,7 @@ Prefect reads its settings when it is imported, so those of the session are set 
 """
 
 import fcntl
+import gc
 import os
 import random
 import shutil
@@ -35,6 +36,12 @@ os.environ.update(
 )
 for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "VISIONFLOW_KEEP_SERVER"):
     os.environ.pop(name, None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not look through it again at each of its rounds."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -218,8 +218,11 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("simulator")
 def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
     def ask(one: Prepared) -> list[Row]:
+        run = one.batch.run
         if one.batch.number == 5:
-            one.batch.run.stop(Halt("paused", "Enough."))
+            run.stop(Halt("paused", "Enough."))
+        while one.batch.number >= 5 and run.halt is None:  # the engine's thread has still to hear of it
+            threading.Event().wait(0.01)
         return answered(one)
 
     with opened(tmp_path, 50, concurrency=1) as run:
