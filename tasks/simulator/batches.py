@@ -2,7 +2,7 @@
 
 Rows are answered one after the other, evenly over the setting `batch_latency`; their parameters are only looked at
 then, as at the API. What goes wrong with a row is drawn from `faults`, like any request's: a status makes it `errored`,
-`expired` and `balance` are in the same list. What goes wrong with a batch stands in `batch_faults`, a list of names:
+`expired`, `canceled` and `balance` are in the same list. What goes wrong with a batch stands in `batch_faults`:
 
   late=SECONDS         a new batch is not found for so long, though it is listed
   lost=N               the first N creates are done, and their replies never come
@@ -193,7 +193,7 @@ class Shelf:
             return "errored", json.dumps({"type": "errored", "error": error.body(call.request_id)}).encode()
         service.finish(call, 200, call.fault.name)
         if answer is None:
-            return "expired", b'{"type":"expired"}'
+            return call.fault.name, json.dumps({"type": call.fault.name}).encode()
         message = answer.message(call.message_id, call.question.asked_model if call.question else "")
         message["usage"]["service_tier"] = "batch"
         return "succeeded", b'{"type":"succeeded","message":' + encoded(message, call.fault.name) + b"}"

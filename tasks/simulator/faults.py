@@ -24,6 +24,7 @@ A fault string is a list of `NAME=PROBABILITY` or `NAME=PROBABILITY:SECONDS`, fo
   redirect        307 to the setting `elsewhere`
   balance         400 "Your credit balance is too low", as for every row of a batch without money
   expired         a row of a Message Batch whose time is over; an ordinary answer to any other request
+  canceled        a row of a Message Batch that somebody cancelled; likewise
   ok              an ordinary answer (for scripts)
   usage_negative, text_null and others: answers with one field that is nonsense, all in `lies`; billed
 
@@ -38,11 +39,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from tasks.simulator.catalogue import REQUEST_ERROR, ApiError
 from tasks.simulator.lies import LIES, RAW
 
 Script = Sequence[str] | Mapping[str, Sequence[str]]
+
+
+HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,14 @@ class Settings:
     truth: str = ""
     images: str = ""
     errors: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError for what no server could do."""
+        if not 0 <= self.port <= HIGHEST_PORT:
+            raise ValueError(f"port {self.port}: a port lies between 0 and {HIGHEST_PORT}")
+        for name in ("latency", "batch_latency"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} {getattr(self, name)}: seconds are a number, and not less than 0")
 
 
 STATUS_TYPES = {
@@ -125,6 +138,7 @@ OTHER_NAMES = frozenset(
         "redirect",
         "balance",
         "expired",
+        "canceled",
         "ok",
         *LIES,
         *RAW,

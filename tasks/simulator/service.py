@@ -117,7 +117,7 @@ class Service:
         return None if fault.name in ("drop_paid", "drip", "flood", "bomb") else composed
 
     async def answer_batched(self, call: Call, params: Any) -> Message | None:
-        """The answer to one row of a Message Batch; an ApiError where it fails, None where its time is over.
+        """The answer to one row of a Message Batch; an ApiError where it fails, None where its turn never came.
 
         Faults that only a connection can have are none here.
         """
@@ -126,7 +126,7 @@ class Service:
         fault = call.fault = self.faults.next([image.sha256 for image in question.images])
         if (error := fault_error(fault, self.settings.retry_after)) is not None:
             raise error
-        if fault.name == "expired":
+        if fault.name in ("expired", "canceled"):
             return None
         composed = await self._compose(question, fault, plan.usage)
         call.usage = composed.usage

@@ -91,11 +91,12 @@ def test_truncated_and_failed_answers_go_down_the_same_ladder_in_the_next_batch(
     balances(asked, simulator)
 
 
-def test_attempts_are_counted_over_batches(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.set_faults("expired=1")
+@pytest.mark.parametrize("end", ["expired", "canceled"])
+def test_attempts_are_counted_over_batches(simulator: Simulator, tmp_path: Path, end: str) -> None:
+    simulator.set_faults(f"{end}=1")
     with by_batch(simulator.url, tmp_path) as asked:
         (outcome,) = asked.engine.ask(pages(1), attempts=3)
-    assert (outcome.status, outcome.error_code) == ("unavailable", "expired")
+    assert (outcome.status, outcome.error_code) == ("unavailable", end)
     assert simulator.ledger().batches == 3 and asked.cost == 0
 
 

@@ -13,6 +13,7 @@ from anthropic import Anthropic
 
 from tasks.errors import UsageError
 from tasks.simulator import Simulator
+from tasks.simulator.faults import Settings
 from tests.runs import ROOT
 from tests.simulator_requests import (
     MODEL,
@@ -53,6 +54,9 @@ def test_what_cannot_start_says_so_to_the_caller(simulator: Simulator) -> None:
         Simulator(port=urlsplit(simulator.url).port).start()
     with pytest.raises(ValueError, match="unknown fault"):
         Simulator(faults="explode=1").start()
+    for impossible in ({"port": 99_999}, {"latency": -1.0}, {"batch_latency": float("nan")}):
+        with pytest.raises(ValueError, match=f"{next(iter(impossible))} "):
+            Settings(**impossible)
 
 
 def test_settings_can_be_changed_while_it_runs(simulator: Simulator) -> None:

@@ -34,7 +34,6 @@ from tasks.errors import EndpointError, SchemaError, StopRun
 
 LEARNT = timedelta(days=1)  # what batches of the last day took tells what the next one will
 LOOK_S, LONGEST_LOOK_S = 2.0, 10.0  # at the deadline
-NOT_COUNTED = ("canceled",)  # no failure of the image's
 
 
 class BatchAsker:
@@ -60,6 +59,7 @@ class BatchAsker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._keeping_now: set[asyncio.Task[Any] | None] = set()
+        self._cancelling = False
 
     async def begin(self) -> None:
         """Take over what earlier runs left: what has ended is collected now. Raises OutputError, EndpointError."""
@@ -131,7 +131,7 @@ class BatchAsker:
                 page.spent += self._cost(end)
                 return end
             if end is not None:
-                failures += end.error_type not in NOT_COUNTED
+                failures += not (self._cancelling and end.error_type == "canceled")  # by us, to ask online instead
                 self._check(end, step, failures, page)
 
     async def _by_call(self, page: Page, step: Step) -> Answered:
@@ -144,6 +144,7 @@ class BatchAsker:
         """Once the deadline is near: what batches have answered by then is kept, the rest is asked about online."""
         while (seconds := self._deadline.until_cancelling(self.in_flight)) is not None:
             if seconds <= 0:
+                self._cancelling = True
                 for running in self.left:
                     await self._poller.cancel(running.intent)
             await self._halting.stay(min(max(seconds, LOOK_S), LONGEST_LOOK_S))
