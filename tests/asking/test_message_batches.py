@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,24 @@ def test_whose_results_a_batch_has_is_read_from_the_first_line_that_says_so(tmp_
     ]:
         path.write_bytes(b"\n".join(lines) + b"\n")
         assert are_of(path, "a" * 32) is expected
+
+
+def test_an_answer_counts_wherever_else_its_request_is_named(tmp_path: Path) -> None:
+    word, path = new_word(), tmp_path / "results.jsonl"
+    intent = Intent(word, datetime.now(UTC), tuple(asked(2)))
+    message: dict[str, Any] = {
+        "id": "msg",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "stop_reason": "end_turn",
+    }
+    message |= {"content": [{"type": "text", "text": "paid"}], "usage": {"input_tokens": 9, "output_tokens": 1}}
+    ends = [{"type": "expired"}, {"type": "succeeded", "message": message}, {"type": "canceled"}]
+    lines = [{"custom_id": custom_id(word, place), "result": end} for place in (0, 1) for end in ends[place:]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = list(results_in(path, intent, base_url="http://here", secrets=Secrets("")))
+    assert [(result.place, type(result.end)) for result in results] == [(0, Received), (1, Received)]
 
 
 def test_where_no_line_says_whose_they_are_nothing_is_asked_again(simulator: Simulator, tmp_path: Path) -> None:

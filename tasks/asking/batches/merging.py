@@ -117,21 +117,32 @@ def _about(asked: Intended, intent: Intent) -> dict[str, Any]:
 
 
 def results_in(path: Path, intent: Intent, *, base_url: str, secrets: Secrets) -> Iterator[Result]:
-    """Each request of the batch once, whatever the file says; one that it does not name is to be asked again."""
+    """Each request of the batch once, whatever the file says; one that it does not name is to be asked again.
+
+    Where it names one several times an answer counts, which was paid for, before a failure, and then the first line.
+    """
     seen: set[int] = set()
-    with path.open("rb") as lines:
-        while line := lines.readline(LONGEST_LINE):
-            row = _row(line)
-            place = place_of(intent.word, row.get("custom_id"))
-            if place is None or place >= len(intent.asked) or place in seen:
-                continue
-            seen.add(place)
-            yield _result(place, row.get("result"), intent.asked[place].max_tokens, base_url, secrets)
+    for answered in (True, False):
+        if len(seen) < len(intent.asked):
+            for place, result in _named_in(path, intent):
+                if place not in seen and (_kind(result) == "succeeded") is answered:
+                    seen.add(place)
+                    yield _result(place, result, intent.asked[place].max_tokens, base_url, secrets)
     for place in range(len(intent.asked)):
         if place not in seen:
             yield Result(
                 place, _failure(Scope.ANSWER, "The results do not name this request.", "missing", paid="maybe")
             )
+
+
+def _named_in(path: Path, intent: Intent) -> Iterator[tuple[int, Any]]:
+    """Place and result of every line that names a request of the batch."""
+    with path.open("rb") as lines:
+        while line := lines.readline(LONGEST_LINE):
+            row = _row(line)
+            place = place_of(intent.word, row.get("custom_id"))
+            if place is not None and place < len(intent.asked):
+                yield place, row.get("result")
 
 
 def gone(intent: Intent) -> Iterator[Result]:
@@ -165,7 +176,7 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _result(place: int, result: Any, max_tokens: int, base_url: str, secrets: Secrets) -> Result:
-    kind = result.get("type") if isinstance(result, dict) else None
+    kind = _kind(result)
     if kind == "succeeded":
         return _answered(place, result.get("message"), max_tokens, base_url, secrets)
     if kind == "errored":
@@ -174,6 +185,10 @@ def _result(place: int, result: Any, max_tokens: int, base_url: str, secrets: Se
         words = {"expired": "The batch's time was over before its turn came.", "canceled": "The batch was cancelled."}
         return Result(place, _failure(Scope.MOMENT, words[kind], kind))
     return Result(place, _failure(Scope.ANSWER, "The result is malformed.", "malformed_answer", paid="maybe"))
+
+
+def _kind(result: Any) -> Any:
+    return result.get("type") if isinstance(result, dict) else None
 
 
 def _answered(place: int, message: Any, max_tokens: int, base_url: str, secrets: Secrets) -> Result:
