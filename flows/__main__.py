@@ -13,7 +13,7 @@ from flows import check_names
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1, 2, 3, 4 or 130 (README: exit status)."""
+    """Run one command and return its exit status: 0 to 5 or 130 (README: exit status)."""
     try:
         check_names()
     except ImportError as error:

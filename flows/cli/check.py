@@ -3,7 +3,9 @@
 import json
 import sys
 
+from flows.cli.server import keep_prefect_quiet
 from flows.cli.terminal import Terminal
+from tasks.errors import UsageError
 from tasks.recording.checking import Findings, check_journals, check_records, check_tables, recover_all
 from tasks.recording.tables import leave_pandas_out
 from tasks.storage.output import open_output
@@ -12,7 +14,10 @@ from tasks.text import counted
 
 
 def check_kept(output: str | None, *, as_json: bool) -> int:
-    """Check an output and what is kept for it, or without one what VISIONFLOW_HOME holds; 1 if not all is well now."""
+    """Check an output and what is kept for it, or without one what VISIONFLOW_HOME holds; 1 if not all is well now.
+
+    UsageError where the output holds nothing: a mistyped one must not read as sound.
+    """
     leave_pandas_out()
     terminal = Terminal(quiet=as_json)
     findings = _found(output)
@@ -33,12 +38,15 @@ def _found(output: str | None) -> Findings:
     where = open_output(output)
     records = records_of(where.uri)
     check_records(records, findings)
+    keep_prefect_quiet()
     from tasks.orchestration.store import PrefectStore
 
     recover_all(where, PrefectStore(records), findings)
     check_tables(where, findings)
     if not isinstance(records, LocalRecords):  # what could not be put there for a while lies here
         check_journals(findings)
+    if not (findings.recovered or findings.troubles or where.list()):
+        raise UsageError(f"No run in {where.uri}. Check OUTPUT.")
     return findings
 
 

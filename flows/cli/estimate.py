@@ -11,6 +11,7 @@ from config.job import Job, job_name
 from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
+from flows.cli.server import keep_prefect_quiet
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
 from tasks.asking.client import Checked
@@ -192,6 +193,8 @@ def _fresh(listing: Listing, resolved: ResolvedJob, output: str | None) -> tuple
     if output is None:
         return listing.images, kept_usd
     from tasks.orchestration.batches import Remaining
+
+    keep_prefect_quiet()
     from tasks.orchestration.store import PrefectStore
     from tasks.storage.records import records_of
 

@@ -56,6 +56,12 @@ PATIENCE_S = 8.0  # a server that answers nothing for so long, when nothing else
 SETTLE_S = 5.0  # for the last events and logs
 
 
+def keep_prefect_quiet() -> None:
+    """Before it is imported: it says nothing in the terminal, and tells its maker nothing."""
+    for name, value in CLIENT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 class Server:
     """A Prefect API that is there, or on its way. `ready` waits for it; `release` lets go of it."""
 
@@ -77,8 +83,7 @@ class Server:
         os.environ["PREFECT_API_URL"] = self.url
         if self.ours and (auth_string := _auth_string()):
             os.environ["PREFECT_API_AUTH_STRING"] = auth_string
-        for name, value in CLIENT_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        keep_prefect_quiet()
 
     def ready(self, say: Callable[[str], None]) -> str:
         """Wait until it answers and return its URL; StopRun says why it does not. `say` explains a long wait."""

@@ -1,13 +1,18 @@
 """`visionflow check`: what is damaged is found and set aside, what is missing of a killed run is completed."""
 
+import os
+import pty
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from flows.cli.server import CLIENT_ENVIRONMENT
 from tasks.simulator import Simulator
-from tests.runs import draw, end, rows, run_table, start
+from tests.runs import ROOT, draw, end, rows, run_table, start
 
 IMAGES = 12
 
@@ -78,6 +83,25 @@ def test_a_killed_run_gets_its_calls_and_its_bill(
     again = end(start(*command))
     assert (again.status, again.summary["ok"], again.summary["calls_maybe_paid"]) == (0, IMAGES, 0)
     assert len(rows(again.summary)) == IMAGES
+
+
+def test_an_output_without_a_run_is_not_well(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for nothing in (tmp_path / "empty", tmp_path / "mistyped"):
+        checked = end(start("check", nothing))
+        assert (checked.status, checked.err) == (2, f"visionflow: No run in {nothing}. Check OUTPUT.\n")
+
+
+def test_prefect_says_nothing_in_a_terminal(tmp_path: Path) -> None:
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "flows", "check", "mistyped"]
+    unset = {name: value for name, value in os.environ.items() if name not in CLIENT_ENVIRONMENT}
+    path = {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env={**unset, **path}, stdout=terminal, stderr=terminal) as process:
+        assert process.wait(60) == 2
+    assert os.read(screen, 10_000).decode().splitlines() == ["visionflow: No run in mistyped. Check OUTPUT."]
+    os.close(screen)
+    os.close(terminal)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, home: Path) -> None:
