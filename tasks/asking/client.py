@@ -23,7 +23,7 @@ SIMULATED_HEADER = "visionflow-simulated"
 
 
 def api_key(endpoint: Endpoint) -> str:
-    """The endpoint's key from its environment variable; EndpointError if there is none."""
+    """The endpoint's key from its environment variable; EndpointError if there is none that a header can hold."""
     if not endpoint.key_env:
         return "simulated"
     key = os.environ.get(endpoint.key_env, "").strip()
@@ -31,6 +31,11 @@ def api_key(endpoint: Endpoint) -> str:
         raise EndpointError(
             f"No key for {endpoint.name}: the environment variable {endpoint.key_env} is empty. "
             f"Set it (export {endpoint.key_env}=...), or try `visionflow demo`, which needs none."
+        )
+    if not key.isprintable() or " " in key:
+        raise EndpointError(
+            f"The key in {endpoint.key_env} has a space, a line end or another sign in it that no key has. "
+            "Set it again."
         )
     return key
 

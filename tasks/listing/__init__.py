@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.listing.folders import absolute, folder_root, from_folder, from_glob, glob_root, local_source
+from tasks.listing.folders import absolute, folder_root, from_folder, from_glob, glob_root, local_path, local_source
 from tasks.listing.images import Images, OnDemand, Picked, Progress, any_on_s3, collect, collect_sorted
 from tasks.listing.kinds import NameFilter, has_wildcard
 from tasks.listing.manifests import MANIFEST_EXTENSIONS, from_manifest
@@ -61,6 +61,7 @@ def list_images(
     """
     if as_utf8(source) != source:  # Prefect takes it as a parameter of the flow, and the table `runs` as text
         raise SourceError(f"The name {as_utf8(source)} is not UTF-8. Change into the folder and name the source `.`.")
+    source = local_path(source)
     passed_over: Counter[str] = Counter()
     include, exclude = tuple(include), tuple(exclude)
     try:
@@ -98,6 +99,8 @@ def _found(
 def _explain(error: Exception, source: str) -> str:
     if is_s3(source) or "botocore" in type(error).__module__:
         return explain_s3(error, source)
+    if isinstance(error, FileNotFoundError) and "://" in source:
+        return f"{source} is no source: images come from local disk or s3://bucket/prefix. Download them first."
     if isinstance(error, FileNotFoundError):
         return f"There is no {os.path.abspath(os.path.expanduser(source))}. Check the path."
     if isinstance(error, NotAFile):

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from tasks.listing.kinds import SNIFFED_BYTES, NameFilter, is_image, kind, literal
 from tasks.storage.reading import NotAFile, file_source, open_file
@@ -47,6 +48,11 @@ def local_source(uri: str, name: str) -> Source:
     except (OSError, ValueError):  # gone, a link to nothing, or no path that a file can have: the row will say so
         return Source(uri=uri, name=name, size=0)
     return file_source(uri, name, status)
+
+
+def local_path(uri: str) -> str:
+    """The path that a `file://` URI stands for (RFC 8089, appendix B); anything else as it is."""
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file:///") else uri
 
 
 def absolute(path: str | Path) -> str:

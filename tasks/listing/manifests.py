@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import SourceError
-from tasks.listing.folders import absolute, local_source, relative_name
+from tasks.listing.folders import absolute, local_path, local_source, relative_name
 from tasks.listing.kinds import NameFilter
 from tasks.listing.objects import describe, s3_source
 from tasks.preparing import is_image_name
@@ -90,6 +90,7 @@ def _is_file(entry: str, root: str) -> bool:
 def _absolute(entry: str, root: str) -> str:
     if is_s3(entry):
         return entry
+    entry = local_path(entry)
     if "://" in entry and not os.path.isabs(entry):
         raise SourceError(f"The manifest names {entry}, but images come from local disk or s3://. Download it first.")
     return f"{root}/{entry}" if is_s3(root) and not os.path.isabs(entry) else absolute(Path(root or ".", entry))

@@ -100,6 +100,8 @@ def test_sources_that_cannot_be_listed(visionflow: CommandLine, tmp_path: Path) 
     assert "passed over 1 .txt" in refusal(tmp_path / "texts")
     (tmp_path / "list.csv").write_text("a,b\n1,2\n")
     assert "has no column of images" in refusal(tmp_path / "list.csv")
+    assert "https://example.com/a.jpg is no source" in refusal("https://example.com/a.jpg")
+    assert f"There is no {tmp_path / 'no thing'}." in refusal(f"file://{tmp_path}/no%20thing")
 
 
 @contextmanager
@@ -166,6 +168,8 @@ def test_keys_and_addresses_of_the_endpoint(
     wrong = refusal()
     assert f"{unpaid.url} refuses the key (401 invalid x-api-key). Check ANTHROPIC_API_KEY" in wrong
     assert "secret" not in wrong
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-one\nsk-ant-two")
+    assert "The key in ANTHROPIC_API_KEY has a space, a line end" in (wrong := refusal()) and "sk-ant" not in wrong
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     assert "the environment variable ANTHROPIC_API_KEY is empty. Set it" in refusal()
 

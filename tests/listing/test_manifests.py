@@ -49,6 +49,14 @@ def test_a_manifest_at_home_names_what_lies_beside_it(folder: Path, monkeypatch:
         assert (image.uri, image.size) == (str(folder / "b.jpg"), len(picture(1)))
 
 
+def test_a_uri_of_a_local_file_is_its_path(folder: Path) -> None:
+    (folder / "two words.jpg").write_bytes(b"x")
+    uri = (folder / "two words.jpg").as_uri()
+    (folder / "list.txt").write_text(f"{uri}\n")
+    for source in (uri, str(folder / "list.txt"), (folder / "list.txt").as_uri()):
+        assert [image.uri for image in list_images(source).images] == [str(folder / "two words.jpg")]
+
+
 def test_a_line_that_begins_with_a_hash_is_a_comment_unless_there_is_such_a_file(folder: Path) -> None:
     (folder / "#1.jpg").write_bytes(picture(1))
     lines = ["#1.jpg", "#2.jpg", "./#3.jpg", " # see https://example.com", f"# {'very ' * 100}long", "b.jpg"]
