@@ -195,8 +195,10 @@ def _folded(text: str, width: int) -> list[str]:
 
 
 def kept_line(todo: Todo) -> str:
-    """How many images were answered before."""
-    return f"{counted(todo.done_before, 'image')} done before" if todo.done_before else "nothing from earlier runs"
+    """How many files were done before; answers to the bytes of the others show when they are read."""
+    if todo.done_before:
+        return f"{counted(todo.done_before, 'image')} done before"
+    return "no file was done before; what is kept about the same bytes shows as they are read"
 
 
 def to_ask_line(run: RunContext, todo: Todo) -> str:
