@@ -5,11 +5,13 @@ request that is made of an endpoint, the free ones before a run included.
 """
 
 import asyncio
+import ssl
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from anthropic import DefaultAioHttpClient
-from httpx2 import Limits, ReadTimeout, Request, Response, Timeout
+from httpx2 import Limits, ReadTimeout, Request, Response, Timeout, create_ssl_context
 
 from config.settings import is_loopback
 from tasks.errors import AnswerError
@@ -37,6 +39,7 @@ class EndpointClient(DefaultAioHttpClient):
             timeout=Timeout(seconds, connect=connect, pool=connect),
             limits=Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=False,  # key and image would go along
+            verify=_trusted(),
             **options,
         )
         self._seconds = seconds
@@ -89,6 +92,12 @@ class StreamingClient(EndpointClient):
                 return await self._read(response, request)
         except TimeoutError as error:
             raise ReadTimeout("The deadline has passed.", request=request) from error
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities that this machine trusts: reading them takes longer than the rest of a client."""
+    return create_ssl_context()
 
 
 def answer_bytes(max_tokens: int) -> int:
