@@ -27,6 +27,7 @@ PATH = "/v1/messages/batches"
 PAGE = 100
 NEW_OR_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MOST_RESULT_BYTES = 8_000_000_000
+MOST_PAGES, LIST_S = 1000, 600.0  # of a list, which would else go on as long as the endpoint liked
 RESULTS_S = 1800.0  # for all of a batch's results, which have some megabytes: one that drips is given up
 KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
 
@@ -54,7 +55,7 @@ class MessageBatch:
         try:
             counts = [int(body["request_counts"][kind]) for kind in KINDS]
             batch = cls(
-                str(body["id"]),
+                body["id"],
                 body["processing_status"] == "ended",
                 sum(counts),
                 _time(body["created_at"]),
@@ -66,7 +67,7 @@ class MessageBatch:
             raise AnswerError(
                 "malformed_answer", "The endpoint describes a batch in a way that is not the API's."
             ) from None
-        if not batch.id.replace("_", "").replace("-", "").isalnum():
+        if not isinstance(batch.id, str) or not batch.id.replace("_", "").replace("-", "").isalnum():
             raise AnswerError("malformed_answer", "The endpoint names a batch by what is no name.")
         return batch
 
@@ -95,9 +96,16 @@ class Wire:
 
     async def since(self, earliest: datetime) -> list[MessageBatch]:
         """Batches created since then, the newest first."""
+        try:
+            async with asyncio.timeout(LIST_S):
+                return await self._pages_since(earliest)
+        except TimeoutError:
+            raise AnswerError("malformed_answer", f"The list of batches did not end within {LIST_S:.0f} s.") from None
+
+    async def _pages_since(self, earliest: datetime) -> list[MessageBatch]:
         found: list[MessageBatch] = []
         after = ""
-        while True:
+        for _ in range(MOST_PAGES):
             query = f"?limit={PAGE}" + (f"&after_id={after}" if after else "")
             page: Any = await self._client.get(f"{PATH}{query}", cast_to=object)
             if not isinstance(page, dict) or not isinstance(page.get("data"), list):
@@ -106,9 +114,10 @@ class Wire:
             found += [batch for batch in batches if batch.created_at >= earliest]
             if not page.get("has_more") or not batches or batches[-1].created_at < earliest:
                 return found
-            if after == batches[-1].id:  # or it would go on for ever
+            if after == batches[-1].id:
                 raise AnswerError("malformed_answer", "The endpoint lists the same batches again and again.")
             after = batches[-1].id
+        raise AnswerError("malformed_answer", "The endpoint lists batches without end.")
 
     async def results(self, batch_id: str, path: Path) -> None:
         """Write the results into a private file, whole or not at all. OutputError if the disk does not take them."""
