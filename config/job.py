@@ -208,8 +208,10 @@ def text_or_file(value: str | None) -> str | None:
 
 
 def mistake(problem: Any) -> str:
-    """The value of one of pydantic's errors, and what is wrong with it."""
+    """The value of one of pydantic's errors, and what is wrong with it; that of an unknown setting may be a key."""
     kind, value = problem["type"], repr(problem["input"])
+    if kind == "extra_forbidden":
+        value = "this"
     said = WRONG.get(kind) or WRONG_KINDS.get(kind.partition("_")[0])
     context = {name: str(one).removesuffix(".0") for name, one in problem.get("ctx", {}).items()}
     if "expected" in context:

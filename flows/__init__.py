@@ -3,6 +3,7 @@
 Nothing heavy is imported before it is called.
 """
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from config.job import Job
 
+Place = str | os.PathLike[str]
 
-def analyze_images(source: str, output: str, job: "Job | Mapping[str, Any] | None" = None) -> Any:
+
+def analyze_images(source: Place, output: Place, job: "Job | Mapping[str, Any] | None" = None) -> Any:
     """Ask about every image under `source` and write the tables under `output`; the run's summary, as of `run --json`.
 
     It is a dict; where an event loop runs already, as in a notebook or an async flow, an awaitable of one, which no
@@ -28,11 +31,11 @@ def analyze_images(source: str, output: str, job: "Job | Mapping[str, Any] | Non
     check_names()
     from flows.calling import call
 
-    return call(source, output, job)
+    return call(as_text(source), as_text(output), job)
 
 
 def read_results(
-    output: str, job: str | None = None, run: str | None = None, *, latest: bool = False, as_arrow: bool = False
+    output: Place, job: str | None = None, run: str | None = None, *, latest: bool = False, as_arrow: bool = False
 ) -> "pd.DataFrame | pa.Table":
     """Rows of `results` of all runs, of one job or of one run, with the column `job`; a data frame of Arrow types.
 
@@ -42,18 +45,23 @@ def read_results(
     check_names()
     from tasks.recording.reading import newest_answers, read_rows
 
-    rows = read_rows("results", output, job, run)
+    rows = read_rows("results", as_text(output), job, run)
     return _shown(newest_answers(rows) if latest else rows, as_arrow)
 
 
 def read_calls(
-    output: str, job: str | None = None, run: str | None = None, *, as_arrow: bool = False
+    output: Place, job: str | None = None, run: str | None = None, *, as_arrow: bool = False
 ) -> "pd.DataFrame | pa.Table":
     """Rows of `calls`, every API call and what it cost; else as `read_results`."""
     check_names()
     from tasks.recording.reading import read_rows
 
-    return _shown(read_rows("calls", output, job, run), as_arrow)
+    return _shown(read_rows("calls", as_text(output), job, run), as_arrow)
+
+
+def as_text(place: Place) -> str:
+    """A folder's path as the text that URIs are too."""
+    return os.fspath(place) if isinstance(place, os.PathLike) else place
 
 
 def _shown(rows: "pa.Table", as_arrow: bool) -> "pd.DataFrame | pa.Table":

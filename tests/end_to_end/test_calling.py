@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 
 import flows.analyze_images  # noqa: F401  # the module of the same name, imported first as a deployment does
 from config.job import Job
-from flows import analyze_images
+from flows import analyze_images, read_calls, read_results
 from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator
 from tasks.simulator.ocr import model_folder
@@ -50,10 +50,11 @@ def test_in_a_sync_flow_and_in_a_thread(images: Path, tmp_path: Path) -> None:
 
     assert whole(parent())
     ended: list[Any] = []
-    thread = threading.Thread(target=lambda: ended.append(analyze_images(str(images), str(tmp_path / "two"), JOB)))
+    thread = threading.Thread(target=lambda: ended.append(analyze_images(images, tmp_path / "two", JOB)))
     thread.start()
     thread.join(60)
     assert whole(ended[0])
+    assert len(read_results(tmp_path / "two")) == len(read_calls(tmp_path / "two")) == 3, "a Path is a place too"
 
 
 @pytest.mark.usefixtures("prefect_server")

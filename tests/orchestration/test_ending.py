@@ -87,7 +87,7 @@ def test_what_stops_a_run_is_its_state_in_one_sentence_and_no_traceback(
     [
         ({"concurrency": 5000}, "job.concurrency: 5000 is not allowed: it must be at most 1000."),
         ({"results": {"max_failed": "much"}}, "job.max_failed: 'much' is no number."),
-        ({"colour": "red"}, "job.colour: 'red' is a setting that does not exist."),
+        ({"colour": "red"}, "job.colour: this is a setting that does not exist."),
         ({"preset": "nope"}, "There is no preset 'nope'."),
         ("all", "job: 'all' is no job, which has settings by name."),
     ],
