@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 
 from config.job import Job
 from tasks.errors import SchemaError
-from tasks.orchestration.recorder import AnswerColumns, seen_by
 from tasks.schemas import load_schema
+from tasks.scoring.answer_columns import AnswerColumns, seen_by
 from tasks.types import PreparedImage
 from tests.schemas import errors, fitted, schema
 
