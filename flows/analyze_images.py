@@ -8,8 +8,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.job import Job
 from tasks.orchestration.approval import allowed, more_money
 from tasks.orchestration.artifacts import run_name
-from tasks.orchestration.events import last_state, says_how_it_ends
 from tasks.orchestration.fleet.parent import by_shards
+from tasks.orchestration.flow_state import last_state, says_how_it_ends
 from tasks.orchestration.invoker import accepted
 from tasks.orchestration.opening import list_images, open_run, watched
 from tasks.orchestration.steps import ask_for, prepare, report
@@ -47,6 +47,6 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
             summary = report(run)
             funded = more_money(run, todo, summary, stop)  # where the cap has paused it and a person may raise it
         ended: dict[str, Any] = last_state(
-            run, summary, cancelled=stop.asked
+            run, summary, cancelled=stop.requested
         )  # a state, whose result Prefect gives the caller
     return ended

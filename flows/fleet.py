@@ -8,9 +8,9 @@ from typing import Any
 from prefect import flow
 
 from flows.analyze_images import RUNNER
-from tasks.orchestration.events import says_how_it_ends
 from tasks.orchestration.fleet.manifest import manifest_of
 from tasks.orchestration.fleet.shard import hand_in, in_touch, open_shard
+from tasks.orchestration.flow_state import says_how_it_ends
 from tasks.orchestration.opening import list_images
 from tasks.orchestration.steps import ask_for, prepare
 from tasks.orchestration.stopping import stoppable

@@ -10,11 +10,8 @@ VisionflowError
 │   ├── SchemaError   the answers' schema cannot be used
 │   ├── EndpointError wrong key, unknown model, unreachable or foreign endpoint, spend limit
 │   └── PriceError    no price is known, so no bill could be exact
-├── RowsFailed        all is written, but more rows failed than the job allows: exit status 3
-
-
-│   ├── PriceError    no price is known, so no bill could be exact
 │   └── TruthError    labels cannot be used: the file, the row and the field that are wrong
+├── RowsFailed        all is written, but more rows failed than the job allows: exit status 3
 ├── ImageError        one image cannot be sent; it becomes a row with this reason
 └── AnswerError       one answer cannot be used; its call is closed, and its row says what was wrong
 Signal                tells the next function up what happened, and never leaves the rooms named here

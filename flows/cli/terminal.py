@@ -18,6 +18,7 @@ from rich.text import Text
 
 from tasks.billing.pricing import cny, usd
 from tasks.orchestration.context import RunContext
+from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.progress import beside, facts, pauses, progress_line, standing
 from tasks.text import counted, dollars, duration, printable
@@ -129,7 +130,7 @@ class Terminal:
 
     def summary(self, summary: dict[str, Any]) -> None:
         """How it ended, what it cost, where everything is."""
-        self.say(ENDED.get(summary["status"], "Done"), done_line(summary))
+        self.say(ENDS[summary["status"]].label, done_line(summary))
         if summary["message"]:
             self.say("", summary["message"])
         if failed := failed_shards(summary):
@@ -163,9 +164,6 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._terminal.say("Note", record.getMessage())
-
-
-ENDED = {"paused": "Paused", "waiting": "Waiting", "stopped": "Stopped", "interrupted": "Stopped"}
 
 
 class _Facts(ProgressColumn):

@@ -122,7 +122,7 @@ class Caller:
             self._halting.halt(Halt("paused", paused(self.budget, self._settings)))
             raise Halted from None
         except OutputError as error:  # a call that cannot be written down is not made
-            self._halting.halt(Halt("stopped", str(error), error))
+            self._halting.halt(Halt.stopped(error))
             raise Halted from None
         if isinstance(result, Answered):
             answer = result.answer
@@ -206,8 +206,7 @@ class Caller:
             message += f"in a row ({failure.message}) The same command goes on where this run stopped."
         else:
             return
-        error = EndpointError(message)
-        self._halting.halt(Halt("stopped", message, error))
+        self._halting.halt(Halt.stopped(EndpointError(message)))
         raise Halted
 
 

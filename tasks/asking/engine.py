@@ -240,7 +240,7 @@ class Engine:
             except Halted:  # while it looked: the reason given stands
                 pass
             except SchemaError as error:
-                self._halting.halt(Halt("stopped", str(error), error))
+                self._halting.halt(Halt.stopped(error))
         return outcome
 
 

@@ -153,7 +153,7 @@ class FallbackChain:
         try:
             await self._keeping.keep(key, answered)
         except OutputError as error:  # of the journal: the first write that fails stops the run
-            self._halting.halt(Halt("stopped", str(error), error))
+            self._halting.halt(Halt.stopped(error))
         return answered.answer, False
 
 

@@ -8,18 +8,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Literal
 
 from tasks.errors import Signal, StopRun
+
+HaltKind = Literal["paused", "stopped", "interrupted", "waiting"]  # the statuses of runs that were halted
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
     """Why no more calls are made, and for how many more seconds those in flight may go on; their own if None."""
 
-    kind: str  # paused, stopped, interrupted, waiting
+    kind: HaltKind
     message: str
     error: StopRun | None = None
     patience: float | None = None
+
+    @classmethod
+    def stopped(cls, error: StopRun) -> "Halt":
+        """By what every image needs and is wrong."""
+        return cls("stopped", str(error), error)
 
 
 ENDED_EARLY = Halt("stopped", "The run ended early.")

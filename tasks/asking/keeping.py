@@ -27,7 +27,7 @@ class Keeping:
     def stop(self, trouble: str) -> None:
         """Pay for nothing more."""
         error = OutputError(f"{trouble}, then run the same command again.")
-        self._halting.halt(Halt("stopped", str(error), error))
+        self._halting.halt(Halt.stopped(error))
 
     async def keep(self, key: str, answered: Answered, *, journal_first: bool = False) -> None:
         """Keep the answer in the store, and in the journal wherever the store alone could lose it.

@@ -95,5 +95,5 @@ class Pricer:
         try:
             return cost_usd(received.usage, prices, batch=self._batch), "yes", received.wrong
         except PriceError as error:
-            self._halting.halt(Halt("stopped", str(error), error))
+            self._halting.halt(Halt.stopped(error))
             return Decimal(0), "maybe", str(error)

@@ -18,6 +18,7 @@ from tasks.asking.halting import Halt
 from tasks.billing.pricing import usd
 from tasks.orchestration import events
 from tasks.orchestration.context import binding_cap, spent_so_far
+from tasks.orchestration.ending import ENDS
 from tasks.orchestration.pausing import Inquiry, NewCap, answers_of, with_a_person
 from tasks.planning.estimating import expected_cost
 from tasks.planning.given import said
@@ -65,7 +66,7 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
     if flow_run is None or summary["status"] != "paused" or binding_cap(run.plan) != "max_cost":
         return None
     spent = spent_so_far(run.plan)
-    events.tell_end(summary, "COMPLETED", "Paused", waiting=True)
+    events.tell_end(summary, ENDS["paused"], waiting=True)
     left = counted(summary["statuses"].get("unasked", 0), "row")
     message = f"{usd(spent)} spent of {usd(run.plan.job.max_cost or 0)}, {left} left to ask: resume with a new cap."
     form = NewCap.with_initial_data(description=_figures(run, todo, summary, spent))

@@ -1,4 +1,4 @@
-"""How a run ends: the one table of causes, run statuses, exit statuses and Prefect's states."""
+"""How a run ends: the one table of causes, run statuses, exit statuses, Prefect's states, events and labels."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,18 +18,30 @@ class End:
     state_type: str
     state_name: str
     """Of the flow run."""
+    event: str
+    """The last part of the name of Prefect's event."""
+    label: str
+    """On the screen."""
 
 
 ENDS = {
     end.status: end
     for end in (
-        End("completed", "every image has a good answer", 0, "COMPLETED", "Completed"),
+        End("completed", "every image has a good answer", 0, "COMPLETED", "Completed", "finished", "Done"),
         # No more of them than `max_failed` allows: the state of a completed run.
-        End("completed_with_failures", "some rows failed and say why", 3, "FAILED", "RowsFailed"),
-        End("paused", "the cap is reached", 4, "COMPLETED", "Paused"),
-        End("waiting", "batches run on; the same command collects them", 5, "COMPLETED", "Waiting"),
-        End("stopped", "something that every image needs is wrong", 1, "FAILED", "Failed"),
-        End("interrupted", "it was told to end", 130, "CANCELLED", "Interrupted"),
+        End("completed_with_failures", "some rows failed and say why", 3, "FAILED", "RowsFailed", "failed", "Done"),
+        End("paused", "the cap is reached", 4, "COMPLETED", "Paused", "paused", "Paused"),
+        End(
+            "waiting",
+            "batches run on; the same command collects them",
+            5,
+            "COMPLETED",
+            "Waiting",
+            "finished",
+            "Waiting",
+        ),
+        End("stopped", "something that every image needs is wrong", 1, "FAILED", "Failed", "failed", "Stopped"),
+        End("interrupted", "it was told to end", 130, "CANCELLED", "Interrupted", "finished", "Stopped"),
     )
 }
 

@@ -74,20 +74,20 @@ class Stop:
 
     def __init__(self) -> None:
         self.run: RunContext | None = None
-        self._asked: Halt | None = None
+        self._requested: Halt | None = None
         self._context = copy_context()
 
     @property
-    def asked(self) -> bool:
-        """Whether somebody has asked."""
-        return self._asked is not None
+    def requested(self) -> bool:
+        """Whether somebody has asked to end."""
+        return self._requested is not None
 
-    def of(self, run: "RunContext") -> None:
+    def attach(self, run: "RunContext") -> None:
         """The run that is under way from now on."""
         self.run = run
         self._context = copy_context()  # the flow's, for its log: whoever asks may be elsewhere
-        if self._asked is not None:
-            run.stop(self._asked)
+        if self._requested is not None:
+            run.stop(self._requested)
 
     def __call__(
         self, reason: str, remedy: str = SAME_COMMAND, *, killed_after: float | None = None, hurry: str = AGAIN
@@ -99,10 +99,10 @@ class Stop:
         patience = self.run.plan.job.timeout if self.run else None
         if patience is not None and killed_after is not None:
             patience = min(patience, max(killed_after - WRITING_S, 0.0))
-        self._asked = Halt("interrupted", f"{reason} {remedy}", patience=patience)
+        self._requested = Halt("interrupted", f"{reason} {remedy}", patience=patience)
         if self.run is not None:
             with suppress(RuntimeError):  # it has just ended, and waits for a person or writes its report
-                self.run.stop(self._asked)
+                self.run.stop(self._requested)
                 self._say(self.run, hurry)
 
     def at_once(self) -> None:

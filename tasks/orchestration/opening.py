@@ -47,7 +47,7 @@ def open_plan(plan: Plan, stop: Stop) -> Iterator[RunContext]:
         run = make_context(plan, PrefectStore(records_of(plan.output.uri)), invoker().memory)
         ours.keep(partial(_lost, run))
         with run.at_work():
-            stop.of(run)
+            stop.attach(run)
             invoker().observer.opened()
             yield run
 
@@ -100,7 +100,7 @@ def _lost(run: RunContext, why: str) -> None:
     """The turn is lost: nothing more is asked."""
     error = BusyError(f"{why} What was answered is kept: run the same command again.")
     with suppress(RuntimeError):  # it has just ended
-        run.stop(Halt("stopped", str(error), error))
+        run.stop(Halt.stopped(error))
 
 
 def _planned(source: str, output: str, job: Job) -> Plan:

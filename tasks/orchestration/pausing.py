@@ -113,7 +113,7 @@ class Inquiry:
                 if state.is_cancelling() or state.is_cancelled():
                     self.stop("Cancelled in Prefect.")
                 return False  # else ended by hand
-            if monotonic() >= deadline or self.stop.asked:
+            if monotonic() >= deadline or self.stop.requested:
                 return self._suspended_unless_answered()
             sleep(LOOK_S)
 
@@ -147,7 +147,7 @@ class Inquiry:
             except ObjectNotFound:
                 return None
             except httpx.HTTPError:
-                if monotonic() >= deadline or self.stop.asked:
+                if monotonic() >= deadline or self.stop.requested:
                     return None
             sleep(LOOK_S)
 

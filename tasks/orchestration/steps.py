@@ -73,7 +73,7 @@ def prepare(batch: Batch) -> Prepared:
             run.preparation.add(source.size, [] if isinstance(found, dict) else [page.image for _, page in found])
             seen += 1
     except StopRun as error:
-        run.stop(Halt("stopped", str(error), error))
+        run.stop(Halt.stopped(error))
     return Prepared(batch, pages, unprepared, batch.sources[seen:])
 
 
@@ -204,7 +204,7 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
     except Exception as error:  # noqa: BLE001  # the answers themselves are kept: a later run finds them one by one
         if isinstance(error, OSError) and not run.store.durable:  # a disk is full or broken: nothing more is paid for
             trouble = OutputError(f"{explain_storage(error, str(home()), 'write')} What was answered is kept.")
-            run.stop(Halt("stopped", str(trouble), trouble))
+            run.stop(Halt.stopped(trouble))
 
 
 def _global_limit(run: RunContext) -> AbstractContextManager[Any]:

@@ -165,4 +165,4 @@ class _Window:
 def _stop(run: RunContext, failure: object) -> None:
     reason = f"Asking failed in a way that nobody foresaw ({type(failure).__name__}: {str(failure)[:200]})."
     error = failure if isinstance(failure, StopRun) else StopRun(f"{reason} What was answered is kept.")
-    run.stop(Halt("stopped", str(error), error))
+    run.stop(Halt.stopped(error))

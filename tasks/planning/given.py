@@ -36,41 +36,41 @@ def said(setting: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-def refusal(job: Job, variables: Mapping[str, Any]) -> str | None:
+def refusal(job: Job, variables: Mapping[str, Any], who: str = "a form") -> str | None:
     """Why a run that was started by a form, a schedule or an automation is refused, in one sentence; None if it is not.
 
-    `variables` are the job variables that were given with this run alone.
+    `variables` are the job variables that were given with this run alone; `who` gave the job.
     """
-    return _endpoint(job) or _texts(job) or _schema(job) or _variables(variables)
+    return _endpoint(job, who) or _texts(job, who) or _schema(job, who) or _variables(variables, who)
 
 
-def _endpoint(job: Job) -> str | None:
+def _endpoint(job: Job, who: str) -> str | None:
     if not job.endpoint or job.endpoint in endpoint_names():
         return None
     return (
-        "Refused: a form must not give an endpoint's address, which would get the key; it names one of "
+        f"Refused: {who} must not give an endpoint's address, which would get the key; it names one of "
         f"{', '.join(endpoint_names())}, or a row of endpoints.toml in VISIONFLOW_CONFIG."
     )
 
 
-def _texts(job: Job) -> str | None:
+def _texts(job: Job, who: str) -> str | None:
     for field in TEXTS:
         value = getattr(job, field) or ()
         if any(text.startswith("@") for text in ([value] if isinstance(value, str) else value)):
-            return f"Refused: {field} begins with @, but a form must not read a file; give the text itself."
+            return f"Refused: {field} begins with @, but {who} must not read a file; give the text itself."
     return None
 
 
-def _schema(job: Job) -> str | None:
+def _schema(job: Job, who: str) -> str | None:
     if not job.answer_schema or job.answer_schema in ready_schemas():
         return None
     return (
-        "Refused: a form must not read a schema's file or import its module; it names one of "
+        f"Refused: {who} must not read a schema's file or import its module; it names one of "
         f"{', '.join(ready_schemas())}, or a preset of presets.toml in VISIONFLOW_CONFIG that brings its own."
     )
 
 
-def _variables(variables: Mapping[str, Any]) -> str | None:
+def _variables(variables: Mapping[str, Any], who: str) -> str | None:
     if not variables.get("env"):
         return None
-    return "Refused: a form must not set the run's environment; set it where the worker or `visionflow serve` starts."
+    return f"Refused: {who} must not set the run's environment; set it where the worker or `visionflow serve` starts."

@@ -153,7 +153,7 @@ class BatchAsker:
         try:
             return await self._trial.answer(page, step)
         except SchemaError as error:
-            self._halting.halt(Halt("stopped", str(error), error))
+            self._halting.halt(Halt.stopped(error))
             raise Halted from None
 
     def _check(self, failure: Failure, step: Step, failures: int, page: Page) -> None:
@@ -273,7 +273,7 @@ class BatchAsker:
         except Halted:
             self._forget_waiting()
         except StopRun as error:
-            self._halting.halt(Halt("stopped", str(error), error))
+            self._halting.halt(Halt.stopped(error))
             self._forget_waiting()
         except Exception as error:  # noqa: BLE001  # nobody foresaw it: nothing more is paid for
             self._stop(f"Batches failed in a way that nobody foresaw ({type(error).__name__}: {str(error)[:200]}).")
@@ -284,7 +284,7 @@ class BatchAsker:
             running.fail(Halted())
 
     def _stop(self, message: str) -> None:
-        self._halting.halt(Halt("stopped", message, EndpointError(message)))
+        self._halting.halt(Halt.stopped(EndpointError(message)))
 
 
 def _where(running: Running) -> str:

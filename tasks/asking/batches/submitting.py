@@ -116,7 +116,7 @@ class Submitter:
                 passing = failure.scope in (Scope.THROTTLE, Scope.MOMENT)
                 if not passing or monotonic() - began > self._settings.patience:
                     message = explained(failure, self._settings.steps[0].question.model, self._settings.endpoint)
-                    self._halting.halt(Halt("stopped", message, EndpointError(message)))
+                    self._halting.halt(Halt.stopped(EndpointError(message)))
                     raise Halted from None
                 await self._halting.stay(failure.retry_after or next(delays, BACKOFF_S[-1]))
             else:

@@ -153,7 +153,7 @@ class _Parent:
         if report.ended in ("stopped", "paused") and self._run.halt is None:
             if report.ended == "stopped":
                 message = f"Shard {shard.number} on {report.host}: {report.message}"
-                self._run.stop(Halt("stopped", message, StopRun(message)))
+                self._run.stop(Halt.stopped(StopRun(message)))
             else:
                 self._run.stop(Halt("paused", self._paused()))
 
@@ -206,7 +206,7 @@ class _Parent:
             return
         if failed and shard.waits and shard.attempt:
             message = f"Shard {shard.number} cannot begin: {said}"
-            self._run.stop(Halt("stopped", message, StopRun(message)))
+            self._run.stop(Halt.stopped(StopRun(message)))
         self._died(shard, f"Prefect says: {said.rstrip('.')}.")
 
     def _halt_all(self) -> None:

@@ -60,9 +60,9 @@ def ready(plan: Plan) -> Plan:
     if plan.job.mode != "online":
         raise UsageError("--pool is for calls online: a Message Batch needs no fleet. Leave out --mode or --pool.")
     check_pool(plan.job.pool)
-    why = refusal(plan.job, {})
+    why = refusal(plan.job, {}, who="a job for a work pool")
     if why is not None:
-        raise StopRun(why.replace("a form must not", "a job for a work pool must not"))
+        raise StopRun(why)
     if not is_s3(plan.output.uri):
         with explained(plan.output.uri):
             plan = replace(plan, output=open_output(os.path.abspath(plan.output.uri)))

@@ -120,7 +120,7 @@ class Touch:
         share = self._manifest.share(self._part.number)
         if share is not None and share.attempt > self._part.attempt:
             error = BusyError("This shard gave no sign of life, and was started again. What was answered is kept.")
-            self._run.stop(Halt("stopped", str(error), error))
+            self._run.stop(Halt.stopped(error))
         elif share is not None and share != self._share:
             self._take(share)
             if share.halt is not None:
