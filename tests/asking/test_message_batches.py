@@ -2,31 +2,26 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.asking.batches import wire
 from tasks.asking.batches.intents import Intended, Intent, IntentLog, custom_id, new_word
 from tasks.asking.batches.merging import Result, are_of, results_in
 from tasks.asking.batches.packing import Body, Request
 from tasks.asking.batches.polling import Gone, Patience, Poller
 from tasks.asking.batches.submitting import NotSubmitted, submit
-from tasks.asking.batches.wire import MessageBatch, Wire
+from tasks.asking.batches.wire import Wire
 from tasks.asking.client import make_client
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.pages import Page
 from tasks.asking.question import Bodies
 from tasks.asking.reply import Received
 from tasks.asking.secrets import Secrets
-from tasks.errors import AnswerError, EndpointError, OutputError
+from tasks.errors import EndpointError, OutputError
 from tasks.simulator import Simulator
 from tests.asking import at, pages, steps
 from tests.s3 import S3Server
@@ -163,24 +158,6 @@ def test_whose_results_a_batch_has_is_read_from_the_first_line_that_says_so(tmp_
         assert are_of(path, "a" * 32) is expected
 
 
-def test_an_answer_counts_wherever_else_its_request_is_named(tmp_path: Path) -> None:
-    word, path = new_word(), tmp_path / "results.jsonl"
-    intent = Intent(word, datetime.now(UTC), tuple(asked(2)))
-    message: dict[str, Any] = {
-        "id": "msg",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "stop_reason": "end_turn",
-    }
-    message |= {"content": [{"type": "text", "text": "paid"}], "usage": {"input_tokens": 9, "output_tokens": 1}}
-    ends = [{"type": "expired"}, {"type": "succeeded", "message": message}, {"type": "canceled"}]
-    lines = [{"custom_id": custom_id(word, place), "result": end} for place in (0, 1) for end in ends[place:]]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    results = list(results_in(path, intent, base_url="http://here", secrets=Secrets("")))
-    assert [(result.place, type(result.end)) for result in results] == [(0, Received), (1, Received)]
-
-
 def test_where_no_line_says_whose_they_are_nothing_is_asked_again(simulator: Simulator, tmp_path: Path) -> None:
     simulator.change(batch_faults="lost=1")
     simulator.set_faults("deep=1")
@@ -203,48 +180,6 @@ def test_what_was_never_made_counts_as_that_after_a_minute(simulator: Simulator,
 
     assert at_desk(simulator.url, tmp_path, work) is None
     assert at_desk(simulator.url, tmp_path, lambda desk, _: desk.open()) == []
-
-
-class Endless(BaseHTTPRequestHandler):
-    """Lists another new batch on every page."""
-
-    pages = count(1)
-
-    def do_GET(self) -> None:  # http.server's name
-        now = datetime.now(UTC).isoformat()
-        named = {"id": f"msgbatch_{next(self.pages)}", "processing_status": "in_progress", "created_at": now}
-        batch = {**named, "request_counts": dict.fromkeys(wire.KINDS, 0)}
-        body = json.dumps({"data": [batch], "has_more": True}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-def test_a_list_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def listed(_: Desk, over: Wire) -> None:
-        await over.since(datetime.now(UTC) - timedelta(hours=1))
-
-    with HTTPServer(("127.0.0.1", 0), Endless) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        for name, bound, said in (("MOST_PAGES", 20, "without end"), ("LIST_S", 0.1, "did not end within")):
-            monkeypatch.setattr(wire, name, bound)
-            with pytest.raises(AnswerError, match=said):
-                at_desk(url, tmp_path, listed)
-            monkeypatch.undo()
-        server.shutdown()
-
-
-@pytest.mark.parametrize("name", [None, 7, True, "../../v1/models", "", "a\x1b[31m"])
-def test_what_is_no_name_names_no_batch(name: object) -> None:
-    body = {"id": name, "processing_status": "ended", "created_at": "2026-11-29T00:00:00Z"}
-    with pytest.raises(AnswerError):
-        MessageBatch.of({**body, "request_counts": dict.fromkeys(wire.KINDS, 0)})
 
 
 def test_a_batch_that_is_not_found_at_first_is_waited_for(simulator: Simulator, tmp_path: Path) -> None:

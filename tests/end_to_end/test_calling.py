@@ -54,7 +54,7 @@ def test_in_a_sync_flow_and_in_a_thread(images: Path, tmp_path: Path) -> None:
     thread.start()
     thread.join(60)
     assert whole(ended[0])
-    assert len(read_results(tmp_path / "two")) == len(read_calls(tmp_path / "two")) == 3, "a Path is a place too"
+    assert len(read_results(tmp_path / "two")) == len(read_calls(tmp_path / "out")) == 3, "a Path is a place too"
 
 
 @pytest.mark.usefixtures("prefect_server")
