@@ -17,11 +17,12 @@ from config.settings import pause_minutes
 from tasks.asking.halting import Halt
 from tasks.billing.pricing import usd
 from tasks.orchestration import events
-from tasks.orchestration.context import binding_cap, spent_so_far
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.pausing import Inquiry, NewCap, answers_of, with_a_person
+from tasks.planning.caps import cap_of, spent_so_far
 from tasks.planning.estimating import expected_cost
 from tasks.planning.given import said
+from tasks.planning.plan import Plan
 from tasks.text import as_markdown, counted
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check_estimate(run: "RunContext", todo: "Todo") -> None:
     Once a person has said a cap, the run spends up to that.
     """
     flow_run, cap = with_a_person(), run.engine.settings.max_cost
-    if flow_run is None or cap is None or run.plan.is_shard or not todo.images or binding_cap(run.plan) != "max_cost":
+    if flow_run is None or cap is None or run.plan.is_shard or not todo.images or not _by_own_cap(run.plan):
         return
     estimate = todo.estimate or expected_cost(run.plan, todo.images, on_s3=True)
     if estimate is None or estimate <= cap:
@@ -63,7 +64,7 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
     Raises Prefect's Pause where the run is to be suspended: it goes on in another process, once it is resumed.
     """
     flow_run = with_a_person()
-    if flow_run is None or summary["status"] != "paused" or binding_cap(run.plan) != "max_cost":
+    if flow_run is None or summary["status"] != "paused" or not _by_own_cap(run.plan):
         return None
     spent = spent_so_far(run.plan)
     events.tell_end(summary, ENDS["paused"], waiting=True)
@@ -78,6 +79,12 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
         return None
     log.info("A person has allowed %s in all, of which %s are spent.", usd(answer), usd(spent))
     return _under(run.plan.job, answer)
+
+
+def _by_own_cap(plan: Plan) -> bool:
+    """Whether the run's own cap would be reached first, and not the day's."""
+    cap = cap_of(plan)
+    return cap is not None and cap.field == "max_cost"
 
 
 def _under(job: Job, cap: Decimal) -> Job:

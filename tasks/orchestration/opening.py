@@ -12,9 +12,10 @@ from tasks.asking.halting import Halt
 from tasks.errors import BusyError, UsageError
 from tasks.orchestration.approval import check_estimate
 from tasks.orchestration.artifacts import progress_artifact
+from tasks.orchestration.assembling import make_context
 from tasks.orchestration.batches import Remaining
 from tasks.orchestration.blocks import keys_from_blocks
-from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import day_watched, tell_start
 from tasks.orchestration.fleet.manifest import todo_of
 from tasks.orchestration.fleet.pool import ready

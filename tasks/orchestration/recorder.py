@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from config.settings import home
 from tasks.asking.calls import CallLedger
 from tasks.asking.halting import Halt
+from tasks.asking.pages import AnswerStore
 from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.orchestration.ending import status_of
 from tasks.orchestration.summary import COUNTS, Figures, about, summary_of, together
@@ -133,7 +134,7 @@ class Recorder:
         """The run's status, as things stand."""
         return status_of(halt, self.statuses, read_once=self.figures.counts["read_once"])
 
-    def let_go(self, store: Any) -> None:
+    def let_go(self, store: AnswerStore) -> None:
         """The journal has served once all that it vouches for is durable elsewhere; else a later run takes it in."""
         try:
             store.sync()

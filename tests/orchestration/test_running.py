@@ -11,18 +11,23 @@ from config.job import Job
 from tasks.asking.halting import Halt
 from tasks.billing import bill
 from tasks.billing.bill import spent_today
-from tasks.orchestration.context import RunContext, make_context, spending_cap
+from tasks.orchestration.assembling import make_context
+from tasks.orchestration.context import RunContext
+from tasks.orchestration.store import PrefectStore
+from tasks.planning.caps import Cap, cap_of
 from tasks.planning.plan import make_plan
 from tasks.recording.rows import answered_row
 from tasks.simulator import Simulator
-from tests.asking import JsonStore, page
+from tasks.storage.records import records_of
+from tests.asking import page
 from tests.runs import draw
 
 
 def opened(tmp_path: Path, **job: Any) -> RunContext:
     """A run of three images at the simulator, not started yet."""
     images = draw(tmp_path / "images", 3) if not (tmp_path / "images").exists() else tmp_path / "images"
-    return make_context(make_plan(str(images), str(tmp_path / "out"), Job(**job)), JsonStore(tmp_path / "kept"))
+    plan = make_plan(str(images), str(tmp_path / "out"), Job(**job))
+    return make_context(plan, PrefectStore(records_of(plan.output.uri)))
 
 
 def ask_one(run: RunContext) -> None:
@@ -35,7 +40,7 @@ def ask_one(run: RunContext) -> None:
 @pytest.mark.usefixtures("home")
 def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simulator) -> None:
     first = opened(tmp_path, max_cost_per_day="1")
-    assert spending_cap(first.plan) == 1
+    assert cap_of(first.plan) == Cap("max_cost_per_day", Decimal(1))
     with first.at_work():
         ask_one(first)
     first.finish()
@@ -44,8 +49,9 @@ def test_a_day_has_one_cap_for_all_runs_of_a_job(tmp_path: Path, simulator: Simu
     assert spent_today(first.plan.output, first.plan.name) == paid
 
     second = opened(tmp_path, max_cost_per_day="1")
-    assert spending_cap(second.plan) == 1 - paid
-    assert spending_cap(opened(tmp_path, max_cost_per_day="1", max_cost="0.01").plan) == Decimal("0.01")
+    assert cap_of(second.plan) == Cap("max_cost_per_day", 1 - paid)
+    less = opened(tmp_path, max_cost_per_day="1", max_cost="0.01")
+    assert cap_of(less.plan) == Cap("max_cost", Decimal("0.01"))
     used_up = opened(tmp_path, max_cost_per_day=str(paid), refresh=True)
     with used_up.at_work():
         ask_one(used_up)

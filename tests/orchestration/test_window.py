@@ -15,14 +15,16 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
+from tasks.orchestration.assembling import make_context
 from tasks.orchestration.batches import Batch, Prepared
-from tasks.orchestration.context import RunContext, make_context
+from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
+from tasks.orchestration.store import PrefectStore
 from tasks.orchestration.window import AHEAD, TAKING_TURNS, in_window
 from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image
 from tasks.recording.rows import Row
-from tests.asking import JsonStore
+from tasks.storage.records import records_of
 from tests.runs import draw
 
 
@@ -51,7 +53,7 @@ class Result(Future[Any]):
 def opened(tmp_path: Path, images: int, **job: Any) -> Iterator[RunContext]:
     """A run of so many images at the simulator."""
     plan = make_plan(str(draw(tmp_path / "images", images)), str(tmp_path / "out"), Job(**job))
-    with make_context(plan, JsonStore(tmp_path / "kept")).at_work() as run:
+    with make_context(plan, PrefectStore(records_of(plan.output.uri))).at_work() as run:
         yield run
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from config.job import Job
 from tasks.errors import EndpointError, OutputError, PriceError, SchemaError, SourceError, UsageError, VisionflowError
-from tasks.orchestration.context import engine_settings
+from tasks.orchestration.assembling import engine_settings
 from tasks.planning.plan import Plan, make_plan, new_run_id
 from tasks.simulator import Simulator
 from tests.runs import draw

@@ -19,10 +19,11 @@ import numpy as np
 from config.job import Job
 from tasks.errors import BusyError, StopRun
 from tasks.listing import Images, Listing
-from tasks.orchestration.context import RunContext, spending_cap
+from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.granting import Whole
 from tasks.orchestration.fleet.reports import Report, Share
 from tasks.orchestration.invoker import Todo
+from tasks.planning.caps import cap_of
 from tasks.planning.plan import Part, Plan, plan_of, resolve_at
 from tasks.storage.output import Output, explained, open_output
 from tasks.storage.records import FOLDER, opened
@@ -129,7 +130,7 @@ def freeze(run: RunContext, todo: Todo) -> Manifest:
     manifest = Manifest(plan.output, plan.names[0], plan.run_id)
     for number, images in enumerate(slices, 1):
         plan.output.write_table(f"{manifest.folder}/images-{number:03}.parquet", Images.of(list(images)).table)
-    recorder, cap = run.recorder, spending_cap(plan)
+    recorder, cap = run.recorder, cap_of(plan)
     done = Report(0, figures=recorder.own, bill=recorder.bill.of_rows, ended="completed")
     manifest.note(Part(0, 0), done)
     facts = {
@@ -139,7 +140,7 @@ def freeze(run: RunContext, todo: Todo) -> Manifest:
         "job": plan.job.model_dump(mode="json", by_alias=True),
         "shards": len(slices),
         "parts": recorder.parts,
-        "max_cost": None if cap is None else str(cap),
+        "max_cost": str(cap.dollars) if cap else None,
         "identity": _identity(plan),
     }
     manifest.write("plan.json", facts)
