@@ -6,7 +6,7 @@ from prefect import flow
 
 from config.job import Choices, Job
 from flows.analyze_images import DEFAULT_JOB, analyze_images
-from tasks.orchestration.comparing import compared, comparison_name, next_variant, opened
+from tasks.orchestration.comparison_run import compared, comparison_name, next_variant, opened
 from tasks.orchestration.flow_state import says_how_it_ends
 from tasks.orchestration.invoker import accepted
 

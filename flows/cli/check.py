@@ -5,9 +5,9 @@ import sys
 
 from flows.cli.server import keep_prefect_quiet
 from flows.cli.terminal import Terminal
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import UsageError
 from tasks.recording.checking import Findings, check_journals, check_records, check_tables, recover_all
-from tasks.recording.tables import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.storage.records import LocalRecords, opened, records_of
 from tasks.text import counted

@@ -10,11 +10,11 @@ from flows.cli.conduct import Follower, announce, keep_modules, make_ready
 from flows.cli.server import Server, ServerGone, not_waiting_for
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import StopRun
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Ended, Invoker, Todo, invoked_by
-from tasks.planning.comparing import Comparison, Variant, plan_comparison, unlabelled
-from tasks.recording.tables import leave_pandas_out
+from tasks.planning.variants import Comparison, Variant, plan_comparison, unlabelled
 from tasks.text import counted, dollars, duration
 
 

@@ -8,11 +8,11 @@ from config.job import Job
 from flows.cli.server import Server, ServerGone, not_waiting_for
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, shortened
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import RowsFailed, StopRun
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Ended, Invoker, Observer, Todo, invoked_by
 from tasks.planning.plan import Plan, make_plan
-from tasks.recording.tables import leave_pandas_out
 from tasks.text import counted
 
 

@@ -14,6 +14,7 @@ from config.prices import price_table
 from flows.cli.server import keep_prefect_quiet
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.asking.client import Checked
 from tasks.asking.probe import counted_prompt
 from tasks.errors import EndpointError, OutputError
@@ -30,7 +31,6 @@ from tasks.planning.estimating import (
 )
 from tasks.planning.plan import batch_prefix
 from tasks.planning.resolving import AGAIN, ResolvedJob, preflight, resolve
-from tasks.recording.tables import leave_pandas_out
 from tasks.storage.output import open_output
 from tasks.text import counted
 from tasks.types import Source

@@ -8,9 +8,9 @@ from config.endpoints import endpoint
 from config.job import Job
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.asking.client import completed
 from tasks.errors import UsageError
-from tasks.recording.tables import leave_pandas_out
 from tasks.reporting.reconciliation import Period, Reconciliation, reconcile
 from tasks.text import counted
 

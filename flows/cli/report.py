@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from config.job import Job
 from flows.cli.terminal import Terminal, shortened
+from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import OutputError, UsageError, VisionflowError
 from tasks.labelling.exporting import ExportChoice, export_run
 from tasks.orchestration.summary import summary_of
 from tasks.planning.resolving import schema_of
 from tasks.recording.reading import counted_reviews
-from tasks.recording.tables import leave_pandas_out
 from tasks.recording.writer import run_folder
 from tasks.reporting.html import write_report
 from tasks.schemas.tree import Node

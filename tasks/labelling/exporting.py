@@ -11,7 +11,7 @@ from tasks.labelling.label_studio import EVIDENCE, labelling_config, task_of, wr
 from tasks.recording.writer import run_folder
 from tasks.schemas.boxes import named_boxes
 from tasks.schemas.tree import Node
-from tasks.scoring.compared import Compared
+from tasks.scoring.comparison import Compared
 from tasks.scoring.scores import answer_of
 from tasks.storage.output import Output
 from tasks.text import as_utf8

@@ -20,8 +20,8 @@ from tasks.types import Source
 
 if TYPE_CHECKING:
     from tasks.orchestration.context import RunContext
-    from tasks.planning.comparing import Comparison, Variant
     from tasks.planning.plan import Plan
+    from tasks.planning.variants import Comparison, Variant
 
 # A runner or a worker sets them for what it starts: flows within a deployment's flow have no deployment of their own.
 STARTED = ("PREFECT__FLOW_RUN_ID", "PREFECT__DEPLOYMENT_NAME")

@@ -193,7 +193,7 @@ def test_a_glob_that_finds_a_file_twice_lists_it_once(folder: Path) -> None:
 
 def test_listing_a_folder_waits_for_nothing_heavy(folder: Path) -> None:
     script = (
-        "import sys\nfrom tasks.listing import list_images\nfrom tasks.recording.tables import leave_pandas_out\n"
+        "import sys\nfrom tasks.listing import list_images\nfrom flows.cli.without_pandas import leave_pandas_out\n"
         f"leave_pandas_out()\nprint(list_images({str(folder)!r}).total_bytes)\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from tests.runs import ROOT
 
 SCRIPT = """
 import sys
-from tasks.recording.tables import leave_pandas_out
+from flows.cli.without_pandas import leave_pandas_out
 leave_pandas_out()
 import pyarrow as pa
 array = pa.array(["a", None])

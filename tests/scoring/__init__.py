@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.schemas import load_schema
-from tasks.scoring.choosing import Choice, Contestant, choose
+from tasks.scoring.best_variant import Choice, Contestant, choose
 from tasks.scoring.scores import fields_of, mark
 from tasks.scoring.statistics import Scores, interval
 from tasks.simulator.known import Spoiler, chance

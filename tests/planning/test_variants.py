@@ -8,7 +8,7 @@ import pytest
 
 from config.job import Choices, Job
 from tasks.errors import UsageError
-from tasks.planning.comparing import Comparison, plan_comparison, unlabelled, with_cap
+from tasks.planning.variants import Comparison, plan_comparison, unlabelled, with_cap
 from tasks.simulator import Simulator
 from tests.runs import draw
 

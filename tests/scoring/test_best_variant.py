@@ -5,7 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from tasks.scoring.choosing import Contestant, choose
+from tasks.scoring.best_variant import Contestant, choose
 from tasks.scoring.statistics import MOST_LABELS, interval, loss
 from tests.scoring import Rate, run_trials
 

@@ -11,10 +11,10 @@ import pytest
 from config.job import Choices, Job
 from tasks.labelling.exporting import write_disagreements
 from tasks.labelling.truth import read_truth
-from tasks.planning.comparing import Comparison, plan_comparison
-from tasks.reporting.comparison import render_comparison, shortened, write_comparison
+from tasks.planning.variants import Comparison, plan_comparison
+from tasks.reporting.comparison_page import render_comparison, shortened, write_comparison
 from tasks.schemas import load_schema
-from tasks.scoring.compared import Compared, compare_rows
+from tasks.scoring.comparison import Compared, compare_rows
 from tasks.simulator import Simulator
 from tests.reporting.test_report_html import ATTACK, Page
 from tests.runs import draw

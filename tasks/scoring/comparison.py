@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from config.prices import prices_of
-from tasks.planning.comparing import Comparison, Variant
+from tasks.planning.variants import Comparison, Variant
+from tasks.scoring.best_variant import Choice, Contestant, choose
 from tasks.scoring.cells import Shape
-from tasks.scoring.choosing import Choice, Contestant, choose
 from tasks.scoring.scores import (
     Key,
     Price1000,

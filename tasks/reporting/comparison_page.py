@@ -15,7 +15,7 @@ from tasks.recording.writer import run_folder, to_table
 from tasks.reporting.gallery import thumbnails
 from tasks.reporting.html import environment
 from tasks.schemas.boxes import corners
-from tasks.scoring.compared import Compared
+from tasks.scoring.comparison import Compared
 from tasks.scoring.scores import UNSCORED, answer_of
 
 SCORES = pa.schema(

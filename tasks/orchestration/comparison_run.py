@@ -12,11 +12,11 @@ from config.job import Choices, Job
 from tasks.labelling.exporting import write_disagreements
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker
-from tasks.planning.comparing import Comparison, Variant, plan_comparison, with_cap
+from tasks.planning.variants import Comparison, Variant, plan_comparison, with_cap
 from tasks.preparing.preparers import Memory
 from tasks.recording.reading import read_rows
-from tasks.reporting.comparison import write_comparison
-from tasks.scoring.compared import Compared, compare_rows
+from tasks.reporting.comparison_page import write_comparison
+from tasks.scoring.comparison import Compared, compare_rows
 
 Summary = dict[str, Any]
 
