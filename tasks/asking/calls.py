@@ -11,7 +11,7 @@ from tasks.asking.answer import Answer, utc_now
 from tasks.asking.failures import Failure
 from tasks.asking.journal import Journal
 from tasks.asking.pages import Page
-from tasks.asking.question import Step, answer_key
+from tasks.asking.question import Step
 from tasks.errors import OutputError
 
 
@@ -42,7 +42,7 @@ class CallLedger:
             "started_at": utc_now(),
         }
         row = self._row(about, tier="standard")
-        self.journal.sent(row, answer_key(step.question, page.image.sha256))
+        self.journal.sent(row)
         await self.journal.may_leave()
         return OpenCall(self, row)
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Answered, CallFailed
-from tasks.asking.claims import LOOK_S3_S, Claimed, Claims
+from tasks.asking.claim_log import LOOK_S3_S
+from tasks.asking.claims import Claimed, Claims
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping, patiently, reason_of
@@ -130,10 +131,11 @@ class FallbackChain:
         """The kept answer; None once nobody else may ask. Claimed if somebody does, and takes too long."""
         deadline = monotonic() + seconds
         while True:
+            first = await self._first(key)
             kept = await self._keeping.kept(question, key)
             if kept is not None:
                 return kept, kept.run_id != self._settings.run_id
-            if await self._first(key):
+            if first:
                 return None
             if monotonic() > deadline:
                 raise Claimed

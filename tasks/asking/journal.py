@@ -71,11 +71,8 @@ class Journal:
                 self.forget()
                 raise
 
-    def sent(self, call: dict[str, Any], key: str | None = None) -> None:  # noqa: ARG002  # here all ends are noted
-        """A call is about to leave, whose answer will be kept under this key.
-
-        OutputError if that cannot be written down, or an earlier line could not be.
-        """
+    def sent(self, call: dict[str, Any]) -> None:
+        """A call is about to leave. OutputError if that cannot be written down, or an earlier line could not be."""
         if self.trouble is not None:
             raise self.trouble
         try:

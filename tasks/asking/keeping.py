@@ -29,22 +29,12 @@ class Keeping:
         error = OutputError(f"{trouble}, then run the same command again.")
         self._halting.halt(Halt.stopped(error))
 
-    async def keep(self, key: str, answered: Answered, *, journal_first: bool = False) -> None:
-        """Keep the answer in the store, and in the journal wherever the store alone could lose it.
+    async def keep(self, key: str, answered: Answered) -> None:
+        """Keep the answer in the journal, so that it survives whatever happens, and then in the store.
 
-        An answer is with the journal before the store says that it failed for good: a later run takes it from there.
-        With `journal_first` it is there before the store has it, so that whatever is kept has its row in `calls`.
-        Raises OutputError if the journal cannot be written.
+        Whatever is kept has its row in `calls`. Raises OutputError if the journal cannot be written.
         """
         store, record = self._store, answered.answer.to_record()
-        if store.durable and not journal_first:  # on S3 a PUT that was acknowledged is
-            try:
-                await store.put(key, record)
-            except Exception:  # noqa: BLE001, S110  # each storage has errors of its own; it is tried again below
-                pass
-            else:
-                await answered.kept()
-                return
         try:
             await answered.kept(key)
         finally:

@@ -2,8 +2,8 @@
 
 The machine that made the calls may be gone; whoever takes its shard over finds there what had left. A call leaves once
 the block that names it is written. A block holds whatever was to be noted within `BLOCK_S`, so one PUT serves all calls
-that begin and end in that time, and a call waits for it some tenth of a second. An answer has its own record on S3
-before its end is noted; where the end was lost, the call's line has the key under which that record is found.
+that begin and end in that time, and a call waits for it some tenth of a second. An answer is in a block before it has
+its own record, as on a disk.
 
 Once the calls are in a table, a block that holds what is left of all blocks before takes their place.
 """
@@ -62,11 +62,11 @@ class SharedJournal(Journal):
             self._begin()
         self._commits = Commits(self._write_block, patience=AWAY_S + REQUEST_S)
 
-    def sent(self, call: dict[str, Any], key: str | None = None) -> None:
+    def sent(self, call: dict[str, Any]) -> None:
         """A call is to leave, after `may_leave`; OutputError if an earlier line could not be written."""
         if self.trouble is not None:
             raise self.trouble
-        line = line_of({"sent": call, "key": key})
+        line = line_of({"sent": call})
         with self._lock:
             self._open[call["call"]] = line
             self._new.append(line)

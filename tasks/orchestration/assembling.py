@@ -8,7 +8,8 @@ from config.prices import prices_of
 from config.settings import batch_absence, home
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.calls import CallLedger
-from tasks.asking.claims import Claims, S3Claims
+from tasks.asking.claim_log import S3Claims
+from tasks.asking.claims import Claims
 from tasks.asking.engine import Engine
 from tasks.asking.journal import Journal, folder_name
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
@@ -45,7 +46,7 @@ def make_context(plan: Plan, store: RunStore, memory: Memory | None = None) -> R
                 recover(plan.output, name, journal, store, shard=plan.holder if plan.is_shard else "")
             )
         # Only now: its cap for the day counts what dead runs paid.
-        engine = Engine(engine_settings(plan), store, ledger, claims_of(plan))
+        engine = Engine(engine_settings(plan), store, ledger, claims_of(plan, store))
     preparers = Preparers(on_s3=plan.listing.images.on_s3, memory=memory)
     return RunContext(plan, store, engine, preparers, Preparation(), recorder)
 
@@ -119,10 +120,11 @@ def _reads_again(plan: Plan, page: Page, outcome: Outcome) -> bool:
     return below is None or plan.schema is None or sureness(plan.schema, page, outcome) < below
 
 
-def claims_of(plan: Plan) -> Claims:
+def claims_of(plan: Plan, store: RunStore) -> Claims:
     """Answers are claimed before they are asked for: on this machine, or wherever else they are kept."""
     where = plan.output.uri
     if not is_s3(where):
         return Claims(RangeLocks(state_folder(where) / "asking"))
     locks = RangeLocks(home() / "asking", where)
-    return Claims(locks, S3Claims(f"{where}/{FOLDER}/claims", plan.holder, lease_uri(plan.output, plan.turn)))
+    place, lease = f"{where}/{FOLDER}/claiming", lease_uri(plan.output, plan.turn)
+    return Claims(locks, S3Claims(place, plan.holder, lease, store.look_again))

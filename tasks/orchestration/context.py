@@ -25,6 +25,9 @@ class RunStore(AnswerStore, Protocol):
     def keep_finished(self, batch_key: str, rows: list[Row], *, whole: bool) -> None:
         """Keep the rows of a finished batch, or those of the finished files of one that is not."""
 
+    async def look_again(self) -> None:
+        """Take in what other machines have kept meanwhile. The storage's own error."""
+
     def finished(self, prefix: str) -> Iterator[list[Row]]:
         """Rows of each finished batch under the prefix. Raises OutputError."""
 

@@ -8,23 +8,35 @@ output on S3 beside it, so that any worker can resume any run.
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
+from pydantic import PrivateAttr
 
 from config.settings import home
 from tasks.recording.rows import are_rows
 from tasks.storage.files import write_private
 from tasks.storage.output import explained
+from tasks.storage.packs import Packs
 from tasks.storage.reading import ahead
-from tasks.storage.records import Checkpoint, Damaged, LocalRecords, Records, parse_record, sealed, unsealed
-from tasks.storage.s3 import read_object, s3_filesystem, write_object
+from tasks.storage.records import (
+    PACKED,
+    Checkpoint,
+    Damaged,
+    LocalRecords,
+    ObjectRecords,
+    Records,
+    parse_record,
+    sealed,
+    unsealed,
+)
+from tasks.storage.s3 import there, write_object
 
 READERS = 16  # of finished batches: on S3 each is a request
 REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
@@ -57,42 +69,44 @@ class RecordFiles(LocalFileSystem):
 
 
 class RecordObjects(RemoteFileSystem):
-    """Small records on S3: one request for each, and a checksum.
+    """Small records on S3, with a checksum: one request for each, or for all answers of a moment, which are in packs.
 
     Prefect's own remote storage asks for the folder, the object and then its bytes, and makes the requests of a write
     on the event loop itself: all other calls in flight would wait for each answer that is kept.
     """
+
+    _packs: Packs = PrivateAttr()
+
+    @classmethod
+    def of(cls, records: ObjectRecords) -> Self:
+        """What writes these records."""
+        block = cls(basepath=records.uri, settings={"use_listings_cache": False})  # credentials: AWS variables
+        block._packs = records.packs
+        return block
 
     _block_type_name = "Visionflow Record Objects"
     _block_type_slug = "visionflow-record-objects"
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write the record, whole or not at all."""
-        fs, target = s3_filesystem(), self._resolve_path(path)
+        target = self._resolve_path(path)
         key = target.removeprefix(f"{self.basepath.rstrip('/')}/")
-        await _on_loop_of(fs, write_object(target, sealed(content, key)))
+        if key.startswith(PACKED):
+            await self._packs.put(key, sealed(content, key))
+        else:
+            await there(write_object(target, sealed(content, key)))
         return target
-
-
-def _on_loop_of(fs: Any, request: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
-    """A request made on the file system's own event loop, to be waited for on ours."""
-    return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, fs.loop))
 
 
 class PrefectStore:
     """Answers and finished batches in a Prefect result store."""
 
     def __init__(self, records: Records) -> None:
-        block = (
-            RecordFiles(basepath=records.uri)
-            if isinstance(records, LocalRecords)
-            else RecordObjects(
-                basepath=records.uri, settings={"use_listings_cache": False}
-            )  # credentials: AWS variables
-        )
         self.records = records
         self.durable = not isinstance(records, LocalRecords)  # what was acknowledged survives a power loss
         self._checkpoint = Checkpoint(records.sync)
+        self._packs = records.packs if isinstance(records, ObjectRecords) else None
+        block = RecordObjects.of(records) if isinstance(records, ObjectRecords) else RecordFiles(basepath=records.uri)
         self.results = ResultStore(result_storage=block, serializer=JSONSerializer(), cache_result_in_memory=False)
         self._unsaved = LocalRecords(home() / "unsaved")
         # Hardly ever: else no answer has to be looked for in two places.
@@ -103,11 +117,7 @@ class PrefectStore:
         if self._any_unsaved and (saved := self._saved_here(key)) is not None:
             return saved  # what the storage has is older
         try:
-            if isinstance(self.records, LocalRecords):
-                data = self.records.read(key)
-            else:
-                data = (await _on_loop_of(s3_filesystem(), read_object(f"{self.records.uri}/{key}")))[0]
-            value = parse_record(data, key)
+            value = parse_record(await self._read(key), key)
             if isinstance(value, dict):
                 return value
             await self.set_aside(key, "it is no answer")
@@ -116,6 +126,18 @@ class PrefectStore:
         except Damaged as damage:
             await self.set_aside(key, str(damage))
         return self._saved_here(key)
+
+    async def _read(self, key: str) -> bytes:
+        if self._packs is None:
+            return self.records.read(key)
+        if self._packs.lacks(key):  # which needs no request
+            raise FileNotFoundError(key)
+        return await there(self._packs.read(key))
+
+    async def look_again(self) -> None:
+        """Take in what other machines have kept meanwhile. The storage's own error."""
+        if self._packs is not None:
+            await there(self._packs.look())
 
     async def set_aside(self, key: str, why: str) -> None:
         """Move a damaged record out of the way, with a warning."""
@@ -137,8 +159,7 @@ class PrefectStore:
 
     def sync(self) -> None:
         """Make every answer that was kept survive a power loss. Raises OSError."""
-        if not self.durable:
-            self._checkpoint.complete()
+        self._checkpoint.complete()
 
     def keep_finished(self, batch_key: str, rows: list[dict[str, Any]], *, whole: bool) -> None:
         """Keep the rows of a finished batch, or of those files of an unfinished one that are finished.

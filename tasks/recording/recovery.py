@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from config.endpoints import endpoint
 from tasks.asking.answer import Answer
-from tasks.asking.calls import answered_columns
 from tasks.asking.journal import Journal
 from tasks.asking.leftovers import Leftover, leftovers
 from tasks.asking.pages import AnswerStore
@@ -66,7 +65,6 @@ def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> li
             keep_again(store, answers)
             answers = []
     keep_again(store, answers)
-    told.look_for(store, left.run_id)
     with explained(str(left.paths[0])):
         store.sync()
     rows, in_flight = told.rows(left)
@@ -94,7 +92,6 @@ class _Told:
     def __init__(self, recorded: set[int | None]) -> None:
         self._recorded = recorded
         self._sent: dict[int, dict[str, Any]] = {}
-        self._keys: dict[int, str] = {}
         self._ended: list[dict[str, Any]] = []
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -102,23 +99,11 @@ class _Told:
         if (sent := entry.get("sent")) is not None:
             if sent["call"] not in self._recorded:
                 self._sent[sent["call"]] = sent
-                self._keys[sent["call"]] = entry.get("key") or ""
         elif (ended := entry.get("ended")) is not None:
             if ended["call"] in self._recorded:
                 self._sent.pop(ended["call"], None)
             else:
                 self._ended.append(ended)
-
-    def look_for(self, store: AnswerStore, run_id: str) -> None:
-        """Calls whose answers were kept before their end was noted have ended. Raises OutputError."""
-        noted = {call["call"] for call in self._ended}
-        last = {self._keys[number]: self._sent[number] for number in sorted(self._sent) if number not in noted}
-        kept = asyncio.run(_kept(store, [key for key in last if key]))
-        for key, answer in kept.items():
-            call = last[key]
-            since = datetime.fromisoformat(call["started_at"])  # an earlier call may have had another answer
-            if (answer.run_id, answer.image) == (run_id, call["image"]) and answer.answered_at >= since:
-                self._ended.append({**call, **answered_columns(answer)})
 
     def rows(self, left: Leftover) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of calls that ended, and of those of which no end is known, which may have been paid.
@@ -133,34 +118,26 @@ class _Told:
 
 def keep_again(store: AnswerStore, answers: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """Keep answers that the store lacks, or has only an older one of. Raises OutputError."""
+    newest: dict[str, tuple[Answer, dict[str, Any]]] = {}
+    for key, record in answers:
+        with suppress(*NO_ANSWER):
+            answer = Answer.from_record(record)
+            if key not in newest or newest[key][0].answered_at <= answer.answered_at:
+                newest[key] = answer, record
 
     async def keep() -> None:
-        for key, record in answers:
-            try:
-                answer = Answer.from_record(record)
-            except NO_ANSWER:
-                continue
-            if await _is_newer(answer, await store.get(key)):
-                await store.put(key, record)
+        await asyncio.gather(*(_keep_newer(store, key, *one) for key, one in newest.items()))
 
     with explained("answers of a run that ended without notice"):
         asyncio.run(keep())
 
 
-async def _kept(store: AnswerStore, keys: Iterable[str]) -> dict[str, Answer]:
-    kept = {}
-    with explained("kept answers", verb="read"):
-        for key in keys:
-            with suppress(*NO_ANSWER):
-                kept[key] = Answer.from_record(await store.get(key) or {})
-    return kept
-
-
-async def _is_newer(answer: Answer, kept: dict[str, Any] | None) -> bool:
-    try:
-        return kept is None or Answer.from_record(kept).answered_at < answer.answered_at
-    except NO_ANSWER:
-        return True
+async def _keep_newer(store: AnswerStore, key: str, answer: Answer, record: dict[str, Any]) -> None:
+    kept = await store.get(key)
+    with suppress(*NO_ANSWER):
+        if kept is not None and Answer.from_record(kept).answered_at >= answer.answered_at:
+            return
+    await store.put(key, record)
 
 
 _UNKNOWN = {

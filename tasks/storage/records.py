@@ -18,6 +18,7 @@ from typing import Any
 
 from config.settings import home
 from tasks.storage.files import close_to_others, make_private_folder, sync_files
+from tasks.storage.packs import Packs
 from tasks.storage.s3 import is_s3, now, pages, read_object_now, remove_object, split_uri, write_object
 
 _START = b'{"blake2b":"'
@@ -57,6 +58,7 @@ def _checksum(body: bytes, place: str) -> bytes:
 FOLDER = ".visionflow"  # of an output on S3, or of a fleet
 RESULTS = "results"
 DAMAGED = "damaged"
+PACKED = "answers/"  # so begin the keys of what lies in packs on S3
 _ENVELOPE = (b'{"metadata":', b'{"result":')
 
 log = logging.getLogger("visionflow")
@@ -153,25 +155,35 @@ class LocalRecords(Records):
 
 
 class ObjectRecords(Records):
-    """Records below a prefix on S3, where a PUT that was acknowledged is durable."""
+    """Records below a prefix on S3, where a PUT that was acknowledged is durable; those of answers are in packs."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.packs = Packs(uri, PACKED)
 
     def read(self, key: str) -> bytes:
-        """The object's bytes, by one request."""
-        return read_object_now(f"{self.uri}/{key}")
+        """The record's bytes, by one request."""
+        return now(self.packs.read, key) if key.startswith(PACKED) else read_object_now(f"{self.uri}/{key}")
 
     def times(self, prefix: str) -> dict[str, float | datetime]:
-        """Time of the PUT."""
+        """Time of the PUT; none of what is in packs."""
         base = self.uri.removeprefix("s3://")
         found = (facts for page in pages(*split_uri(f"{base}/{prefix}/")) for facts in page)
-        return {facts["Key"].removeprefix(f"{base}/"): facts["LastModified"] for facts in found}
+        times = {facts["Key"].removeprefix(f"{base}/"): facts["LastModified"] for facts in found}
+        if f"{prefix}/" == PACKED:
+            times |= dict.fromkeys(now(self.packs.keys), 0.0)
+        return times
 
-    def sync(self, keys: Iterable[str]) -> None:
-        """Nothing is left to do."""
+    def sync(self, keys: Iterable[str]) -> None:  # noqa: ARG002  # all are durable
+        """Small packs become large ones, which are read sooner."""
+        with suppress(Exception):  # each storage has errors of its own; nothing is lost
+            now(self.packs.merge)
 
     def _move(self, key: str) -> str:
         target = f"{self.uri}/{DAMAGED}/{key}"
         now(write_object, target, self.read(key))
-        now(remove_object, f"{self.uri}/{key}")
+        if not now(self.packs.drop, key):
+            now(remove_object, f"{self.uri}/{key}")
         return target
 
 

@@ -8,7 +8,7 @@ fsspec documents (`_info`, `_cat_file`, `_pipe_file`; https://filesystem-spec.re
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
@@ -19,6 +19,7 @@ REQUEST_S = 60.0  # for one request, its retries included, as where a store is a
 SLOWEST = 50_000  # and a second for each so many bytes: 32 reads at once on a line of 13 Mbit/s
 PART_BYTES = 5_000_000  # what a part of a table is taken to have, to wait for it
 MAX_SINGLE_PUT = 5 * 2**30  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+MOST_REMOVED = 1_000  # by one request: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 SIGNATURE = "s3v4"  # also for signed URLs, for which botocore still takes version 2, which newer buckets refuse
 SIGNED_S = 300  # a signed URL is good for so long; it is used at once
 
@@ -79,6 +80,11 @@ def now(function: Callable[..., Awaitable[T]], *arguments: Any, seconds: float |
     return asyncio.run_coroutine_threadsafe(brought(), get_loop()).result()
 
 
+async def there(asked: Coroutine[Any, Any, T]) -> T:
+    """The same for whoever waits on another event loop."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, s3_filesystem().loop))
+
+
 async def request(operation: str, **parameters: Any) -> Any:
     """One request as botocore names it, with s3fs's retries. OSError as s3fs translates it."""
     return await in_time(s3_filesystem()._call_s3(operation, **parameters), len(parameters.get("Body", b"")))
@@ -104,6 +110,28 @@ async def write_object(path: str, data: bytes) -> None:
 async def remove_object(path: str) -> None:
     """Remove the object `bucket/key`."""
     await in_time(s3_filesystem()._rm_file(path))
+
+
+async def remove_objects(uris: Sequence[str]) -> None:
+    """Remove objects of one bucket, a thousand by one request; those that are gone are no error."""
+    for first in range(0, len(uris), MOST_REMOVED):
+        some = [split_uri(uri) for uri in uris[first : first + MOST_REMOVED]]
+        objects = {"Objects": [{"Key": key} for _, key in some], "Quiet": True}
+        await request("delete_objects", Bucket=some[0][0], Delete=objects)
+
+
+async def names_below(uri: str, most: int | None = None) -> list[str]:
+    """URIs of the objects below a prefix, in order; the first `most` of them. A thousand are one request."""
+    bucket, prefix = split_uri(uri)
+    names, more = list[str](), dict[str, str]()
+    size = {} if most is None else {"MaxKeys": most}
+    while True:
+        page = await request("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/", **more, **size)
+        keys = [facts["Key"] for facts in page.get("Contents", ())]
+        names += [f"s3://{bucket}/{key}" for key in keys if not key.endswith("/")]  # some servers list folders too
+        if most is not None or not page.get("IsTruncated"):
+            return names
+        more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def pages(bucket: str, prefix: str) -> Iterator[list[Facts]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.asking.claims import Claims, S3Claims
+from tasks.asking.claims import Claims
 from tasks.asking.question import answer_key
 from tasks.simulator import Simulator
 from tasks.storage import lease as leases
@@ -117,24 +117,3 @@ def test_a_store_that_ignores_conditions_is_noticed(place: str, monkeypatch: pyt
     assert not second.take()
     first.release()
     assert second.take()
-
-
-def test_a_claim_on_s3_is_the_runs_whose_lease_lives(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.asking.claims.LOOK_S3_S", 0.0)
-    leasing = Lease(f"{place}/one.json", Holder("run-of-one"))
-    assert leasing.take()
-    one = S3Claims(f"{place}/claims", "run-of-one", f"{place}/one.json")
-    other = S3Claims(f"{place}/claims", "run-of-other", f"{place}/other.json")
-
-    def first(claims: S3Claims) -> bool:
-        async def ask() -> bool:
-            return await claims.first("ab/cd")
-
-        return asyncio.run(ask())
-
-    assert first(one)
-    assert first(one), "it may ask again"
-    assert not first(other)
-    leasing.release()
-    assert first(other), "the first run is over, and left no answer"
-    assert first(one), "and so is this one: it has no lease"

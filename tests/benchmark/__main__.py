@@ -43,10 +43,10 @@ def main() -> int:
 def _run(folder: Path, options: argparse.Namespace) -> None:
     variants = full(options.images) if options.full else [_chosen(options)]
     many = options.scale or options.batch_sizes is not None
-    wanted = not many and any(variant.s3 for variant in variants)
+    wanted = any(variant.s3 for variant in variants) and options.batch_sizes is None
     with benches(folder, s3_latency=options.s3_latency if wanted else None) as (disk, s3):
         for count in options.scale or ():
-            print(scale(disk, count), flush=True)
+            print(scale(s3, count), flush=True)
         if options.batch_sizes is not None:
             sizes = options.batch_sizes or BATCH_SIZES
             print(batch_sizes(disk, options.images or BATCHED, sizes, options.rounds or 1), flush=True)

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ class Bench:
     simulator: Simulator
     prefect: PrefectServer
     storage: Storage
+
+    @property
+    def near(self) -> "Bench":
+        """The same without any distance to the storage."""
+        return replace(self, storage=self.storage.near)
 
     def fresh(self, name: str) -> Path:
         """An empty folder."""

@@ -25,10 +25,13 @@ def resume(bench: Bench, task: Task, size: str) -> str:
 
 
 def run_again(bench: Bench, task: Task, more: int, add: Adding) -> dict[str, Timed]:
-    """Cold, again, and again with so many images more: exactly those are asked about."""
+    """Cold, again, and again with so many images more: exactly those are asked about.
+
+    What is only there to be found again is made without any distance to the storage.
+    """
     place = bench.place("resume")
     environment = place.with_server(bench.prefect.url)
-    cold = run_visionflow(bench, task, place, environment)
+    cold = run_visionflow(bench.near, task, place, environment)
     again = run_visionflow(bench, task, place, environment, calls=0)
     add(task.images)
     larger = Task(task.images, task.count + more, task.in_flight, task.latency)

@@ -27,6 +27,10 @@ class Storage(Protocol):
     def pid(self) -> int | None:
         """Its server's process, if it has one."""
 
+    @property
+    def near(self) -> "Storage":
+        """The same without any distance."""
+
     def images(self, folder: Path) -> str:
         """The URI under which the folder's files are found; they are put there first if they have to be."""
 
@@ -40,6 +44,11 @@ class Disk:
 
     environment: Mapping[str, str] = field(default_factory=dict)
     pid: int | None = None
+
+    @property
+    def near(self) -> "Disk":
+        """Itself."""
+        return self
 
     def images(self, folder: Path) -> str:
         """The folder itself."""
@@ -56,6 +65,7 @@ class Bucket:
 
     server: S3Server
     pid: int
+    nearest: S3Server
     _uploaded: set[str] = field(default_factory=set)
     _outputs: Iterator[int] = field(default_factory=count)
 
@@ -63,6 +73,11 @@ class Bucket:
     def environment(self) -> Mapping[str, str]:
         """The AWS variables."""
         return self.server.env
+
+    @property
+    def near(self) -> "Bucket":
+        """The server at its own address."""
+        return replace(self, server=self.nearest)
 
     def images(self, folder: Path) -> str:
         """Upload what was not uploaded before."""
@@ -93,4 +108,4 @@ def bucket(folder: Path, latency: float = 0.0) -> Iterator[Bucket]:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             os.environ.pop(name, None)
         forget_s3_connections()
-        yield Bucket(server, machine.process.pid)
+        yield Bucket(server, machine.process.pid, machine.server)

@@ -18,7 +18,7 @@ from tests.orchestration.test_store import RECORD, row
 from tests.runs import draw, end, rows, start
 from tests.s3 import S3Server
 
-KEY = "answers/ab/cd"
+KEY, OTHER = "answers/ab/cd", "answers/ab/ef"
 
 Damage = Callable[[bytes], bytes]
 DAMAGES: dict[str, Damage] = {
@@ -88,13 +88,27 @@ def test_a_damaged_answer_on_s3_is_set_aside_there(
 ) -> None:
     store = PrefectStore(records_of(f"s3://{s3_server.bucket}/damaged"))
     asyncio.run(store.put(KEY, RECORD))
-    client, name = s3_server.client(), f"damaged/.visionflow/{KEY}"
-    body = client.get_object(Bucket=s3_server.bucket, Key=name)["Body"].read()
-    client.put_object(Bucket=s3_server.bucket, Key=name, Body=body.replace(b"12,50", b"72,50"))
-    assert asyncio.run(store.get(KEY)) is None
+    asyncio.run(store.put(OTHER, RECORD))
+    store.sync()
+    client = s3_server.client()
+
+    def names() -> list[str]:
+        listed = client.list_objects_v2(Bucket=s3_server.bucket, Prefix="damaged/")["Contents"]
+        return [entry["Key"].removeprefix("damaged/.visionflow/") for entry in listed]
+
+    (pack,) = names()
+    body = client.get_object(Bucket=s3_server.bucket, Key=f"damaged/.visionflow/{pack}")["Body"].read()
+    broken = body.replace(b"12,50", b"72,50", 1)
+    client.put_object(Bucket=s3_server.bucket, Key=f"damaged/.visionflow/{pack}", Body=broken)
+    again = PrefectStore(records_of(f"s3://{s3_server.bucket}/damaged"))
+    assert asyncio.run(again.get(KEY)) is None
     assert f"It was moved to s3://{s3_server.bucket}/damaged/.visionflow/damaged/{KEY}." in caplog.text
-    listed = client.list_objects_v2(Bucket=s3_server.bucket, Prefix="damaged/")["Contents"]
-    assert [entry["Key"] for entry in listed] == [f"damaged/.visionflow/damaged/{KEY}"]
+    damaged, left = names()
+    assert (damaged, left[:6]) == (f"damaged/{KEY}", "packs/")
+    for store in (again, PrefectStore(records_of(f"s3://{s3_server.bucket}/damaged"))):
+        assert asyncio.run(store.get(KEY)) is None
+        assert asyncio.run(store.get(OTHER)) == RECORD, "its neighbour in the pack"
+    assert caplog.text.count("is damaged") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
-"""Objects on S3, read and kept by one request each."""
+"""Objects on S3, read by one request each."""
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from tasks.orchestration.store import PrefectStore
-from tasks.storage.records import records_of
 from tasks.storage.s3 import read_object_now, s3_filesystem
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server
@@ -47,11 +44,3 @@ def test_what_goes_wrong_is_asked_again_by_s3fs_which_knows_its_name(requests: l
     with pytest.raises(FileNotFoundError, match="bucket"):
         read_object_now("s3://no-such-bucket-of-ours/here")
     assert requests == ["GET", "GET"]
-
-
-def test_a_record_is_looked_for_kept_and_found_by_one_request_each(requests: list[str], s3_server: S3Server) -> None:
-    store = PrefectStore(records_of(f"s3://{s3_server.bucket}/records"))
-    assert asyncio.run(store.get("answers/ab/cd")) is None
-    asyncio.run(store.put("answers/ab/cd", {"answer": 1}))
-    assert asyncio.run(store.get("answers/ab/cd")) == {"answer": 1}
-    assert requests == ["GET", "PUT", "GET"]

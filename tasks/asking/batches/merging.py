@@ -98,7 +98,7 @@ class Merging:
             await self._keeping.keep_again(asked.key, answer)
             return answer
         call = self._ledger.batched(_about(asked, intent))
-        await self._keeping.keep(asked.key, Answered(answer, call, error), journal_first=True)
+        await self._keeping.keep(asked.key, Answered(answer, call, error))
         return answer
 
 
