@@ -33,7 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import OutputError
+from tasks.errors import BusyError, OutputError
 from tasks.storage import files
 from tasks.storage.locks import lock_in_time
 from tasks.storage.output import explained
@@ -211,6 +211,11 @@ def is_there(handle: int, path: Path) -> bool:
 def journal_path(output: str, job: str, run_id: str) -> Path:
     """The journal of one run."""
     return journal_folder(output, job) / f"{run_id}.jsonl"
+
+
+def was_at_work(name: str) -> BusyError:
+    """Prefect has run a process of a shard again, whose journal is there: the calls of the first would be lost."""
+    return BusyError(f"{name} was at work before: its shard is gone on with by another process.")
 
 
 def journal_folder(output: str, job: str) -> Path:

@@ -19,8 +19,8 @@ from threading import Lock
 from time import monotonic, sleep
 from typing import Any
 
-from tasks.asking.journal import Commits, Journal, journal_folder, line_of
-from tasks.errors import BusyError, OutputError
+from tasks.asking.journal import Commits, Journal, journal_folder, line_of, was_at_work
+from tasks.errors import OutputError
 from tasks.storage.conditional import ConditionsUnsupported, Found, write_always, write_if
 from tasks.storage.files import write_private
 from tasks.storage.lease import holder_of
@@ -111,14 +111,14 @@ class SharedJournal(Journal):
         self._commits.end()
 
     def _begin(self) -> None:
-        """The first block. BusyError if there is one: Prefect has run the same process of the shard again."""
+        """The first block. BusyError if there is one."""
         (name,) = self._names(0, 1)
         try:
             new = now(write_if, name, self._run, None) is not None
         except ConditionsUnsupported:
             new = now(write_always, name, self._run) is not None
         if not new:
-            raise BusyError(f"{self.name} was at work before: its shard is gone on with by another process.")
+            raise was_at_work(self.name)
         self._blocks = 1
 
     def _write_block(self) -> None:

@@ -11,7 +11,7 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.claim_log import S3Claims
 from tasks.asking.claims import Claims
 from tasks.asking.engine import Engine
-from tasks.asking.journal import Journal, folder_name
+from tasks.asking.journal import Journal, folder_name, journal_path, was_at_work
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
 from tasks.asking.shared_journal import SharedJournal
 from tasks.orchestration.context import RunContext, RunStore, handing_on
@@ -52,11 +52,16 @@ def make_context(plan: Plan, store: RunStore, memory: Memory | None = None) -> R
 
 
 def _journal(plan: Plan, described: dict[str, Any]) -> Journal:
-    """Where who takes it over finds it: on this machine, or for a shard with the output. Raises OutputError."""
+    """Where who takes it over finds it: on this machine, or for a shard with the output.
+
+    BusyError for a process of a shard that is run again. Raises OutputError.
+    """
     where = plan.output.uri
-    if not (plan.is_shard and is_s3(where)):
-        return Journal(where, plan.name, plan.process, described)
-    return SharedJournal(where, plan.name, plan.process, {**described, "lease": lease_uri(plan.output, plan.turn)})
+    if plan.is_shard and is_s3(where):
+        return SharedJournal(where, plan.name, plan.process, {**described, "lease": lease_uri(plan.output, plan.turn)})
+    if plan.is_shard and journal_path(where, plan.name, plan.process).exists():
+        raise was_at_work(plan.process)
+    return Journal(where, plan.name, plan.process, described)
 
 
 def _first_call(plan: Plan) -> int:

@@ -13,6 +13,7 @@ from flows import read_calls
 from flows.analyze_images import analyze_images
 from flows.cli.terminal import failed_shards
 from flows.fleet import shard
+from tasks.asking.journal import Journal
 from tasks.errors import BusyError, StopRun
 from tasks.orchestration.fleet import parent, pool
 from tasks.orchestration.fleet import shard as shard_module
@@ -37,10 +38,12 @@ class Threads:
         self.started: list[Part] = []
         self._keys: set[tuple[str, Part]] = set()
         self.ended: dict[UUID, tuple[bool, str]] = {}
+        self.refusals: list[str] = []
+        self.run_id = ""
         self.take: Callable[[Part], bool] = lambda _: True
 
     def start(self, _pool: str, manifest: Manifest, part: Part) -> UUID:
-        flow_run = uuid4()
+        flow_run, self.run_id = uuid4(), manifest.run_id
         if (manifest.run_id, part) not in self._keys:  # Prefect's idempotency key
             self._keys.add((manifest.run_id, part))
             self.started.append(part)
@@ -56,6 +59,7 @@ class Threads:
             shard(*arguments)
         except (StopRun, CancelledRun) as error:  # as Prefect would know
             self.ended[flow_run] = (True, str(error))
+            self.refusals.append(str(error))
 
 
 @pytest.fixture
@@ -159,6 +163,34 @@ def test_a_shard_that_no_process_survives_is_rows_that_say_so(
     threads.take = lambda _: True
     assert run(images, tmp_path / "out")["ok"] == 10
     assert simulator.ledger().billed == 10
+
+
+def test_a_process_of_a_shard_that_is_run_again_is_refused(
+    threads: Threads, simulator: Simulator, tmp_path: Path
+) -> None:
+    """Its calls would take the places of those that it made before; the next process takes those in."""
+    images, out = draw(tmp_path / "images", 8), str(tmp_path / "out")
+    call = {"call": 1_000_000_000_001, "image": "p.jpg", "started_at": "2026-11-29T12:00:00+00:00", "attempt": 1}
+    about = {"page": 1, "step": 0, "model": "m", "endpoint": "simulator", "preset": "ocr", "tier": "standard"}
+
+    def was_killed(part: Part) -> bool:
+        if part == Part(1, 0):
+            journal = Journal(out, "images", f"{threads.run_id}.{part.tag}")
+            journal.sent({**call, **about})
+            journal.close()
+        return True
+
+    threads.take = was_killed
+    summary = run(images, out)
+    assert (summary["status"], summary["ok"]) == ("completed", 8)
+    assert threads.refusals == [
+        f"{threads.run_id}.001-0 was at work before: its shard is gone on with by another process."
+    ]
+    assert threads.started == [Part(1, 0), Part(2, 0), Part(1, 1)]
+    assert sorted(rows(summary, "calls")["paid"]) == ["maybe"] + ["yes"] * 8
+    assert simulator.ledger().billed == 8
+    with pytest.raises(BusyError, match="was started again since: another process has it"):
+        shard(out, "images", threads.run_id, 1, 0)
 
 
 @pytest.mark.all

@@ -102,7 +102,12 @@ class Manifest:
         self.write(f"report-{part.tag}.json", report.json)
 
     def check_unfinished(self, part: Part) -> None:
-        """BusyError if an earlier process of the shard, or the parent in its place, has done its work."""
+        """BusyError if another process of the shard was started since, or it or the parent has done its work."""
+        told = self.share(part.number)
+        if told is not None and told.attempt > part.attempt:
+            raise BusyError(
+                f"Shard {part.number} of run {self.run_id} was started again since: another process has it."
+            )
         for attempt in range(part.attempt + 1):
             report = self.report(Part(part.number, attempt))
             if report and report.ended and (report.ended != "interrupted" or attempt == part.attempt):

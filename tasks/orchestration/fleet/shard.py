@@ -33,6 +33,7 @@ ALONE_S = 600.0  # without dollars, and without a parent that could grant some
 def open_shard(manifest: Manifest, part: Part, stop: Stop) -> Iterator[RunContext]:
     """The run over a shard's images. StopRun if it may not or need not go on; OutputError."""
     job = accepted(manifest.facts["source"], manifest.output.uri, manifest.facts["job"])
+    manifest.check_unfinished(part)  # before it takes anything in, and again once it has its turn
     with keys_from_blocks(job), open_plan(manifest.plan(part), stop) as run:
         manifest.check_unfinished(part)
         yield run
