@@ -17,6 +17,31 @@ from tests.asking import asking, page, pages, prepared, question
 from tests.runs import examples
 
 
+def test_who_waits_for_room_has_it_when_the_cap_is_raised() -> None:
+    """As a shard's is, once it is granted its share: its first calls may have come before that."""
+
+    async def story() -> None:
+        budget, made = Budget(Decimal(0)), list[int]()
+        budget.recap(Decimal(0), last=False)
+
+        async def call(number: int) -> None:
+            async with budget.reserved(Decimal(2)) as reservation:
+                made.append(number)
+                reservation.paid(Decimal(1))
+
+        calls = [asyncio.create_task(call(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        assert budget.short and made == []
+        budget.recap(Decimal(4), last=False)
+        await asyncio.sleep(0.01)
+        assert made == [0, 1, 2], "each costs one, and two are set aside for it"
+        budget.recap(Decimal(4), last=True)
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(one) for one in ended] == [type(None)] * 3 + [BudgetSpent]
+
+    asyncio.run(story())
+
+
 @settings(max_examples=examples(200), deadline=None)
 @given(
     cap=st.integers(0, 60),

@@ -91,7 +91,7 @@ class Budget:
         if self.cap is None:
             yield reservation
             return
-        await self._set_aside(worst, self.cap)
+        await self._set_aside(worst)
         try:
             yield reservation
         finally:
@@ -99,17 +99,17 @@ class Budget:
             self.used += reservation.cost
             self._wake_next()
 
-    async def _set_aside(self, worst: Decimal, cap: Decimal) -> None:
-        while (room := self._reserve(worst, cap)) is not Room.TAKEN:
+    async def _set_aside(self, worst: Decimal) -> None:
+        while (room := self._reserve(worst)) is not Room.TAKEN:
             if room is Room.NEVER or self._ending:
                 self._wake_next()
                 raise BudgetSpent
             await self._change()
         self._wake_next()
 
-    def _reserve(self, worst: Decimal, cap: Decimal) -> Room:
-        """Set the worst case of a call aside if it fits."""
-        if self.used + self.set_aside + worst <= cap:
+    def _reserve(self, worst: Decimal) -> Room:
+        """Set the worst case of a call aside if it fits under the cap as it is now."""
+        if self.cap is None or self.used + self.set_aside + worst <= self.cap:
             self.set_aside += worst
             return Room.TAKEN
         may_come = self.set_aside or not self._last
