@@ -5,14 +5,50 @@ import threading
 from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from tasks.asking.answer import Answer, utc_now
 from tasks.asking.failures import Failure
-from tasks.asking.journal import Journal
 from tasks.asking.pages import Page
 from tasks.asking.question import Step
 from tasks.errors import OutputError
+
+
+class Journal(Protocol):
+    """Where calls are noted before they leave (tasks/asking/journal.py, shared_journal.py)."""
+
+    name: str
+    trouble: OutputError | None
+    """Why no further call may leave."""
+    needed: bool
+    """By a later run, although every call is in the tables."""
+
+    def sent(self, call: dict[str, Any]) -> None:
+        """A call is about to leave.
+
+        OutputError if that cannot be written down, or an earlier line could not be.
+        """
+
+    async def may_leave(self) -> None:
+        """Wait until calls that were noted may leave. OutputError if they may not."""
+
+    def ended(self, call: dict[str, Any], answer: tuple[str, dict[str, Any]] | None = None) -> bytes:
+        """The call ended, well or badly: its row, and the answer with its key where it has to be kept here.
+
+        The line, for `durable`. OutputError if it can be written nowhere.
+        """
+
+    async def durable(self, line: bytes) -> None:
+        """Wait until a line survives a power loss. OutputError if it does so nowhere."""
+
+    def recorded(self, calls: int) -> None:
+        """So many calls are in a table, those first that ended first."""
+
+    def forget(self) -> None:
+        """Every call is in the tables and every answer is kept: the journal has served."""
+
+    def close(self) -> None:
+        """Keep the journal for the next run, since not everything was recorded."""
 
 
 class CallLedger:

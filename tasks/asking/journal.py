@@ -46,8 +46,8 @@ LEAVING_S = 10.0  # for what is not yet durable at the end
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Journal:
-    """One run's journal. Lines are added on one thread at a time."""
+class LocalJournal:
+    """One run's journal on this machine's disk. Lines are added on one thread at a time."""
 
     def __init__(self, output: str, job: str, run_id: str, about: Mapping[str, Any] | None = None) -> None:
         """`run_id` is the run's, or of a process of it; `about` is what a later run must know to complete its tables.
@@ -72,7 +72,7 @@ class Journal:
                 raise
 
     def sent(self, call: dict[str, Any]) -> None:
-        """A call is about to leave. OutputError if that cannot be written down, or an earlier line could not be."""
+        """The operating system has the line when this returns."""
         if self.trouble is not None:
             raise self.trouble
         try:
@@ -82,13 +82,10 @@ class Journal:
         self._commits.soon()
 
     async def may_leave(self) -> None:
-        """Wait until calls that were noted may leave: at once, for the system has their lines."""
+        """At once: the system has their lines."""
 
     def ended(self, call: dict[str, Any], answer: tuple[str, dict[str, Any]] | None = None) -> bytes:
-        """The call ended, well or badly: its row, and the answer with its key where it has to be kept here.
-
-        The line, for `durable`. Raises OutputError if it can be written nowhere.
-        """
+        """A line that this disk does not take goes into the reserve, or into the output."""
         line = line_of({"ended": call} if answer is None else {"ended": call, "key": answer[0], "answer": answer[1]})
         try:
             if self._rescued is not None:
@@ -110,7 +107,7 @@ class Journal:
             self._rescue(line, full=False)
 
     def recorded(self, calls: int) -> None:
-        """So many calls are in a table, those first that ended first."""
+        """Nothing is removed before the journal has served."""
 
     def forget(self) -> None:
         """Every call is in the tables and every answer is kept: the journal has served."""

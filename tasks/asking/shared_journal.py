@@ -19,7 +19,7 @@ from threading import Lock
 from time import monotonic, sleep
 from typing import Any
 
-from tasks.asking.journal import Commits, Journal, journal_folder, line_of, was_at_work
+from tasks.asking.journal import Commits, journal_folder, line_of, was_at_work
 from tasks.errors import OutputError
 from tasks.storage.conditional import ConditionsUnsupported, Found, write_always, write_if
 from tasks.storage.files import write_private
@@ -44,7 +44,7 @@ READERS = 16
 LONG_DEAD = timedelta(minutes=10)  # since a lease was renewed: no clock is so wrong
 
 
-class SharedJournal(Journal):
+class SharedJournal:
     """Of one process of a shard; `about` names its lease."""
 
     def __init__(self, output: str, job: str, run_id: str, about: Mapping[str, Any]) -> None:

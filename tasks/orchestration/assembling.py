@@ -7,11 +7,11 @@ from typing import Any
 from config.prices import prices_of
 from config.settings import batch_absence, home
 from tasks.asking.batches.intents import IntentLog
-from tasks.asking.calls import CallLedger
+from tasks.asking.calls import CallLedger, Journal
 from tasks.asking.claim_log import S3Claims
 from tasks.asking.claims import Claims
 from tasks.asking.engine import Engine
-from tasks.asking.journal import Journal, folder_name, journal_path, was_at_work
+from tasks.asking.journal import LocalJournal, folder_name, journal_path, was_at_work
 from tasks.asking.pages import BatchSettings, EngineSettings, Outcome, Page
 from tasks.asking.shared_journal import SharedJournal
 from tasks.orchestration.context import RunContext, RunStore, handing_on
@@ -61,7 +61,7 @@ def _journal(plan: Plan, described: dict[str, Any]) -> Journal:
         return SharedJournal(where, plan.name, plan.process, {**described, "lease": lease_uri(plan.output, plan.turn)})
     if plan.is_shard and journal_path(where, plan.name, plan.process).exists():
         raise was_at_work(plan.process)
-    return Journal(where, plan.name, plan.process, described)
+    return LocalJournal(where, plan.name, plan.process, described)
 
 
 def _first_call(plan: Plan) -> int:

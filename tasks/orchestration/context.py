@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.asking.calls import Journal
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
-from tasks.asking.journal import Journal
 from tasks.asking.pages import AnswerStore
 from tasks.orchestration.recorder import Recorder
 from tasks.planning.plan import Plan

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from config.endpoints import endpoint
 from tasks.asking.answer import Answer
-from tasks.asking.journal import Journal
+from tasks.asking.calls import Journal
 from tasks.asking.leftovers import Leftover, leftovers
 from tasks.asking.pages import AnswerStore
 from tasks.billing.bill import TOKENS, Bill, in_yuan

@@ -17,7 +17,7 @@ from config.prices import Price, prices_of
 from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
-from tasks.asking.journal import Journal
+from tasks.asking.journal import LocalJournal
 from tasks.asking.pages import EngineSettings, Page
 from tasks.asking.question import Question, Step
 from tasks.types import PreparedImage
@@ -94,7 +94,7 @@ def at(url: str) -> Endpoint:
 class Asked:
     """An engine under way, and what it left behind."""
 
-    def __init__(self, engine: Any, ledger: CallLedger, store: Any, journal: Journal) -> None:
+    def __init__(self, engine: Any, ledger: CallLedger, store: Any, journal: LocalJournal) -> None:
         self.engine = engine
         self.store = store
         self.journal = journal.path
@@ -129,7 +129,7 @@ def asking(url: str, folder: Path, store: Any = None, **settings: Any) -> Iterat
     settings = {"endpoint": at(url), "steps": steps(), "concurrency": 8, "timeout": 20.0, **settings}
     store = store or JsonStore(folder / "kept")
     claims = settings.pop("claims", None)
-    journal = Journal(str(folder / "output"), "job", run_id)
+    journal = LocalJournal(str(folder / "output"), "job", run_id)
     ledger = CallLedger(journal, endpoint="simulator", preset="ocr")
     with Engine(EngineSettings(run_id=run_id, **settings), store, ledger, claims) as engine:
         yield Asked(engine, ledger, store, journal)

@@ -17,7 +17,7 @@ from tasks.asking.batches import packing
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.polling import Patience
 from tasks.asking.batches.wire import Wire
-from tasks.asking.journal import Journal
+from tasks.asking.journal import LocalJournal
 from tasks.asking.pages import BatchSettings
 from tasks.recording.reading import listed
 from tasks.recording.recovery import recover
@@ -37,7 +37,7 @@ DEATHS = {
     "the batch is created": (Wire, "create", 1, False),
     "its id is written": (IntentLog, "named", 1, False),
     "the results are downloaded": (Wire, "results", 1, False),
-    "an answer is in the journal alone": (Journal, "durable", 2, False),
+    "an answer is in the journal alone": (LocalJournal, "durable", 2, False),
     "an answer is kept": (JsonStore, "put", 2, False),
     "all is kept, and the intent is still there": (IntentLog, "done", 1, True),
 }
@@ -85,7 +85,7 @@ def hurry(patch: Any) -> None:
 
 def take_in(folder: Path) -> None:
     """What a run does first: the journals of dead ones become rows of `calls`."""
-    journal = Journal(str(folder / "output"), "job", f"{LATER}-takes")
+    journal = LocalJournal(str(folder / "output"), "job", f"{LATER}-takes")
     assert recover(open_output(str(folder / "output")), "job", journal, JsonStore(folder / "kept")) == []
     journal.forget()
 

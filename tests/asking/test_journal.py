@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.asking.journal import Journal, journal_folder
+from tasks.asking.journal import LocalJournal, journal_folder
 from tasks.asking.leftovers import leftovers
 from tasks.billing.pricing import NANO_USD
 from tasks.errors import OutputError
@@ -62,15 +62,15 @@ def store(tmp_path: Path) -> JsonStore:
 
 
 @pytest.fixture
-def journal(output: Output) -> Iterator[Journal]:
+def journal(output: Output) -> Iterator[LocalJournal]:
     """The journal of the run that finds what is left."""
-    finding = Journal(output.uri, "job", "finding")
+    finding = LocalJournal(output.uri, "job", "finding")
     yield finding
     finding.forget()
 
 
 def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
-    tmp_path: Path, output: Output, journal: Journal, store: JsonStore
+    tmp_path: Path, output: Output, journal: LocalJournal, store: JsonStore
 ) -> None:
     with Simulator(latency=0.03) as simulator:
         kill_a_run(simulator, tmp_path, after=25)
@@ -94,8 +94,8 @@ def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
     assert recover(output, "job", journal, store) == [], "the journals of dead runs are taken in once"
 
 
-def test_a_live_runs_journal_is_left_alone(output: Output, journal: Journal, store: JsonStore) -> None:
-    alive = Journal(output.uri, "job", "alive")
+def test_a_live_runs_journal_is_left_alone(output: Output, journal: LocalJournal, store: JsonStore) -> None:
+    alive = LocalJournal(output.uri, "job", "alive")
     alive.sent({"call": 1, "started_at": "2026-11-23T12:00:00+00:00"})
     assert recover(output, "job", journal, store) == [] and alive.path.exists()
     alive.close()
@@ -103,8 +103,10 @@ def test_a_live_runs_journal_is_left_alone(output: Output, journal: Journal, sto
     assert call["outcome"] == "unknown" and not alive.path.exists()
 
 
-def test_a_run_that_finds_calls_and_dies_too_hands_them_on(output: Output, journal: Journal, store: JsonStore) -> None:
-    first, second = Journal(output.uri, "job", "first"), Journal(output.uri, "job", "second")
+def test_a_run_that_finds_calls_and_dies_too_hands_them_on(
+    output: Output, journal: LocalJournal, store: JsonStore
+) -> None:
+    first, second = LocalJournal(output.uri, "job", "first"), LocalJournal(output.uri, "job", "second")
     first.sent({"call": 7, "started_at": "2026-11-23T12:00:00+00:00", "image": "a.png"})
     first.close()
     assert len(recover(output, "job", second, store)) == 1
@@ -115,9 +117,9 @@ def test_a_run_that_finds_calls_and_dies_too_hands_them_on(output: Output, journ
 
 
 def test_calls_that_reached_the_table_are_not_recorded_again(
-    output: Output, journal: Journal, store: JsonStore
+    output: Output, journal: LocalJournal, store: JsonStore
 ) -> None:
-    dead = Journal(output.uri, "job", "dead")
+    dead = LocalJournal(output.uri, "job", "dead")
     for number in (1, 2, 3):
         row = {"call": number, "started_at": "2026-11-23T12:00:00+00:00", "model": "m"}
         dead.sent(row)
@@ -131,9 +133,9 @@ def test_calls_that_reached_the_table_are_not_recorded_again(
     assert sum(row["cost_usd"] for row in rows) == Decimal("0.000000369")
 
 
-def dead_run_with_one_part(output: Output) -> tuple[Journal, str, Path]:
+def dead_run_with_one_part(output: Output) -> tuple[LocalJournal, str, Path]:
     """The journal, the folder and the part of a run whose one call is in its journal and in its table."""
-    dead = Journal(output.uri, "job", "dead")
+    dead = LocalJournal(output.uri, "job", "dead")
     dead.ended({"call": 1, "started_at": STARTED, "cost_usd": Decimal("0.5"), "paid": "yes"})
     dead.close()
     written = [{"call": 1, "cost_usd": Decimal("0.5"), "paid": "yes"}]
@@ -142,7 +144,7 @@ def dead_run_with_one_part(output: Output) -> tuple[Journal, str, Path]:
 
 
 def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
-    output: Output, journal: Journal, store: JsonStore, caplog: pytest.LogCaptureFixture
+    output: Output, journal: LocalJournal, store: JsonStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, folder, part = dead_run_with_one_part(output)
     part.write_bytes(part.read_bytes()[:100])
@@ -154,7 +156,7 @@ def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
 
 
 def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twice(
-    output: Output, journal: Journal, store: JsonStore, monkeypatch: pytest.MonkeyPatch
+    output: Output, journal: LocalJournal, store: JsonStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fails, unlike a file that is damaged, may give out what it holds later."""
     dead, folder, _ = dead_run_with_one_part(output)
@@ -172,9 +174,9 @@ def test_parts_that_cannot_be_read_now_stop_the_run_and_nothing_is_recorded_twic
 
 
 def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(
-    output: Output, journal: Journal, store: JsonStore
+    output: Output, journal: LocalJournal, store: JsonStore
 ) -> None:
-    dead = Journal(output.uri, "job", "dead")
+    dead = LocalJournal(output.uri, "job", "dead")
     for call in ({"call": 1, "cost_usd": Decimal(1), "error": "half a pair: \ud83d"}, {"call": 2}):
         dead.sent({**call, "started_at": STARTED, "image": "/in/caf\udce9.jpg"})
         if "cost_usd" in call:
@@ -185,9 +187,9 @@ def test_a_name_that_is_no_utf8_does_not_keep_later_runs_from_starting(
     assert (row["image"], row["error"]) == (r"/in/caf\udce9.jpg", r"half a pair: \ud83d")
 
 
-def in_flight(output: Output, run_id: str) -> Journal:
+def in_flight(output: Output, run_id: str) -> LocalJournal:
     """A journal with one call that has not ended."""
-    journal = Journal(output.uri, "job", run_id)
+    journal = LocalJournal(output.uri, "job", run_id)
     journal.sent({"call": 1, "started_at": STARTED, "image": f"{run_id}.png"})
     return journal
 
@@ -220,7 +222,7 @@ def test_a_journal_removed_before_it_was_locked_is_opened_anew(output: Output) -
 
 
 def test_a_line_torn_by_the_kill_is_passed_over(output: Output) -> None:
-    journal = Journal(output.uri, "job", "dead")
+    journal = LocalJournal(output.uri, "job", "dead")
     journal.sent({"call": 1, "started_at": "2026-11-23T12:00:00+00:00"})
     journal.close()
     with journal.path.open("a") as file:

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.asking import shared_journal
 from tasks.asking.answer import Answer, utc_now
-from tasks.asking.journal import Journal
+from tasks.asking.calls import Journal
 from tasks.asking.leftovers import leftovers
 from tasks.asking.shared_journal import SharedJournal, blocks_folder
 from tasks.billing.usage import Usage

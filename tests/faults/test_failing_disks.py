@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.asking.journal import Journal
+from tasks.asking.journal import LocalJournal
 from tasks.errors import OutputError
 from tasks.orchestration.store import PrefectStore
 from tasks.recording.recovery import recover
@@ -59,7 +59,7 @@ def ask(simulator: Simulator, folder: Path, run_id: str) -> tuple[Counter[str], 
 def take_in(folder: Path) -> int:
     """What a later run does first; how many calls may have been paid without an answer."""
     output = str(folder / "output")
-    journal = Journal(output, "job", f"finds-{time.monotonic_ns()}")
+    journal = LocalJournal(output, "job", f"finds-{time.monotonic_ns()}")
     maybe = recover(open_output(output), "job", journal, PrefectStore(records_of(output)))
     journal.forget()
     return len(maybe)

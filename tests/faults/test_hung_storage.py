@@ -20,7 +20,7 @@ import pytest
 from flows.cli import server
 from tasks.asking import engine as engine_room
 from tasks.asking import journal as journal_room
-from tasks.asking.journal import Journal, journal_path
+from tasks.asking.journal import LocalJournal, journal_path
 from tasks.errors import ImageError, OutputError, SourceError, StopRun
 from tasks.listing import list_images
 from tasks.planning import estimating
@@ -229,7 +229,7 @@ def test_a_lock_that_another_process_holds(home: Path, tmp_path: Path, monkeypat
 
     def note() -> None:
         with pytest.raises(OutputError, match="another process has locked it for 1 s"):
-            Journal(str(tmp_path / "out"), "job", "run")
+            LocalJournal(str(tmp_path / "out"), "job", "run")
 
     def start() -> None:
         with pytest.raises(StopRun, match=r"cannot be started or shared .* another process has locked it for 1 s"):

@@ -13,7 +13,7 @@ from flows import read_calls
 from flows.analyze_images import analyze_images
 from flows.cli.terminal import failed_shards
 from flows.fleet import shard
-from tasks.asking.journal import Journal
+from tasks.asking.journal import LocalJournal
 from tasks.errors import BusyError, StopRun
 from tasks.orchestration.fleet import parent, pool
 from tasks.orchestration.fleet import shard as shard_module
@@ -175,7 +175,7 @@ def test_a_process_of_a_shard_that_is_run_again_is_refused(
 
     def was_killed(part: Part) -> bool:
         if part == Part(1, 0):
-            journal = Journal(out, "images", f"{threads.run_id}.{part.tag}")
+            journal = LocalJournal(out, "images", f"{threads.run_id}.{part.tag}")
             journal.sent({**call, **about})
             journal.close()
         return True
