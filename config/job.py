@@ -39,6 +39,7 @@ WRONG = {
     "greater_than": "is not allowed: it must be more than {gt}",
     "greater_than_equal": "is not allowed: it must be at least {ge}",
     "less_than_equal": "is not allowed: it must be at most {le}",
+    "string_too_short": "is empty",
     "string_type": "is no text; put it in quotes",
     "tuple_type": "is no list",
     "value_error": "{error}",

@@ -190,7 +190,7 @@ def _learned_output(resolved: ResolvedJob, output: str | None, name: str) -> tup
 def _fresh(listing: Listing, resolved: ResolvedJob, output: str | None) -> tuple[OnDemand, Decimal]:
     """The files that a run would ask about, and what the answers that it would not ask for again had cost."""
     kept_usd = Decimal(0)
-    if output is None:
+    if output is None or resolved.job.refresh:
         return listing.images, kept_usd
     from tasks.orchestration.batches import Remaining
 

@@ -63,6 +63,10 @@ def test_statuses_of_a_run_that_ended(
     assert good.summary["cost_usd"] == float(simulator.ledger().cost_usd)
     assert [Path(good.summary[key]).exists() for key in ("results", "calls_table", "costs", "report")] == [True] * 4
 
+    for more, left in (((), 0), (("--refresh",), 3)):
+        estimate = visionflow("estimate", images, "--output", tmp_path / "out", "--json", *more)
+        assert (estimate.summary["to_ask"], estimate.summary["kept"]) == (left, 3 - left)
+
     (images / "damaged.jpg").write_bytes(picture(9)[:200])
     failed = visionflow("run", images, "--output", tmp_path / "out")
     assert failed.status == 3
