@@ -139,8 +139,8 @@ def people(value: Any) -> str:
         case int():
             return str(value) if -10_000 < value < 10_000 else f"{value:,}"
         case Decimal():
-            exact = value == round(value, 2)
-            return f"{value:,.2f}" if exact else f"{value.normalize():,f}"
+            whole, _, rest = f"{value:,f}".partition(".")  # digit by digit: arithmetic knows 28 of them
+            return f"{whole}.{rest.rstrip('0'):0<2}"
         case float():
             return f"{value:,.10g}"
         case date():

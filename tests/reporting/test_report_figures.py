@@ -82,7 +82,15 @@ def test_shares_too_small_to_show_are_not_shown_as_none() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(Decimal("1234.500000000"), "1,234.50"), (Decimal("0.125"), "0.125"), (2018, "2018"), (True, "yes"), (None, "–")],
+    [
+        (Decimal("1234.500000000"), "1,234.50"),
+        (Decimal("0.125"), "0.125"),
+        (Decimal("-12345678901234567890123456789.000000001"), "-12,345,678,901,234,567,890,123,456,789.000000001"),
+        (Decimal("1E+30"), "1,000,000,000,000,000,000,000,000,000,000.00"),
+        (2018, "2018"),
+        (True, "yes"),
+        (None, "–"),
+    ],
 )
 def test_values_read_as_people_write_them(value: Any, words: str) -> None:
     assert people(value) == words
