@@ -111,7 +111,8 @@ def read_truth(path: str) -> list[Label]:
 def fit_truth(labels: Sequence[Label], images: Sequence[Source], root: Node | None, truth: str) -> Truth:
     """The labels with values in the schema's types, by image; without a schema the one field is the text.
 
-    Raises TruthError for a label of no image, of one that has a label already, or that no right answer could fit.
+    Raises TruthError for a label of no image, of one that has a label already, or that no right answer could fit, and
+    where none has a field.
     """
     names = Names(images, Path(truth).expanduser().parent)
     typing = typing_of(root, [_of_schema(label, root) for label in labels]) if root else None
@@ -130,6 +131,8 @@ def fit_truth(labels: Sequence[Label], images: Sequence[Source], root: Node | No
             found[key] = typing.value(root, given) if typing and root else {PLAIN: given.get(PLAIN)}
         except Misfit as error:
             raise TruthError(f"{label.place}, {error.field}: {error}.") from None
+    if not any(found.values()):
+        raise TruthError(f"{truth} names images, but no field of theirs. Give it a column a field.")
     return Truth(found, sorted(positions))
 
 
@@ -231,8 +234,10 @@ def _label(row: Mapping[str, Any], place: str) -> Label:
     page = row.get("page")
     try:
         number = 1 if page is None else int(page)
-    except (TypeError, ValueError):
-        raise TruthError(f"{place}, page: {page!r} is no page number. Write 1 for the first.") from None
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise TruthError(f"{place}, page: {page!r} is no page number. Write 1 for the first.")
     fields = {str(name): value for name, value in row.items() if name not in (column, "page")}
     return Label(str(row[column]), number, _nested(fields, place), place)
 
