@@ -125,7 +125,7 @@ class Job(BaseModel):
     shards: int | None = Field(
         None, ge=1, le=999, description="Flow runs that a pool's workers share the run in; 2 if empty."
     )
-    global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per batch.")
+    global_limit: str | None = Field(None, description="Prefect global concurrency limit to take per task run.")
 
     @model_validator(mode="before")
     @classmethod

@@ -29,7 +29,7 @@ from tasks.planning.estimating import (
     measure_all,
     typical_output,
 )
-from tasks.planning.plan import batch_prefix
+from tasks.planning.plan import chunk_prefix
 from tasks.planning.resolving import AGAIN, ResolvedJob, preflight, resolve
 from tasks.storage.output import open_output
 from tasks.text import counted
@@ -192,13 +192,13 @@ def _fresh(listing: Listing, resolved: ResolvedJob, output: str | None) -> tuple
     kept_usd = Decimal(0)
     if output is None or resolved.job.refresh:
         return listing.images, kept_usd
-    from tasks.orchestration.batches import Remaining
+    from tasks.orchestration.chunks import Remaining
 
     keep_prefect_quiet()
     from tasks.orchestration.store import PrefectStore
     from tasks.storage.records import records_of
 
-    prefix = batch_prefix(resolved.steps, resolved.rules, resolved.schema, resolved.second, resolved.job.verify_below)
+    prefix = chunk_prefix(resolved.steps, resolved.rules, resolved.schema, resolved.second, resolved.job.verify_below)
     finished = PrefectStore(records_of(output)).finished(prefix)
     remaining = Remaining(listing.images)
     for rows in finished:

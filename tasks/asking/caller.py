@@ -88,7 +88,7 @@ class Caller:
 
     async def answer(self, page: Page, step: Step) -> Answered:
         """Call until there is an answer, to be kept by the caller; Halted, or CallFailed with the last failure."""
-        if page.given_up is not None:  # by an earlier try of its batch
+        if page.given_up is not None:  # by an earlier try of its chunk
             raise CallFailed("unavailable", page.given_up)
         failures, repeated = 0, False
         while True:

@@ -3,7 +3,7 @@
 A block of the log names a run, its lease and the keys that it asks about. Blocks are numbered, and one is written only
 if there is none of its number (a conditional write): so all agree which claim of a key was first, and that one holds
 until its run is over or its block is gone. What comes up while one block is written goes into the next, so that a claim
-costs two requests for a whole batch of images: the block, and a look whether anybody wrote one meanwhile.
+costs two requests for a whole chunk of images: the block, and a look whether anybody wrote one meanwhile.
 
 A block is removed when its keys are done with, but not before others who look now and then have read it; whoever finds
 a number missing looks for kept answers anew. The last block always stays, so that no number is used twice.

@@ -87,7 +87,7 @@ class EngineSettings:
 
 @dataclass(slots=True)
 class Page:
-    """One prepared page on its way through the engine; `spent` and `attempts` add up over retries of its batch."""
+    """One prepared page on its way through the engine; `spent` and `attempts` add up over retries of its chunk."""
 
     uri: str
     image: PreparedImage

@@ -20,16 +20,16 @@ from tasks.types import Source
 
 
 class RunStore(AnswerStore, Protocol):
-    """Where a run keeps its answers, and the rows of finished batches."""
+    """Where a run keeps its answers, and the rows of finished chunks."""
 
-    def keep_finished(self, batch_key: str, rows: list[Row], *, whole: bool) -> None:
-        """Keep the rows of a finished batch, or those of the finished files of one that is not."""
+    def keep_finished(self, chunk_key: str, rows: list[Row], *, whole: bool) -> None:
+        """Keep the rows of a finished chunk, or those of the finished files of one that is not."""
 
     async def look_again(self) -> None:
         """Take in what other machines have kept meanwhile. The storage's own error."""
 
     def finished(self, prefix: str) -> Iterator[list[Row]]:
-        """Rows of each finished batch under the prefix. Raises OutputError."""
+        """Rows of each finished chunk under the prefix. Raises OutputError."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from tasks.errors import BusyError, UsageError
 from tasks.orchestration.approval import check_estimate
 from tasks.orchestration.artifacts import progress_artifact
 from tasks.orchestration.assembling import make_context
-from tasks.orchestration.batches import Remaining
 from tasks.orchestration.blocks import keys_from_blocks
+from tasks.orchestration.chunks import Remaining
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import day_watched, tell_start
 from tasks.orchestration.fleet.manifest import todo_of
@@ -66,7 +66,7 @@ def list_images(run: RunContext) -> Todo:
         return todo_of(run)
     remaining = Remaining(plan.listing.images, plan.run_id)
     if not plan.job.refresh and (plan.part is None or plan.part.attempt or not plan.is_shard):
-        for rows in run.store.finished(plan.batch_prefix):
+        for rows in run.store.finished(plan.chunk_prefix):
             run.recorder.record(remaining.take(rows))
     left = remaining.left
     todo = Todo(left, run.recorder.images, expected_cost(plan, left))

@@ -1,6 +1,6 @@
-"""The steps as Prefect tasks: retries, limits, names. A finished batch is kept by `store`, not by a cache key.
+"""The steps as Prefect tasks: retries, limits, names. A finished chunk is kept by `store`, not by a cache key.
 
-A task run holds a batch of images, one image in small runs. Batches are passed by reference: image bytes never enter
+A task run holds a chunk of images, one image in small runs. Chunks are passed by reference: image bytes never enter
 Prefect.
 """
 
@@ -21,7 +21,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, Signal, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
-from tasks.orchestration.batches import Batch, Prepared
+from tasks.orchestration.chunks import Chunk, Prepared
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
 from tasks.orchestration.fleet.manifest import close
@@ -40,27 +40,27 @@ RETRIES = 2
 
 
 class Unanswered(Signal):
-    """Some images of the batch have no answer yet, and asking again may help."""
+    """Some images of the chunk have no answer yet, and asking again may help."""
 
 
 @task(
     name="prepare",
-    task_run_name="prepare {batch.label}",
+    task_run_name="prepare {chunk.label}",
     cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=exponential_backoff(1),
     retry_jitter_factor=1,
 )
-def prepare(batch: Batch) -> Prepared:
-    """Read and prepare every image of the batch; what cannot be sent becomes a row that says why.
+def prepare(chunk: Chunk) -> Prepared:
+    """Read and prepare every image of the chunk; what cannot be sent becomes a row that says why.
 
     Storage that fails for a moment fails the attempt. Where nothing can be prepared at all, the run is stopped, and
     what was not prepared is not asked about.
     """
-    run, pages, unprepared = batch.run, list[tuple[Source, Page]](), list[Row]()
+    run, pages, unprepared = chunk.run, list[tuple[Source, Page]](), list[Row]()
     seen = 0
     try:
-        for source, reading in run.preparers.prepare(batch.sources, run.plan.rules):
+        for source, reading in run.preparers.prepare(chunk.sources, run.plan.rules):
             if run.halt is not None:
                 break
             found = _pages_or_row(run, source, reading, last=_is_last_attempt())
@@ -74,7 +74,7 @@ def prepare(batch: Batch) -> Prepared:
             seen += 1
     except StopRun as error:
         run.stop(Halt.stopped(error))
-    return Prepared(batch, pages, unprepared, batch.sources[seen:])
+    return Prepared(chunk, pages, unprepared, chunk.sources[seen:])
 
 
 def _pages_or_row(
@@ -115,7 +115,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 
 @task(
     name="ask",
-    task_run_name="ask {prepared.batch.label}",
+    task_run_name="ask {prepared.chunk.label}",
     cache_policy=NO_CACHE,
     cache_result_in_memory=False,
     retries=RETRIES,
@@ -124,12 +124,12 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_condition_fn=_may_help,
 )
 def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
-    """Ask about every page of the batch; its rows are kept, and no later run makes a task run of the finished ones.
+    """Ask about every page of the chunk; its rows are kept, and no later run makes a task run of the finished ones.
 
-    Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A batch
+    Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A chunk
     that is not finished ends as Failed, with its rows.
     """
-    run = prepared.batch.run
+    run = prepared.chunk.run
     with _global_limit(run):
         asked = _asked(prepared)
     missing = sum(outcome.may_be_asked_again for *_, outcome in asked)
@@ -139,7 +139,7 @@ def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
     rows = prepared.unprepared + [answered_row(source, page, outcome, preset) for source, page, outcome in asked]
     rows += [run.unasked_row(source) for source in prepared.unseen]
     open_ends = [row for row in rows if is_open(row)]
-    _keep_finished(prepared.batch, rows, open_ends)
+    _keep_finished(prepared.chunk, rows, open_ends)
     if open_ends and run.plan.job.no_wait and run.halt is None and all(map(_waits, open_ends)):
         return Completed(name="Waiting", message=f"{len(open_ends)} of {len(rows)} images are in a batch", data=rows)
     if open_ends:
@@ -178,7 +178,7 @@ def ask_for(run: RunContext) -> Task[[Prepared], Any]:
 
 def _asked(prepared: Prepared) -> list[tuple[Source, Page, Outcome]]:
     """Every page with its outcome; the job's attempts are shared out over the task's own retries."""
-    run = prepared.batch.run
+    run = prepared.chunk.run
     pages = [page for _, page in prepared.pages if page.outcome is None or page.outcome.may_be_asked_again]
     is_first = all(page.outcome is None for page in pages)
     attempts = max(1, run.plan.job.attempts - RETRIES) if is_first else 1
@@ -189,18 +189,18 @@ def _asked(prepared: Prepared) -> list[tuple[Source, Page, Outcome]]:
     return [(source, page, page.outcome) for source, page in prepared.pages if page.outcome is not None]
 
 
-def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
-    """Keep what is finished of the batch, so that a later run looks only into the other files, if there are any.
+def _keep_finished(chunk: Chunk, rows: list[Row], open_ends: list[Row]) -> None:
+    """Keep what is finished of the chunk, so that a later run looks only into the other files, if there are any.
 
     It must not find older rows of these files either, after they were asked about anew.
     """
     left = {row["image"] for row in open_ends}
-    run = batch.run
+    run = chunk.run
     finished = [{**row, "kept_by": run.plan.run_id} for row in rows if row["image"] not in left]
     if not finished:
         return
     try:
-        run.store.keep_finished(batch.key, finished, whole=not open_ends)
+        run.store.keep_finished(chunk.key, finished, whole=not open_ends)
     except Exception as error:  # noqa: BLE001  # the answers themselves are kept: a later run finds them one by one
         if isinstance(error, OSError) and not run.store.durable:  # a disk is full or broken: nothing more is paid for
             trouble = OutputError(f"{explain_storage(error, str(home()), 'write')} What was answered is kept.")
@@ -208,7 +208,7 @@ def _keep_finished(batch: Batch, rows: list[Row], open_ends: list[Row]) -> None:
 
 
 def _global_limit(run: RunContext) -> AbstractContextManager[Any]:
-    """A slot of the job's Prefect limit, shared with other runs: once a batch, for each use costs some 70 ms."""
+    """A slot of the job's Prefect limit, shared with other runs: once a chunk, for each use costs some 70 ms."""
     name = run.plan.job.global_limit
     return concurrency(name, strict=True) if name else nullcontext()
 

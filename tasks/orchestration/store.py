@@ -1,4 +1,4 @@
-"""Prefect's result store as the place where answers and finished batches are kept.
+"""Prefect's result store as the place where answers and finished chunks are kept.
 
 Prefect's own caching of a task's result commits only when the outermost task ends, only logs a write that failed, and
 writes local files neither whole nor private: records are written straight to the store, one by one, the moment they
@@ -38,8 +38,8 @@ from tasks.storage.records import (
 )
 from tasks.storage.s3 import there, write_object
 
-READERS = 16  # of finished batches: on S3 each is a request
-REST = "-finished"  # after the key of a batch: its finished files, where others have to be asked about again
+READERS = 16  # of finished chunks: on S3 each is a request
+REST = "-finished"  # after the key of a chunk: its finished files, where others have to be asked about again
 
 
 class RecordFiles(LocalFileSystem):
@@ -99,7 +99,7 @@ class RecordObjects(RemoteFileSystem):
 
 
 class PrefectStore:
-    """Answers and finished batches in a Prefect result store."""
+    """Answers and finished chunks in a Prefect result store."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -161,12 +161,12 @@ class PrefectStore:
         """Make every answer that was kept survive a power loss. Raises OSError."""
         self._checkpoint.complete()
 
-    def keep_finished(self, batch_key: str, rows: list[dict[str, Any]], *, whole: bool) -> None:
-        """Keep the rows of a finished batch, or of those files of an unfinished one that are finished.
+    def keep_finished(self, chunk_key: str, rows: list[dict[str, Any]], *, whole: bool) -> None:
+        """Keep the rows of a finished chunk, or of those files of an unfinished one that are finished.
 
         For a thread without an event loop. The storage's own error if it fails.
         """
-        asyncio.run(self.results.awrite(rows, key=batch_key if whole else f"{batch_key}{REST}"))
+        asyncio.run(self.results.awrite(rows, key=chunk_key if whole else f"{chunk_key}{REST}"))
 
     def _saved_here(self, key: str) -> dict[str, Any] | None:
         """A record that could only be kept on this machine."""
@@ -178,7 +178,7 @@ class PrefectStore:
         return record if isinstance(record, dict) else None
 
     def finished(self, prefix: str) -> Iterator[list[dict[str, Any]]]:
-        """Rows of each finished batch under the prefix, newest batch first; damaged ones are set aside.
+        """Rows of each finished chunk under the prefix, newest chunk first; damaged ones are set aside.
 
         Raises OutputError.
         """

@@ -1,7 +1,7 @@
-"""A sliding window over the batches of a run, so that memory does not grow with the number of images.
+"""A sliding window over the chunks of a run, so that memory does not grow with the number of images.
 
 Only so many images are under way at once: enough that calls never wait for preparation, few enough that prepared
-images fit in memory. As batches finish their rows come out to be recorded, and the next ones are let in.
+images fit in memory. As chunks finish their rows come out to be recorded, and the next ones are let in.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun
-from tasks.orchestration.batches import Batch, Prepared, batch_size, batches
+from tasks.orchestration.chunks import Chunk, Prepared, chunk_size, chunks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.recording.rows import Row
@@ -21,17 +21,17 @@ Mapped = Callable[[list[Any]], Iterable[Any]]
 
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
-AHEAD = 4  # images under way for each call in flight, and batches at least, so that the tails of batches overlap
+AHEAD = 4  # images under way for each call in flight, and chunks at least, so that the tails of chunks overlap
 IN_BATCHES = 15_000  # images under way in a run by Message Batch: those that were sent hold no bytes, some 10 kB each
 BATCHED_BYTES = 64_000_000  # instead of PREPARED_BYTES there: two bodies; nobody waits for a call in flight
-WAVE = 4  # batches let in before the window looks what is prepared: Prefect takes some 10 ms to start each
-TAKING_TURNS = 2  # batches prepared at once, however large: while one is handed on, the threads have the other
+WAVE = 4  # chunks let in before the window looks what is prepared: Prefect takes some 10 ms to start each
+TAKING_TURNS = 2  # chunks prepared at once, however large: while one is handed on, the threads have the other
 # How long the window waits before it looks whether the run was halted.
 LOOK_S = 0.5
 
 
 def in_window(run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> Iterator[list[Row]]:
-    """Prepare and ask about all that is to do, a few batches at a time; the rows of each as it ends.
+    """Prepare and ask about all that is to do, a few chunks at a time; the rows of each as it ends.
 
     The rows are let go of once the next ones are asked for.
     """
@@ -42,8 +42,8 @@ def in_window(run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> Iter
             if not window.under_way:
                 break
             yield from _lent(window.wait())
-    for batch in window.left():
-        yield [run.unasked_row(source) for source in batch.sources]
+    for chunk in window.left():
+        yield [run.unasked_row(source) for source in chunk.sources]
 
 
 def _lent(ended: Iterable[list[Row]]) -> Iterator[list[Row]]:
@@ -56,13 +56,13 @@ def _lent(ended: Iterable[list[Row]]) -> Iterator[list[Row]]:
 class _Window:
     def __init__(self, run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> None:
         self._run, self._prepare, self._ask = run, prepare, ask
-        self._batches = batches(run, todo.images)
-        self._next: Batch | None = next(self._batches, None)
-        self._preparing: dict[Any, Batch] = {}
+        self._chunks = chunks(run, todo.images)
+        self._next: Chunk | None = next(self._chunks, None)
+        self._preparing: dict[Any, Chunk] = {}
         self._prepared: list[Prepared] = []
         self._asking: dict[Any, Prepared] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
-        self._most_images = AHEAD * max(run.plan.job.concurrency, batch_size(len(todo.images)))
+        self._most_images = AHEAD * max(run.plan.job.concurrency, chunk_size(len(todo.images)))
         self._most_bytes = PREPARED_BYTES
         if run.plan.job.mode != "online":
             self._most_images, self._most_bytes = max(self._most_images, IN_BATCHES), BATCHED_BYTES
@@ -73,7 +73,7 @@ class _Window:
         return bool(self._preparing or self._prepared or self._asking)
 
     def move_on(self) -> bool:
-        """Ask about what is prepared and let batches in; whether there was anything to do."""
+        """Ask about what is prepared and let chunks in; whether there was anything to do."""
         prepared, self._prepared = self._prepared, []
         self._watch(self._asking, prepared, self._ask)
         admitted = self._admitted()
@@ -88,7 +88,7 @@ class _Window:
         return bool(to_come) or any(not prepared.handed for prepared in self._asking.values())
 
     def done(self) -> Iterator[list[Row]]:
-        """The rows of batches that have ended by now."""
+        """The rows of chunks that have ended by now."""
         with suppress(Empty):
             while True:
                 yield from self._take(self._ended.get_nowait())
@@ -98,11 +98,11 @@ class _Window:
         with suppress(Empty):
             yield from self._take(self._ended.get(timeout=LOOK_S))
 
-    def left(self) -> Iterator[Batch]:
-        """Batches that were not let in, because the run was halted."""
+    def left(self) -> Iterator[Chunk]:
+        """Chunks that were not let in, because the run was halted."""
         if self._next is not None:
             yield self._next
-        yield from self._batches
+        yield from self._chunks
 
     def _watch(self, here: dict[Any, Any], values: list[Any], mapped: Mapped) -> None:
         if not values:
@@ -115,51 +115,51 @@ class _Window:
         future.wait()  # it has ended; only now does Prefect's future know its state without asking the server
         completed, result = future.state.is_completed(), future.result(raise_on_failure=False)
         if future in self._preparing:
-            batch = self._preparing.pop(future)
+            chunk = self._preparing.pop(future)
             if completed:
                 self._prepared.append(result)
             else:
-                yield self._broken(batch, result)
+                yield self._broken(chunk, result)
             return
         prepared = self._asking.pop(future)
         if isinstance(result, list):
             yield result
         else:  # asking failed, perhaps after it was paid for: nothing more may be
             _stop(self._run, result)
-            yield self._broken(prepared.batch, result)
+            yield self._broken(prepared.chunk, result)
         prepared.release()
 
-    def _broken(self, batch: Batch, error: object) -> list[Row]:
-        return [self._run.broken_row(source, error) for source in batch.sources]
+    def _broken(self, chunk: Chunk, error: object) -> list[Row]:
+        return [self._run.broken_row(source, error) for source in chunk.sources]
 
-    def _admitted(self) -> list[Batch]:
-        wave: list[Batch] = []
+    def _admitted(self) -> list[Chunk]:
+        wave: list[Chunk] = []
         while self._next is not None and self._run.halt is None and self._has_turn(wave) and self._fits(wave):
             wave.append(self._next)
-            self._next = next(self._batches, None)
+            self._next = next(self._chunks, None)
         return wave
 
-    def _has_turn(self, wave: list[Batch]) -> bool:
-        """Whether one more batch may be prepared now: until all threads have an image, and two batches in any case."""
-        preparing = [len(batch.sources) for batch in (*self._preparing.values(), *wave)]
+    def _has_turn(self, wave: list[Chunk]) -> bool:
+        """Whether one more chunk may be prepared now: until all threads have an image, and two chunks in any case."""
+        preparing = [len(chunk.sources) for chunk in (*self._preparing.values(), *wave)]
         return len(wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
 
-    def _fits(self, wave: list[Batch]) -> bool:
+    def _fits(self, wave: list[Chunk]) -> bool:
         assert self._next is not None
-        asking = [prepared.batch for prepared in self._asking.values()]
-        images = sum(len(batch.sources) for batch in (*self._preparing.values(), *asking, *wave))
+        asking = [prepared.chunk for prepared in self._asking.values()]
+        images = sum(len(chunk.sources) for chunk in (*self._preparing.values(), *asking, *wave))
         if not images:
             return True
         return images + len(self._next.sources) <= self._most_images and self._bytes(wave) < self._most_bytes
 
-    def _bytes(self, wave: list[Batch]) -> int:
+    def _bytes(self, wave: list[Chunk]) -> int:
         """What prepared images hold, and what those that will be prepared next may."""
         held = sum(prepared.bytes_held for prepared in self._asking.values())
-        return held + sum(self._bytes_to_come(batch) for batch in (*self._preparing.values(), *wave))
+        return held + sum(self._bytes_to_come(chunk) for chunk in (*self._preparing.values(), *wave))
 
-    def _bytes_to_come(self, batch: Batch) -> int:
+    def _bytes_to_come(self, chunk: Chunk) -> int:
         most = self._run.plan.rules.max_base64_bytes * 3 // 4
-        return round(sum(min(source.size, most) for source in batch.sources) * self._run.preparation.sent_share)
+        return round(sum(min(source.size, most) for source in chunk.sources) * self._run.preparation.sent_share)
 
 
 def _stop(run: RunContext, failure: object) -> None:

@@ -110,9 +110,9 @@ class Plan:
         return self.job.cny_per_usd or self.endpoint.cny_per_usd
 
     @property
-    def batch_prefix(self) -> str:
-        """Where finished batches of this plan are kept."""
-        return batch_prefix(self.steps, self.rules, self.schema, self.second, self.job.verify_below)
+    def chunk_prefix(self) -> str:
+        """Where finished chunks of this plan are kept."""
+        return chunk_prefix(self.steps, self.rules, self.schema, self.second, self.job.verify_below)
 
 
 def make_plan(
@@ -162,14 +162,14 @@ def plan_of(
     )
 
 
-def batch_prefix(
+def chunk_prefix(
     steps: tuple[Step, ...],
     rules: ImageRules,
     schema: AnswerSchema | None,
     second: tuple[Step, ...] = (),
     below: float | None = None,
 ) -> str:
-    """Where finished batches of these questions, asked of images prepared this way, are kept."""
+    """Where finished chunks of these questions, asked of images prepared this way, are kept."""
     resolved, read_again = (
         [[one.question.digest, one.question.max_tokens] for one in some] for some in (steps, second)
     )

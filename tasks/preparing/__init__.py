@@ -8,7 +8,7 @@ from tasks.preparing.formats import is_image_name, sniff_format
 from tasks.preparing.headers import ImageHeader, image_header
 from tasks.preparing.prepare import planned_size, prepare_image
 
-# Part of the key of every finished batch: raise it when its answers should be asked for again, as after a mistake in
+# Part of the key of every finished chunk: raise it when its answers should be asked for again, as after a mistake in
 # turning or colours. Photos that are 2 % smaller since 2026-11-24 were no reason to pay for theirs again.
 PREPARATION_VERSION = 2
 

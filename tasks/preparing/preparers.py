@@ -1,4 +1,4 @@
-"""Preparation of a whole run: the threads that do it for all batches, and how it goes."""
+"""Preparation of a whole run: the threads that do it for all chunks, and how it goes."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from tasks.types import ImageRules, PreparedImage, Source
 # Files read and prepared at the same time: as many as keep the cores busy, or on S3 the network. Decoding itself is
 # done by child processes, one a core; more threads would only take turns with the event loop of the calls.
 THREADS, THREADS_S3 = 8, 32
-AHEAD_BYTES = 64_000_000  # of the files that one batch has under way, where the first alone is not more
+AHEAD_BYTES = 64_000_000  # of the files that one chunk has under way, where the first alone is not more
 REMEMBERED_BYTES = 256_000_000  # of images as they are sent, for the next variants of a comparison
 # Decoding a file takes two minutes at the most and a request to S3 is bounded, but a file system whose server is gone
 # lets its readers wait for ever, and nothing wakes them.
@@ -61,7 +61,7 @@ class Memory:
 
 
 class Preparers(Executor):
-    """The threads. However few batches are under way, and however large, all threads have something to do.
+    """The threads. However few chunks are under way, and however large, all threads have something to do.
 
     They do not keep the process: one that waits for a file system that hangs is left behind when the run ends.
     """

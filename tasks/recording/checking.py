@@ -36,7 +36,7 @@ class Findings:
 
 
 def check_records(records: Records, findings: Findings) -> None:
-    """Read every kept answer and finished batch; what is damaged is set aside with a warning."""
+    """Read every kept answer and finished chunk; what is damaged is set aside with a warning."""
     for kind, prefix, is_good in (("answers", "answers", _is_answer), ("finished batches", "batches", are_rows)):
         try:
             with explained(f"{records.uri}/{prefix}", verb="read"):

@@ -1,6 +1,6 @@
 """One row of `results` for one page of one listed file.
 
-A row is made as plain JSON values, because a finished batch keeps its rows in Prefect's result store; `typed` turns it
+A row is made as plain JSON values, because a finished chunk keeps its rows in Prefect's result store; `typed` turns it
 into what Parquet takes. A kept row that comes back in a later run is `renewed`: that run paid nothing for it. Whether
 what was kept are rows, `are_rows` says: a record without a checksum may be anything.
 """

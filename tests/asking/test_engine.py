@@ -122,7 +122,7 @@ def test_passing_failures_cost_attempts_and_the_last_one_makes_the_page_unavaila
         (good,) = asked.engine.ask(pages(1), attempts=3)
         unlucky = pages(1, start=1)
         (bad,) = asked.engine.ask(unlucky, attempts=3)
-        assert unlucky[0].image.data, "the batch's retry needs the bytes"
+        assert unlucky[0].image.data, "the chunk's retry needs the bytes"
         (at_last,) = asked.engine.ask(unlucky, attempts=1)
     assert (good.status, bad.status, at_last.status) == ("ok", "unavailable", "ok")
     assert [call["attempt"] for call in asked.calls] == [1, 2, 3, 1, 2, 3, 4]

@@ -15,13 +15,13 @@ from tests.benchmark.contestants import CONTESTANTS, Bench, Task
 from tests.benchmark.images import SIZES, make_photos, total_bytes
 from tests.benchmark.measuring import BenchmarkError
 from tests.benchmark.resuming import resume
-from tests.benchmark.scaling import BATCH_SIZES, batch_sizes, scale
+from tests.benchmark.scaling import CHUNK_SIZES, chunk_sizes, scale
 from tests.benchmark.services import prefect_server, simulator
 from tests.benchmark.splitting import split
 from tests.benchmark.storage import Disk, bucket
 from tests.benchmark.variants import PATIENCE_S, Variant, full
 
-IMAGES, BATCHED, ASKED_BY_SEVERAL, ROUNDS = 400, 2000, 10_000, 3
+IMAGES, CHUNKED, ASKED_BY_SEVERAL, ROUNDS = 400, 2000, 10_000, 3
 LOOKED_INTO = "visionflow"
 
 
@@ -42,14 +42,14 @@ def main() -> int:
 
 def _run(folder: Path, options: argparse.Namespace) -> None:
     variants = full(options.images) if options.full else [_chosen(options)]
-    many = options.scale or options.batch_sizes is not None
-    wanted = any(variant.s3 for variant in variants) and options.batch_sizes is None
+    many = options.scale or options.chunk_sizes is not None
+    wanted = any(variant.s3 for variant in variants) and options.chunk_sizes is None
     with benches(folder, s3_latency=options.s3_latency if wanted else None) as (disk, s3):
         for count in options.scale or ():
             print(scale(s3, count), flush=True)
-        if options.batch_sizes is not None:
-            sizes = options.batch_sizes or BATCH_SIZES
-            print(batch_sizes(disk, options.images or BATCHED, sizes, options.rounds or 1), flush=True)
+        if options.chunk_sizes is not None:
+            sizes = options.chunk_sizes or CHUNK_SIZES
+            print(chunk_sizes(disk, options.images or CHUNKED, sizes, options.rounds or 1), flush=True)
         if not many:
             _compare_all(disk, s3, variants, options)
 
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images",
         type=int,
-        help=f"images of each run (default: {IMAGES}, with --batch-sizes {BATCHED}); with --full at most so many",
+        help=f"images of each run (default: {IMAGES}, with --chunk-sizes {CHUNKED}); with --full at most so many",
     )
     parser.add_argument("--latency", type=float, default=0.3, help="seconds to an answer (default: %(default)s)")
     parser.add_argument("--in-flight", type=int, default=50, help="calls at once (default: %(default)s)")
@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--storage", choices=("local", "s3"), default="local", help="of images and output")
     parser.add_argument("--s3-latency", type=float, default=0.0, help="seconds to the S3 server (default: none)")
     parser.add_argument(
-        "--rounds", type=int, help=f"turns of each contestant (default: {ROUNDS}, with --batch-sizes 1)"
+        "--rounds", type=int, help=f"turns of each contestant (default: {ROUNDS}, with --chunk-sizes 1)"
     )
     parser.add_argument("--only", action="append", choices=CONTESTANTS, help="this contestant alone (repeatable)")
     what = parser.add_mutually_exclusive_group()
@@ -155,11 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         help="N tiny images; again; 100 more (repeatable)",
     )
     what.add_argument(
-        "--batch-sizes",
+        "--chunk-sizes",
         type=int,
         nargs="*",
         metavar="N",
-        help=f"tiny images with N a task run (default: {' '.join(map(str, BATCH_SIZES))})",
+        help=f"tiny images with N a task run (default: {' '.join(map(str, CHUNK_SIZES))})",
     )
     return parser
 

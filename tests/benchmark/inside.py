@@ -1,8 +1,8 @@
-"""`python -m tests.benchmark.inside [--split FILE] [--batch-size N] run ...`: `visionflow run`, looked at from inside.
+"""`python -m tests.benchmark.inside [--split FILE] [--chunk-size N] run ...`: `visionflow run`, looked at from inside.
 
 --split       writes down CPU by step and how late the event loop woke. The clocks cost a little themselves, and
               everything is imported before they are set: a run with them is never one whose time is reported.
---batch-size  so many images a task run, instead of what the run would choose
+--chunk-size  so many images a task run, instead of what the run would choose
 """
 
 import argparse
@@ -110,10 +110,10 @@ class Inside:
 def _nothing() -> None: ...
 
 
-def force_batch_size(size: int) -> None:
-    """Every run has so many images a batch, but for its first few, which grow to that size."""
-    for module in ("tasks.orchestration.batches", "tasks.orchestration.window"):
-        _wrap(f"{module}:batch_size", lambda _: lambda images: size)
+def force_chunk_size(size: int) -> None:
+    """Every run has so many images a chunk, but for its first few, which grow to that size."""
+    for module in ("tasks.orchestration.chunks", "tasks.orchestration.window"):
+        _wrap(f"{module}:chunk_size", lambda _: lambda images: size)
 
 
 def _noted(function: Function, *, before: Moment = _nothing, after: Moment = _nothing) -> Function:
@@ -142,14 +142,14 @@ def main() -> int:
     """The exit status of the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.inside", description=__doc__)
     parser.add_argument("--split", type=Path)
-    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--chunk-size", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     gc.disable()  # as `visionflow run` does while it imports
     if options.split:
         Inside(options.split).install()
-    if options.batch_size:
-        force_batch_size(options.batch_size)
+    if options.chunk_size:
+        force_chunk_size(options.chunk_size)
     from flows.__main__ import main as visionflow
 
     return visionflow(options.command)

@@ -26,7 +26,7 @@ from tests.benchmark.services import ROOT
 
 PAGE = 1000
 FOLDER = 1000  # images in one
-BATCH = 100
+CHUNK = 100
 SECONDS = 1800.0
 HEADER = ("images", "", "s", "CPU s", "bytes/image", "peak MB", "before MB")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "made-up", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_REGION": "us-east-1"}
@@ -88,7 +88,7 @@ def figures(found: dict[str, Any], step: str) -> list[str]:
 
 
 def listed(source: str) -> dict[str, Any]:
-    """List the source, then take over a first tenth from finished batches."""
+    """List the source, then take over a first tenth from finished chunks."""
     import tasks.planning.plan  # noqa: F401  # what a run has loaded before it lists
     from tasks.listing import list_images
     from tasks.storage.s3 import is_s3, s3_filesystem
@@ -111,14 +111,14 @@ def listed(source: str) -> dict[str, Any]:
 
 
 def skip_a_tenth(images: Any) -> int:
-    """Images that are left once finished batches have told of the first tenth; the rows are made here too."""
-    from tasks.orchestration.batches import Remaining
+    """Images that are left once finished chunks have told of the first tenth; the rows are made here too."""
+    from tasks.orchestration.chunks import Remaining
     from tasks.recording.rows import source_columns
 
     remaining = Remaining(images)
-    for start in range(0, len(images) // 10, BATCH):
-        batch = images[start : min(start + BATCH, len(images) // 10)]
-        if len(remaining.take([{**source_columns(image), "status": "ok"} for image in batch])) != len(batch):
+    for start in range(0, len(images) // 10, CHUNK):
+        chunk = images[start : min(start + CHUNK, len(images) // 10)]
+        if len(remaining.take([{**source_columns(image), "status": "ok"} for image in chunk])) != len(chunk):
             raise BenchmarkError("a finished image was not recognised")
     return sum(1 for _ in remaining.left)
 

@@ -1,7 +1,7 @@
 """The modules that one image passes, from its listing to its written row: `python -m tests.benchmark.path`.
 
 A module counts where a function of it is called with the image, in whatever form it has there, or gives it back: as a
-file, a batch, a prepared image, a page, an outcome, an answer or a row. What the child process does with its bytes is
+file, a chunk, a prepared image, a page, an outcome, an answer or a row. What the child process does with its bytes is
 not seen from here.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from tasks.simulator import Simulator
 from tests.runs import ROOT, picture
 
-FORMS = {"Source", "Batch", "Prepared", "PreparedFile", "PreparedImage", "Page", "Outcome", "Answer"}
+FORMS = {"Source", "Chunk", "Prepared", "PreparedFile", "PreparedImage", "Page", "Outcome", "Answer"}
 ROOMS = ("config", "flows", "tasks")
 
 

@@ -14,7 +14,7 @@ COSTS = ("ms/image", "CPU ms/image", "server ms/image", "to 1st call s", "peak M
 HEADER = ("tiny images", *COSTS, "Prefect's database")
 IN_FLIGHT = 50
 MORE = 100
-BATCH_SIZES = (1, 5, 20, 100, 400)
+CHUNK_SIZES = (1, 5, 20, 100, 400)
 
 
 def scale(bench: Bench, count: int) -> str:
@@ -32,9 +32,9 @@ def scale(bench: Bench, count: int) -> str:
     return f"\n{table(HEADER, [line])}\n\n{resumed_table(runs)}"
 
 
-def batch_sizes(bench: Bench, count: int, sizes: Sequence[int], rounds: int) -> str:
+def chunk_sizes(bench: Bench, count: int, sizes: Sequence[int], rounds: int) -> str:
     """The table: the same images with each number of images a task run, in turns."""
-    forced = {size: {"program": ("tests.benchmark.inside", "--batch-size", size)} for size in sizes}
+    forced = {size: {"program": ("tests.benchmark.inside", "--chunk-size", size)} for size in sizes}
     return _in_turns(bench, count, "images a task run", forced, rounds)
 
 

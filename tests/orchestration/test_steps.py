@@ -1,4 +1,4 @@
-"""The tasks: what a batch keeps when some of its images have no answer, and what ends a run before it is paid for."""
+"""The tasks: what a chunk keeps when some of its images have no answer, and what ends a run before it is paid for."""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def run(source: Path, output: Path, **options: Any) -> dict[str, Any]:
     return summary
 
 
-@pytest.mark.parametrize("among", [3, 210], ids=["one image a batch", "many images a batch"])
+@pytest.mark.parametrize("among", [3, 210], ids=["one image a chunk", "many images a chunk"])
 def test_a_file_that_could_not_be_read_for_a_moment_is_tried_again(
     among: int, simulator: Simulator, home: Path, tmp_path: Path
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_file_that_could_not_be_read_for_a_moment_is_tried_again(
     assert simulator.ledger().requests == among
 
 
-def test_what_is_finished_of_a_batch_is_not_prepared_again(
+def test_what_is_finished_of_a_chunk_is_not_prepared_again(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = draw(tmp_path / "images", 210)
@@ -71,7 +71,7 @@ def answers(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def test_after_a_refresh_the_new_answers_are_served(simulator: Simulator, tmp_path: Path) -> None:
-    """Also for images that lay in batches of another size before, and where the refresh was not finished."""
+    """Also for images that lay in chunks of another size before, and where the refresh was not finished."""
     images = draw(tmp_path / "images", 210)
     old = run(images, tmp_path / "out")
     draw(images, 30, start=210)
@@ -98,7 +98,7 @@ def no_decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_decoder")
-@pytest.mark.parametrize("others", [0, 210], ids=["one image a batch", "many images a batch"])
+@pytest.mark.parametrize("others", [0, 210], ids=["one image a chunk", "many images a chunk"])
 def test_a_decoder_that_does_not_start_stops_the_run(others: int, simulator: Simulator, tmp_path: Path) -> None:
     images = draw(tmp_path / "images", others) if others else tmp_path / "images"
     images.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import OutputError
-from tasks.orchestration.batches import Remaining
+from tasks.orchestration.chunks import Remaining
 from tasks.orchestration.store import PrefectStore
 from tasks.recording.rows import source_columns
 from tasks.storage.records import records_of
@@ -22,7 +22,7 @@ RECORD = {"text": "Tổng cộng 12,50", "cost_usd": "0.000123", "usage": {"inpu
 
 
 def row(name: str, **columns: object) -> dict[str, object]:
-    """A row of a finished batch."""
+    """A row of a finished chunk."""
     asked = {"model": "m", "endpoint": "simulator", "preset": "ocr", "cost_usd": "0", "kept_usd": "0.000123"}
     source = Source(f"/in/{name}", name, 1, datetime(2026, 11, 23, tzinfo=UTC))
     return {**source_columns(source), **asked, "status": "ok", "cached": False, **columns}
@@ -45,7 +45,7 @@ def test_a_torn_record_is_a_miss(home: Path, torn: bytes) -> None:
     assert asyncio.run(store.get("answers/ab/cd")) is None
 
 
-def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
+def test_finished_chunks_are_listed_and_torn_ones_left_out(home: Path) -> None:
     store = PrefectStore(records_of("/anywhere/out"))
     assert list(store.finished("batches/q")) == []
     for age, name in enumerate(("one", "two", "three")):
@@ -57,7 +57,7 @@ def test_finished_batches_are_listed_and_torn_ones_left_out(home: Path) -> None:
 
 
 @pytest.mark.parametrize("newest", ["one", "two", "three-finished"])
-def test_of_a_file_in_several_finished_batches_the_newest_row_is_served(home: Path, newest: str) -> None:
+def test_of_a_file_in_several_finished_chunks_the_newest_row_is_served(home: Path, newest: str) -> None:
     store = PrefectStore(records_of("/anywhere/out"))
     source = Source("/in/a.jpg", "a.jpg", 1, datetime(2026, 11, 23, tzinfo=UTC))
     for name in ("one", "two"):
@@ -68,7 +68,7 @@ def test_of_a_file_in_several_finished_batches_the_newest_row_is_served(home: Pa
     assert [row["answer"] for rows in store.finished("batches/q") for row in remaining.take(rows)] == [newest]
 
 
-def test_a_finished_batch_that_cannot_be_read_is_an_error_of_one_line(home: Path) -> None:
+def test_a_finished_chunk_that_cannot_be_read_is_an_error_of_one_line(home: Path) -> None:
     (home / "results" / "batches" / "q").mkdir(parents=True)
     (home / "results" / "batches" / "q" / "one").symlink_to("/proc/self/mem")  # as root or not, it cannot be read
     with pytest.raises(OutputError, match=f"Cannot read {home}/results/batches/q"):
@@ -142,7 +142,7 @@ def test_an_answer_kept_here_is_newer_than_the_one_in_the_store(home: Path) -> N
     assert asyncio.run(store.get("answers/ab/cd")) == asyncio.run(PrefectStore(place).get("answers/ab/cd")) == newest
 
 
-def test_on_s3_the_newest_finished_batch_comes_first_and_a_refusal_is_one_line(
+def test_on_s3_the_newest_finished_chunk_comes_first_and_a_refusal_is_one_line(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forget_s3_connections()

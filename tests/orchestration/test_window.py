@@ -16,7 +16,7 @@ from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
 from tasks.orchestration.assembling import make_context
-from tasks.orchestration.batches import Batch, Prepared
+from tasks.orchestration.chunks import Chunk, Prepared
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.store import PrefectStore
@@ -62,24 +62,24 @@ def todo(run: RunContext) -> Todo:
     return Todo(run.plan.listing.images, 0, None)
 
 
-def at_once(batch: Batch) -> Prepared:
+def at_once(chunk: Chunk) -> Prepared:
     """Stands for the task `prepare` where no bytes matter."""
-    return Prepared(batch, [], [], [])
+    return Prepared(chunk, [], [], [])
 
 
 def answered(prepared: Prepared) -> list[Row]:
     """Stands for the task `ask`."""
-    batch = prepared.batch
-    return [{**batch.run.unasked_row(source), "status": "ok"} for source in batch.sources]
+    chunk = prepared.chunk
+    return [{**chunk.run.unasked_row(source), "status": "ok"} for source in chunk.sources]
 
 
 def drive(
     run: RunContext,
     ask: Callable[[Prepared], list[Row]],
-    prepare: Callable[[Batch], Prepared] = at_once,
-    watch: Callable[[list[Batch]], None] = lambda _: None,
+    prepare: Callable[[Chunk], Prepared] = at_once,
+    watch: Callable[[list[Chunk]], None] = lambda _: None,
 ) -> None:
-    """Let every batch through the window and record its rows, as the flow does."""
+    """Let every chunk through the window and record its rows, as the flow does."""
     with ThreadPoolExecutor(16) as pool:
 
         def submitted(work: Callable[[Any], Any], value: Any) -> Result:
@@ -94,9 +94,9 @@ def drive(
             pool.submit(finish)
             return future
 
-        def map_prepare(batches: list[Batch]) -> Iterable[Result]:
-            watch(batches)
-            return [submitted(prepare, batch) for batch in batches]
+        def map_prepare(chunks: list[Chunk]) -> Iterable[Result]:
+            watch(chunks)
+            return [submitted(prepare, chunk) for chunk in chunks]
 
         for rows in in_window(run, todo(run), map_prepare, lambda values: [submitted(ask, one) for one in values]):
             run.recorder.record(rows)
@@ -106,16 +106,16 @@ def drive(
 def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: Path) -> None:
     lock, under_way, most = threading.Lock(), 0, 0
 
-    def admitted(wave: list[Batch]) -> None:
+    def admitted(wave: list[Chunk]) -> None:
         nonlocal under_way, most
         with lock:
-            under_way += sum(len(batch.sources) for batch in wave)
+            under_way += sum(len(chunk.sources) for chunk in wave)
             most = max(most, under_way)
 
     def ask(prepared: Prepared) -> list[Row]:
         nonlocal under_way
         with lock:
-            under_way -= len(prepared.batch.sources)
+            under_way -= len(prepared.chunk.sources)
         return answered(prepared)
 
     with opened(tmp_path, 60, concurrency=3) as run:
@@ -129,14 +129,14 @@ class Held:
     """Stands for `prepare.map` and `ask.map`: each future ends when the test says so."""
 
     def __init__(self) -> None:
-        self.preparing: dict[Result, Batch] = {}
+        self.preparing: dict[Result, Chunk] = {}
         self.admitted: list[int] = []
         self.most = 0
 
-    def prepare(self, batches: list[Batch]) -> list[Result]:
-        futures = [Result() for _ in batches]
-        self.preparing |= dict(zip(futures, batches, strict=True))
-        self.admitted += [len(batch.sources) for batch in batches]
+    def prepare(self, chunks: list[Chunk]) -> list[Result]:
+        futures = [Result() for _ in chunks]
+        self.preparing |= dict(zip(futures, chunks, strict=True))
+        self.admitted += [len(chunk.sources) for chunk in chunks]
         self.most = max(self.most, len(self.preparing))
         return futures
 
@@ -144,14 +144,14 @@ class Held:
         return [Result.of(answered(one)) for one in prepared]
 
     def end_one(self) -> None:
-        first, batch = next(iter(self.preparing.items()))
+        first, chunk = next(iter(self.preparing.items()))
         del self.preparing[first]
-        first.set_result(at_once(batch))
+        first.set_result(at_once(chunk))
 
 
 @pytest.mark.usefixtures("simulator")
-@pytest.mark.parametrize(("images", "concurrency"), [(60, 50), (300, 200)], ids=["small batches", "large batches"])
-def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(
+@pytest.mark.parametrize(("images", "concurrency"), [(60, 50), (300, 200)], ids=["small chunks", "large chunks"])
+def test_no_more_chunks_are_prepared_at_once_than_keep_the_cores_busy(
     images: int, concurrency: int, tmp_path: Path
 ) -> None:
     """And of large ones two, so that one is prepared while the other is handed on."""
@@ -162,7 +162,7 @@ def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(
         def end_them() -> None:
             while recorded < images:
                 if held.preparing and waiting.wait(0.01) is False:
-                    sizes = [len(batch.sources) for batch in held.preparing.values()]
+                    sizes = [len(chunk.sources) for chunk in held.preparing.values()]
                     assert len(sizes) <= TAKING_TURNS or sum(sizes[:-1]) < count
                     held.end_one()
 
@@ -178,23 +178,23 @@ def test_no_more_batches_are_prepared_at_once_than_keep_the_cores_busy(
         assert max(held.admitted) > count
 
 
-def prepared(batch: Batch) -> Prepared:
+def prepared(chunk: Chunk) -> Prepared:
     """Stands for the task `prepare`."""
     pages = [
         (source, Page(source.uri, page))
-        for source in batch.sources
-        for page in prepare_image(Path(source.uri).read_bytes(), batch.run.plan.rules)
+        for source in chunk.sources
+        for page in prepare_image(Path(source.uri).read_bytes(), chunk.run.plan.rules)
     ]
-    return Prepared(batch, pages, [], [])
+    return Prepared(chunk, pages, [], [])
 
 
 @pytest.mark.usefixtures("simulator")
 def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, held, most = threading.Lock(), 0, 0
 
-    def prepare(batch: Batch) -> Prepared:
+    def prepare(chunk: Chunk) -> Prepared:
         nonlocal held, most
-        one = prepared(batch)
+        one = prepared(chunk)
         with lock:
             held += one.bytes_held
             most = max(most, held)
@@ -220,10 +220,10 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("simulator")
 def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
     def ask(one: Prepared) -> list[Row]:
-        run = one.batch.run
-        if one.batch.number == 5:
+        run = one.chunk.run
+        if one.chunk.number == 5:
             run.stop(Halt("paused", "Enough."))
-        while one.batch.number >= 5 and run.halt is None:  # the engine's thread has still to hear of it
+        while one.chunk.number >= 5 and run.halt is None:  # the engine's thread has still to hear of it
             threading.Event().wait(0.01)
         return answered(one)
 
@@ -240,7 +240,7 @@ def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OutputError("No room."), KeyError("a bug")])
 def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Exception) -> None:
     def ask(one: Prepared) -> list[Row]:
-        if one.batch.number == 3:
+        if one.chunk.number == 3:
             raise error
         return answered(one)
 
@@ -254,10 +254,10 @@ def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Ex
 
 @pytest.mark.usefixtures("simulator")
 def test_a_file_that_breaks_its_preparation_does_not_stop_the_others(tmp_path: Path) -> None:
-    def prepare(batch: Batch) -> Prepared:
-        if batch.number == 3:
+    def prepare(chunk: Chunk) -> Prepared:
+        if chunk.number == 3:
             raise RuntimeError("a decoder nobody foresaw")
-        return at_once(batch)
+        return at_once(chunk)
 
     with opened(tmp_path, 20, concurrency=1) as run:
         drive(run, answered, prepare)

@@ -108,9 +108,9 @@ def test_a_schema_comes_from_labels_the_job_or_the_preset(simulator: Simulator, 
     assert labels.digest != receipt.digest
 
 
-def test_finished_batches_are_of_one_question_and_one_preparation(simulator: Simulator, images: Path) -> None:
+def test_finished_chunks_are_of_one_question_and_one_preparation(simulator: Simulator, images: Path) -> None:
     cosmetic: list[dict[str, Any]] = [{}, {"concurrency": 3}, {"max_cost": "9"}, {"name": "x"}]
-    same = {plan(images, **job).batch_prefix for job in cosmetic}
+    same = {plan(images, **job).chunk_prefix for job in cosmetic}
     assert len(same) == 1
     others: list[dict[str, Any]] = [
         {"prompt": "Else?"},
@@ -122,7 +122,7 @@ def test_finished_batches_are_of_one_question_and_one_preparation(simulator: Sim
         {"max_tokens": 17},
         {"effort": "high"},
     ]
-    prefixes = {plan(images, **job).batch_prefix for job in others}
+    prefixes = {plan(images, **job).chunk_prefix for job in others}
     assert len(prefixes | same) == len(others) + 1
 
 

@@ -37,9 +37,9 @@ def test_damage_anywhere_is_found_and_only_that_is_asked_again(
     assert well.status == 0 and "all is well" in well.out, well.out + well.err
     assert f"{IMAGES} answers" in well.out
 
-    answer, batch = records(home, "answers")[0], records(home, "batches")
+    answer, chunks = records(home, "answers")[0], records(home, "batches")
     answer.write_bytes(answer.read_bytes().replace(b"simulator", b"simulat0r", 1))
-    for path in batch:
+    for path in chunks:
         path.write_bytes(path.read_bytes()[:-20])
     (part,) = Path(first.summary["calls_table"]).glob("*.parquet")
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
@@ -47,7 +47,7 @@ def test_damage_anywhere_is_found_and_only_that_is_asked_again(
     checked = end(start("check", tmp_path / "out", "--json"))
     assert checked.status == 0, checked.err[-600:]
     found = checked.summary
-    assert found["damaged"] == {"answers": 1, "finished batches": len(batch), "parts of calls": 1} | {
+    assert found["damaged"] == {"answers": 1, "finished batches": len(chunks), "parts of calls": 1} | {
         name: 0 for name in found["damaged"] if name not in ("answers", "finished batches", "parts of calls")
     }
     assert "is damaged" in checked.err and not answer.exists() and not part.exists()

@@ -213,7 +213,7 @@ def todo_of(run: RunContext) -> Todo:
 
 def _identity(plan: Plan) -> list[str]:
     """What all processes must have alike."""
-    return [plan.batch_prefix, plan.endpoint.identity, plan.endpoint.prices]
+    return [plan.chunk_prefix, plan.endpoint.identity, plan.endpoint.prices]
 
 
 def _place(job: str) -> str:

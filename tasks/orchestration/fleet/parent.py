@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectException
 
 from tasks.asking.halting import Halt
 from tasks.errors import BusyError, OutputError, StopRun
-from tasks.orchestration.batches import Remaining
+from tasks.orchestration.chunks import Remaining
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet import pool
 from tasks.orchestration.fleet.granting import granted
@@ -240,7 +240,7 @@ class _Parent:
     def _rows_of(self, shard: Shard) -> Iterator[list[Row]]:
         run = self._run
         remaining = Remaining(self._manifest.images(shard.number), run.plan.run_id)
-        for rows in run.store.finished(run.plan.batch_prefix):
+        for rows in run.store.finished(run.plan.chunk_prefix):
             yield remaining.take(rows)
         left = remaining.left
         for start in range(0, len(left), UNASKED):

@@ -1,4 +1,4 @@
-"""Batches: how images are shared out over task runs, and which of them were finished before."""
+"""Chunks: how images are shared out over task runs, and which of them were finished before."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 # Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
 IMAGE_BY_IMAGE = 200
 LARGEST = 100
-PER_RUN = 25  # a larger run is cut into about so many batches until they reach the largest size
-KEPT_AS = "2"  # what a finished batch is: 1 could hold files that had failed to be read for a moment
+PER_RUN = 25  # a larger run is cut into about so many chunks until they reach the largest size
+KEPT_AS = "2"  # what a finished chunk is: 1 could hold files that had failed to be read for a moment
 
 
-class Batch:
+class Chunk:
     """Images of one task run. No dataclass, so that Prefect passes it by reference."""
 
     def __init__(self, run: "RunContext", number: int, sources: list[Source]) -> None:
@@ -37,18 +37,18 @@ class Batch:
 
     @property
     def key(self) -> str:
-        """Under which the finished batch is kept: the questions and the unchanged files."""
+        """Under which the finished chunk is kept: the questions and the unchanged files."""
         names = "\n".join([KEPT_AS, *map(identity, self.sources)])
-        return f"{self.run.plan.batch_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
+        return f"{self.run.plan.chunk_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
 
 
 class Prepared:
-    """A batch whose images can be sent. No dataclass either."""
+    """A chunk whose images can be sent. No dataclass either."""
 
     def __init__(
-        self, batch: Batch, pages: list[tuple[Source, Page]], unprepared: list[Row], unseen: list[Source]
+        self, chunk: Chunk, pages: list[tuple[Source, Page]], unprepared: list[Row], unseen: list[Source]
     ) -> None:
-        self.batch = batch
+        self.chunk = chunk
         self.pages = pages
         """Each page of each file, with the file as it was when it was read."""
         self.unprepared = unprepared
@@ -65,7 +65,7 @@ class Prepared:
 
     def release(self) -> None:
         """Let go of everything once it is recorded: Prefect remembers every task's result as long as the flow lives."""
-        for held in (self.batch.sources, self.pages, self.unprepared, self.unseen):
+        for held in (self.chunk.sources, self.pages, self.unprepared, self.unseen):
             held.clear()
 
 
@@ -82,7 +82,7 @@ def row_identity(row: Row) -> str:
 
 
 class Remaining:
-    """The files of a run, each there once, that no finished batch holds unchanged; shrinks as batches are looked at.
+    """The files of a run, each there once, that no finished chunk holds unchanged; shrinks as chunks are looked at.
 
     Files are found by the hash of their URI and then compared: no text of theirs is held a second time.
     """
@@ -90,10 +90,10 @@ class Remaining:
     def __init__(self, sources: Sequence[Source], run_id: str = "") -> None:
         self._images = Images.of(sources)
         self._run_id = run_id
-        self._taken: Any = None  # by position; while no batch was finished before, nothing has to be looked up
+        self._taken: Any = None  # by position; while no chunk was finished before, nothing has to be looked up
 
     def take(self, finished: list[Row]) -> list[Row]:
-        """Rows of a finished batch whose files are in the run and have not changed, as rows of this run.
+        """Rows of a finished chunk whose files are in the run and have not changed, as rows of this run.
 
         A file with an open row is left to be tried again.
         """
@@ -139,16 +139,16 @@ class Remaining:
         self._taken = np.zeros(len(hashes), np.bool_)
 
 
-def batch_size(images: int) -> int:
-    """Images a batch: a task run costs Prefect some 60 ms of CPU, server included, so large runs share them."""
+def chunk_size(images: int) -> int:
+    """Images a chunk: a task run costs Prefect some 60 ms of CPU, server included, so large runs share them."""
     if images <= IMAGE_BY_IMAGE:
         return 1
     return min(LARGEST, -(-images // PER_RUN))
 
 
-def batches(run: Any, sources: Sequence[Source]) -> Iterator[Batch]:
-    """Batches in order; the first ones are small, so that calls start before many images are prepared."""
-    most, size, start, number = batch_size(len(sources)), 1, 0, 1
+def chunks(run: Any, sources: Sequence[Source]) -> Iterator[Chunk]:
+    """Chunks in order; the first ones are small, so that calls start before many images are prepared."""
+    most, size, start, number = chunk_size(len(sources)), 1, 0, 1
     while start < len(sources):
-        yield Batch(run, number, list(sources[start : start + size]))
+        yield Chunk(run, number, list(sources[start : start + size]))
         start, number, size = start + size, number + 1, min(most, size * 2)

@@ -1,4 +1,4 @@
-"""Batches: small runs image by image, large runs in shares, finished work skipped before a task run is made."""
+"""Chunks: small runs image by image, large runs in shares, finished work skipped before a task run is made."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tasks.listing import Images
-from tasks.orchestration.batches import LARGEST, Batch, Remaining, batch_size, batches, identity, row_identity
+from tasks.orchestration.chunks import LARGEST, Chunk, Remaining, chunk_size, chunks, identity, row_identity
 from tasks.recording.rows import READERS, Row, renewed, source_columns
 from tasks.types import Source
 
@@ -24,38 +24,38 @@ SOURCES = [
 
 
 def finished(source: Source, page: int = 1, **columns: Any) -> dict[str, Any]:
-    """A row as a finished batch keeps it."""
+    """A row as a finished chunk keeps it."""
     return {**source_columns(source), "page": page, "status": "ok", "cost_usd": "0.1", "attempts": 2, **columns}
 
 
 @pytest.mark.parametrize(("images", "size"), [(1, 1), (200, 1), (201, 9), (2_500, 100), (1_000_000, LARGEST)])
 def test_task_runs_are_shared_by_more_images_as_runs_grow(images: int, size: int) -> None:
-    assert batch_size(images) == size
+    assert chunk_size(images) == size
 
 
 @pytest.mark.parametrize("count", [0, 1, 200, 201, 999, 20_000])
-def test_every_image_is_in_one_batch_in_order(count: int) -> None:
-    found = list(batches(None, SOURCES[:count]))
-    assert [source for batch in found for source in batch.sources] == SOURCES[:count]
-    assert [batch.number for batch in found] == list(range(1, len(found) + 1))
-    assert all(len(batch.sources) <= batch_size(count) for batch in found)
+def test_every_image_is_in_one_chunk_in_order(count: int) -> None:
+    found = list(chunks(None, SOURCES[:count]))
+    assert [source for chunk in found for source in chunk.sources] == SOURCES[:count]
+    assert [chunk.number for chunk in found] == list(range(1, len(found) + 1))
+    assert all(len(chunk.sources) <= chunk_size(count) for chunk in found)
     if count:
-        assert len(found[0].sources) == 1, "the first call does not wait for a whole batch to be prepared"
+        assert len(found[0].sources) == 1, "the first call does not wait for a whole chunk to be prepared"
 
 
-def test_a_batch_is_named_by_its_images_and_its_question() -> None:
-    run = SimpleNamespace(plan=SimpleNamespace(batch_prefix="batches/asked"))
-    one, two = Batch(run, 1, SOURCES[:1]), Batch(run, 2, SOURCES[:3])  # type: ignore[arg-type]
+def test_a_chunk_is_named_by_its_images_and_its_question() -> None:
+    run = SimpleNamespace(plan=SimpleNamespace(chunk_prefix="batches/asked"))
+    one, two = Chunk(run, 1, SOURCES[:1]), Chunk(run, 2, SOURCES[:3])  # type: ignore[arg-type]
     assert (one.label, two.label) == ("00000.jpg", "00000.jpg and 2 more")
     assert one.key.startswith("batches/asked/") and one.key != two.key
-    changed = Batch(run, 1, [replace(SOURCES[0], size=7)])  # type: ignore[arg-type]
+    changed = Chunk(run, 1, [replace(SOURCES[0], size=7)])  # type: ignore[arg-type]
     assert changed.key != one.key
 
 
-def test_a_name_that_is_no_utf8_names_a_batch() -> None:
-    run = SimpleNamespace(plan=SimpleNamespace(batch_prefix="batches/asked"))
+def test_a_name_that_is_no_utf8_names_a_chunk() -> None:
+    run = SimpleNamespace(plan=SimpleNamespace(chunk_prefix="batches/asked"))
     odd, other = (Source(f"/in/{name}", name, 1) for name in ("caf\udce9.jpg", "caf\udcea.jpg"))
-    one, two = Batch(run, 1, [odd]), Batch(run, 1, [other])  # type: ignore[arg-type]
+    one, two = Chunk(run, 1, [odd]), Chunk(run, 1, [other])  # type: ignore[arg-type]
     assert one.label == r"caf\udce9.jpg" and one.key != two.key
     remaining = Remaining([odd, other])
     assert [row["name"] for row in remaining.take([finished(odd)])] == [one.label]
@@ -64,7 +64,7 @@ def test_a_name_that_is_no_utf8_names_a_batch() -> None:
 
 @pytest.mark.parametrize("code", ["missing", "forbidden", "not_a_file", "interrupted"])
 def test_a_file_that_failed_to_be_read_for_a_moment_is_left_whatever_holds_it(code: str) -> None:
-    """Stores of earlier versions have finished batches with such rows, which nothing about the file would change."""
+    """Stores of earlier versions have finished chunks with such rows, which nothing about the file would change."""
     remaining = Remaining(SOURCES[:2])
     rows = [finished(source, status="unreadable", error_code=code) for source in SOURCES[:1]]
     rows.append(finished(SOURCES[1], status="unreadable", error_code="empty"))
@@ -100,7 +100,7 @@ def test_finished_files_are_taken_over_and_changed_ones_are_left() -> None:
         (same.name, 1, True, "0", 0),
         (same.name, 2, True, "0", 0),
     ]
-    assert remaining.take([finished(same)]) == [], "a file has its rows once, whatever other batches held it"
+    assert remaining.take([finished(same)]) == [], "a file has its rows once, whatever other chunks held it"
 
 
 class Dictionary:
@@ -145,7 +145,7 @@ def test_what_is_left_is_what_a_dictionary_would_leave(
 ) -> None:
     """Also where many URIs have the same hash."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.orchestration.batches.hash", alike, raising=False)
+        patch.setattr("tasks.orchestration.chunks.hash", alike, raising=False)
         remaining, simple = Remaining(listed), Dictionary(listed)
         for rows in kept:
             assert remaining.take(rows) == simple.take(rows)
@@ -153,15 +153,15 @@ def test_what_is_left_is_what_a_dictionary_would_leave(
             assert list(remaining.left[::3]) == simple.left[::3]
 
 
-def test_nothing_is_looked_up_until_a_batch_was_finished() -> None:
+def test_nothing_is_looked_up_until_a_chunk_was_finished() -> None:
     images = Images.of(SOURCES)
     assert Remaining(images).left is images
 
 
-def test_batches_of_what_is_left_are_lists_of_their_own() -> None:
+def test_chunks_of_what_is_left_are_lists_of_their_own() -> None:
     remaining = Remaining(Images.of(SOURCES[:1000]))
     remaining.take([finished(source) for source in SOURCES[100:200]])
-    found = list(batches(None, remaining.left))
-    assert [source for batch in found for source in batch.sources] == [*SOURCES[:100], *SOURCES[200:1000]]
+    found = list(chunks(None, remaining.left))
+    assert [source for chunk in found for source in chunk.sources] == [*SOURCES[:100], *SOURCES[200:1000]]
     found[0].sources.clear()
     assert len(remaining.left) == 900
