@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
         if server is not None:
             server.ready(_say)
         try:
-            return analyze_images(source, output, job)
+            with _as_a_command_does() if server is not None else nullcontext():
+                return analyze_images(source, output, job)
         except RowsFailed as error:  # what the flow run ends with; here it is the summary's to say
             return error.summary
 
@@ -69,6 +71,12 @@ def _server() -> "Server | None":
     server = find_or_start()
     server.set_environment()
     return server
+
+
+def _as_a_command_does() -> AbstractContextManager[None]:
+    from flows.cli.server import without_heartbeats
+
+    return without_heartbeats()
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.server import CLIENT_ENVIRONMENT, Server
+from flows.cli.server import CLIENT_ENVIRONMENT, Server, without_heartbeats
 from flows.cli.server_process import start_server
 from tasks.simulator import Simulator
 from tests.runs import forget_s3_connections
@@ -25,6 +25,7 @@ from tests.s3 import S3Server, serve_s3
 
 # Below the ports that the system hands out, so that nobody takes it before the server starts.
 PREFECT_PORT = random.Random(os.getpid()).randrange(14_000, 19_000)
+LONG_WAITS = {"deployments", "faults"}  # rooms of tests that wait longest: for schedules, leases, deadlines
 SERVERS = {"prefect_server", "prefect_home", "s3_server"}
 PREFECT_HOME = Path(tempfile.mkdtemp(prefix="visionflow-tests-"))
 
@@ -45,10 +46,14 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for a server of Prefect's or S3's, which `make check` leaves out."""
+    """Tests that wait for a server of Prefect's or S3's, which `make check` leaves out, come first.
+
+    They wait more than they compute: those that only compute fill what is left of the cores.
+    """
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+    items.sort(key=lambda item: (item.path.parent.name not in LONG_WAITS, item.get_closest_marker("server") is None))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,7 +80,8 @@ def prefect_server(pytestconfig: pytest.Config) -> Iterator[str]:
             copy_database(PREFECT_HOME / "prefect.db", migrated.with_suffix(".new"))
             migrated.with_suffix(".new").replace(migrated)
     try:
-        yield url
+        with without_heartbeats():  # as the command line and a script have it
+            yield url
     finally:
         process.terminate()
         process.wait()

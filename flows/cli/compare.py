@@ -7,7 +7,7 @@ from typing import Any
 
 from config.job import Choices, Job
 from flows.cli.conduct import Follower, announce, keep_modules, make_ready
-from flows.cli.server import Server, ServerGone, not_waiting_for
+from flows.cli.server import Server, ServerGone, not_waiting_for, without_heartbeats
 from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from flows.cli.without_pandas import leave_pandas_out
@@ -46,6 +46,7 @@ def conduct_comparison(request: ComparisonRequest, *, server: Server, terminal: 
         with (
             invoked_by(Invoker(observer=follower, comparison=comparison)),
             not_waiting_for(server.url, busy=lambda: follower.busy),
+            without_heartbeats(),
         ):
             found: dict[str, Any] = compare(request.source, request.output, request.choices, request.job)
     except CancelledRun as error:

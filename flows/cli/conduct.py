@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from config.job import Job
-from flows.cli.server import Server, ServerGone, not_waiting_for
+from flows.cli.server import Server, ServerGone, not_waiting_for, without_heartbeats
 from flows.cli.server_process import healthy
 from flows.cli.terminal import Terminal, shortened
 from flows.cli.without_pandas import leave_pandas_out
@@ -44,7 +44,11 @@ def _conduct(source: str, output: str, job: Job, *, server: Server, terminal: Te
     keep_modules()
     follower, unreported = Follower(terminal), None
     try:
-        with invoked_by(Invoker(plan, follower)), not_waiting_for(server.url, busy=lambda: follower.busy):
+        with (
+            invoked_by(Invoker(plan, follower)),
+            not_waiting_for(server.url, busy=lambda: follower.busy),
+            without_heartbeats(),
+        ):
             analyze_images(source, output, job)
     except RowsFailed:
         pass  # the summary says so

@@ -210,6 +210,18 @@ class ServerGone(BaseException):
 
 
 @contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Run flows without Prefect's heartbeats, for whose thread, asleep for a second at a time, the end of each waits.
+
+    They are for automations that look after flow runs which nobody watches; the settings of a deployment's run stay.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@contextmanager
 def not_waiting_for(url: str, busy: Callable[[], bool]) -> Iterator[None]:
     """Raise ServerGone in the main thread, which this is, when the server hangs and the run is not busy (any more)."""
     ended = threading.Event()
