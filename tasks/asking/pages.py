@@ -36,7 +36,7 @@ class AnswerStore(Protocol):
 
 
 # A request of a batch in `calls`, whose `started_at` names the batch: image, page, step and attempt.
-Listed = tuple[str, int, int, int]
+BatchRequest = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BatchSettings:
     most_bytes: int = 32_000_000  # of one batch's body
     model_known: bool = True
     absent: float = 60.0  # seconds in which a batch that was perhaps made is listed, if it was
-    listed: Callable[[datetime, str], Mapping[Listed, str]] = lambda _written_at, _run_id: {}
+    ended_requests: Callable[[datetime, str], Mapping[BatchRequest, str]] = lambda _written_at, _run_id: {}
     """Of a batch, by when its intent was written and by which run: the requests whose end `calls` lists, and by which
     run. Whoever took in its results may have been killed. Raises OutputError."""
 

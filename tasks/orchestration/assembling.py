@@ -1,4 +1,4 @@
-"""Assembling a run: engine, claims, journal, tables and preparers that a plan needs. Knows nothing of Prefect."""
+"""Assembling a run: engine, claims, journal, tables and threads that a plan needs. Knows nothing of Prefect."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -20,8 +20,8 @@ from tasks.orchestration.summary import about
 from tasks.orchestration.turn import lease_uri
 from tasks.planning.caps import cap_of
 from tasks.planning.plan import Plan
-from tasks.preparing.preparers import Memory, Preparation, Preparers
-from tasks.recording.reading import listed
+from tasks.preparing.threads import PrepareCounts, PreparedCache, PrepareThreads
+from tasks.recording.reading import ended_requests
 from tasks.recording.recovery import recover
 from tasks.scoring.readings import sureness
 from tasks.storage.locks import RangeLocks
@@ -31,10 +31,10 @@ from tasks.storage.s3 import is_s3
 CALLS_EACH = 10**9  # numbers of calls for one process of a fleet
 
 
-def make_context(plan: Plan, store: RunStore, memory: Memory | None = None) -> RunContext:
+def make_context(plan: Plan, store: RunStore, cache: PreparedCache | None = None) -> RunContext:
     """Everything a plan needs to run. Calls of earlier runs that died are taken in first. Raises OutputError.
 
-    `memory` holds what runs that send images alike prepare once for all of them.
+    `cache` holds what runs that send images alike prepare once for all of them.
     """
     started_at = datetime.now(UTC)
     journal = _journal(plan, about(plan, started_at))
@@ -47,8 +47,8 @@ def make_context(plan: Plan, store: RunStore, memory: Memory | None = None) -> R
             )
         # Only now: its cap for the day counts what dead runs paid.
         engine = Engine(engine_settings(plan), store, ledger, claims_of(plan, store))
-    preparers = Preparers(on_s3=plan.listing.images.on_s3, memory=memory)
-    return RunContext(plan, store, engine, preparers, Preparation(), recorder)
+    threads = PrepareThreads(on_s3=plan.listing.images.on_s3, cache=cache)
+    return RunContext(plan, store, engine, threads, PrepareCounts(), recorder)
 
 
 def _journal(plan: Plan, described: dict[str, Any]) -> Journal:
@@ -108,7 +108,7 @@ def batch_settings(plan: Plan) -> BatchSettings | None:
         most_bytes=min(BatchSettings.most_bytes, plan.endpoint.max_batch_bytes),
         model_known=plan.model_known or bool(prices_of(plan.endpoint.prices, plan.question.model)),
         absent=batch_absence(),
-        listed=partial(listed, plan.output, plan.names),
+        ended_requests=partial(ended_requests, plan.output, plan.names),
     )
 
 

@@ -42,7 +42,7 @@ class Chunk:
         return f"{self.run.plan.chunk_prefix}/{hashlib.sha256(names.encode(*ENCODING)).hexdigest()}"
 
 
-class Prepared:
+class PreparedChunk:
     """A chunk whose images can be sent. No dataclass either."""
 
     def __init__(

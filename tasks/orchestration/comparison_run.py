@@ -13,7 +13,7 @@ from tasks.labelling.exporting import write_disagreements
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker
 from tasks.planning.variants import Comparison, Variant, plan_comparison, with_cap
-from tasks.preparing.preparers import Memory
+from tasks.preparing.threads import PreparedCache
 from tasks.recording.reading import read_rows
 from tasks.reporting.comparison_page import write_comparison
 from tasks.scoring.comparison import Compared, compare_rows
@@ -27,7 +27,7 @@ class Course:
 
     comparison: Comparison
     runs: list[Summary] = field(default_factory=list)
-    memory: Memory = field(default_factory=Memory)
+    prepared_cache: PreparedCache = field(default_factory=PreparedCache)
 
     @property
     def left(self) -> Decimal | None:
@@ -47,7 +47,7 @@ def next_variant(course: Course, variant: Variant) -> Iterator[Job]:
     """Within, the flow runs this variant as it was planned, with what is left of the cap."""
     plan = with_cap(variant.plan, course.left)
     invoker().observer.variant(course.comparison, variant)
-    with invoked_by(replace(invoker(), plan=plan, comparison=None, memory=course.memory)):
+    with invoked_by(replace(invoker(), plan=plan, comparison=None, prepared_cache=course.prepared_cache)):
         yield plan.job
 
 

@@ -14,7 +14,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import AnswerStore
 from tasks.orchestration.recorder import Recorder
 from tasks.planning.plan import Plan
-from tasks.preparing.preparers import Preparation, Preparers
+from tasks.preparing.threads import PrepareCounts, PrepareThreads
 from tasks.recording.rows import Row, unavailable_row
 from tasks.types import Source
 
@@ -39,8 +39,8 @@ class RunContext:
     plan: Plan
     store: RunStore
     engine: Engine
-    preparers: Preparers
-    preparation: Preparation
+    prepare_threads: PrepareThreads
+    prepare_counts: PrepareCounts
     recorder: Recorder
 
     @property
@@ -56,7 +56,7 @@ class RunContext:
     def at_work(self) -> Iterator["RunContext"]:
         """Start the engine; whatever happens, keep what was received and write down what was paid."""
         with handing_on(self.recorder.journal):
-            with self.engine, self.preparers:
+            with self.engine, self.prepare_threads:
                 yield self
             self.recorder.close()
 

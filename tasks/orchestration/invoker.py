@@ -15,7 +15,7 @@ from config.job import Job
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun, UsageError
 from tasks.planning.given import job_of, refusal
-from tasks.preparing.preparers import Memory
+from tasks.preparing.threads import PreparedCache
 from tasks.types import Source
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Invoker:
     observer: Observer = field(default_factory=Observer)
     stop: Stop | None = None
     comparison: "Comparison | None" = None
-    memory: Memory | None = None
+    prepared_cache: PreparedCache | None = None
     """What the variants of a comparison prepare once for all of them."""
 
 

@@ -45,7 +45,7 @@ def open_plan(plan: Plan, stop: Stop) -> Iterator[RunContext]:
     """The same for what was planned elsewhere."""
     with turn(plan, announce) as ours:
         plan = ready(plan) if plan.part and not plan.is_shard else plan
-        run = make_context(plan, PrefectStore(records_of(plan.output.uri)), invoker().memory)
+        run = make_context(plan, PrefectStore(records_of(plan.output.uri)), invoker().prepared_cache)
         ours.keep(partial(_lost, run))
         with run.at_work():
             stop.attach(run)

@@ -72,14 +72,14 @@ class Standing:
 
 def standing(run: "RunContext", to_ask: int) -> Standing:
     """How far the run is with the images that it had to ask about."""
-    more = max(0, run.preparation.pages - run.preparation.done)
+    more = max(0, run.prepare_counts.pages - run.prepare_counts.done)
     pages = to_ask + more
     counts, recorder, ledger = run.engine.progress, run.recorder, run.recorder.ledger
-    gave_up = recorder.statuses["unavailable"] + run.preparation.failed
+    gave_up = recorder.statuses["unavailable"] + run.prepare_counts.failed
     asked = counts.done - sum(counts.statuses[status] for status in OPEN) + gave_up
     good = counts.statuses["ok"]
     return Standing(
-        prepared=min(run.preparation.done, to_ask),
+        prepared=min(run.prepare_counts.done, to_ask),
         asked=min(asked, pages),
         to_ask=pages,
         failed=max(0, min(asked - good, pages)),

@@ -41,7 +41,7 @@ class Recorder:
         self.bill = Bill(plan.endpoint.prices, tier="batch" if plan.job.mode == "batch" else "standard")
         self.own = Figures()
         self.shards: dict[int, Report] = {}  # the last one of each shard of a fleet
-        self.listed: list[dict[str, Any]] = []  # how each of them ended
+        self.shard_lines: list[dict[str, Any]] = []  # how each of them ended
         self.reviews = Reviews()
         self._plan = plan
         self._answers = AnswerColumns(plan.schema, plan.job) if plan.schema else None
@@ -128,7 +128,7 @@ class Recorder:
         row = self._run_row(halt, batches)
         self._write("runs", "run.parquet", [row])
         summary = summary_of(plan.output, row, costs, self.reviews)
-        return {**summary, "shards": self.listed} if self.listed else summary
+        return {**summary, "shards": self.shard_lines} if self.shard_lines else summary
 
     def status(self, halt: Halt | None) -> str:
         """The run's status, as things stand."""

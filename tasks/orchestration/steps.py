@@ -21,12 +21,12 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, Signal, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
-from tasks.orchestration.chunks import Chunk, Prepared
+from tasks.orchestration.chunks import Chunk, PreparedChunk
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
 from tasks.orchestration.fleet.manifest import close
 from tasks.orchestration.invoker import Ended, invoker
-from tasks.preparing.preparers import PreparedFile, waited_for
+from tasks.preparing.threads import PreparedFile, waited_for
 from tasks.recording.rows import Row, answered_row, is_open, unavailable_row, unprepared_row
 from tasks.reporting.html import write_report
 from tasks.storage.output import explain_storage
@@ -51,7 +51,7 @@ class Unanswered(Signal):
     retry_delay_seconds=exponential_backoff(1),
     retry_jitter_factor=1,
 )
-def prepare(chunk: Chunk) -> Prepared:
+def prepare(chunk: Chunk) -> PreparedChunk:
     """Read and prepare every image of the chunk; what cannot be sent becomes a row that says why.
 
     Storage that fails for a moment fails the attempt. Where nothing can be prepared at all, the run is stopped, and
@@ -60,7 +60,7 @@ def prepare(chunk: Chunk) -> Prepared:
     run, pages, unprepared = chunk.run, list[tuple[Source, Page]](), list[Row]()
     seen = 0
     try:
-        for source, reading in run.preparers.prepare(chunk.sources, run.plan.rules):
+        for source, reading in run.prepare_threads.prepare(chunk.sources, run.plan.rules):
             if run.halt is not None:
                 break
             found = _pages_or_row(run, source, reading, last=_is_last_attempt())
@@ -70,11 +70,11 @@ def prepare(chunk: Chunk) -> Prepared:
                 unprepared.append(found)
             else:
                 pages += found
-            run.preparation.add(source.size, [] if isinstance(found, dict) else [page.image for _, page in found])
+            run.prepare_counts.add(source.size, [] if isinstance(found, dict) else [page.image for _, page in found])
             seen += 1
     except StopRun as error:
         run.stop(Halt.stopped(error))
-    return Prepared(chunk, pages, unprepared, chunk.sources[seen:])
+    return PreparedChunk(chunk, pages, unprepared, chunk.sources[seen:])
 
 
 def _pages_or_row(
@@ -102,7 +102,7 @@ def _pages_or_row(
 
 def _again(run: RunContext, source: Source, number: int) -> PreparedImage:
     """The same page, prepared once more: a batch lets go of its images. Whatever reading or preparing it raises."""
-    ((_, reading),) = run.preparers.prepare([source], run.plan.rules)
+    ((_, reading),) = run.prepare_threads.prepare([source], run.plan.rules)
     read = waited_for(reading, lambda: False)
     assert read is not None
     return read[1][number]
@@ -123,7 +123,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_help,
 )
-def ask(prepared: Prepared) -> "list[Row] | State[list[Row]]":
+def ask(prepared: PreparedChunk) -> "list[Row] | State[list[Row]]":
     """Ask about every page of the chunk; its rows are kept, and no later run makes a task run of the finished ones.
 
     Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A chunk
@@ -171,12 +171,12 @@ def report(run: RunContext) -> dict[str, Any]:
     return summary
 
 
-def ask_for(run: RunContext) -> Task[[Prepared], Any]:
+def ask_for(run: RunContext) -> Task[[PreparedChunk], Any]:
     """The task `ask` with this run's number of attempts."""
     return ask.with_options(retries=min(RETRIES, run.plan.job.attempts - 1))
 
 
-def _asked(prepared: Prepared) -> list[tuple[Source, Page, Outcome]]:
+def _asked(prepared: PreparedChunk) -> list[tuple[Source, Page, Outcome]]:
     """Every page with its outcome; the job's attempts are shared out over the task's own retries."""
     run = prepared.chunk.run
     pages = [page for _, page in prepared.pages if page.outcome is None or page.outcome.may_be_asked_again]

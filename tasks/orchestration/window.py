@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun
-from tasks.orchestration.chunks import Chunk, Prepared, chunk_size, chunks
+from tasks.orchestration.chunks import Chunk, PreparedChunk, chunk_size, chunks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.recording.rows import Row
@@ -59,8 +59,8 @@ class _Window:
         self._chunks = chunks(run, todo.images)
         self._next: Chunk | None = next(self._chunks, None)
         self._preparing: dict[Any, Chunk] = {}
-        self._prepared: list[Prepared] = []
-        self._asking: dict[Any, Prepared] = {}
+        self._prepared: list[PreparedChunk] = []
+        self._asking: dict[Any, PreparedChunk] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._most_images = AHEAD * max(run.plan.job.concurrency, chunk_size(len(todo.images)))
         self._most_bytes = PREPARED_BYTES
@@ -142,7 +142,7 @@ class _Window:
     def _has_turn(self, wave: list[Chunk]) -> bool:
         """Whether one more chunk may be prepared now: until all threads have an image, and two chunks in any case."""
         preparing = [len(chunk.sources) for chunk in (*self._preparing.values(), *wave)]
-        return len(wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.preparers.count)
+        return len(wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.prepare_threads.count)
 
     def _fits(self, wave: list[Chunk]) -> bool:
         assert self._next is not None
@@ -159,7 +159,7 @@ class _Window:
 
     def _bytes_to_come(self, chunk: Chunk) -> int:
         most = self._run.plan.rules.max_base64_bytes * 3 // 4
-        return round(sum(min(source.size, most) for source in chunk.sources) * self._run.preparation.sent_share)
+        return round(sum(min(source.size, most) for source in chunk.sources) * self._run.prepare_counts.sent_share)
 
 
 def _stop(run: RunContext, failure: object) -> None:

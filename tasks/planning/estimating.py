@@ -24,7 +24,7 @@ from tasks.listing import any_on_s3
 from tasks.planning.plan import Plan
 from tasks.planning.resolving import ResolvedJob, image_rules, second_reader
 from tasks.preparing import image_header, planned_size
-from tasks.preparing.preparers import HANGS, HUNG_S, Preparers
+from tasks.preparing.threads import HANGS, HUNG_S, PrepareThreads
 from tasks.schemas import AnswerSchema
 from tasks.schemas.boxes import TOKENS as EVIDENCE_TOKENS
 from tasks.storage.reading import SourceUnavailable, read_source
@@ -95,7 +95,7 @@ def measure(source: Source) -> Measured | None:
 def measure_all(sources: Sequence[Source]) -> list[Measured | None]:
     """Every file measured, many at a time, for on S3 each is a request. StopRun where storage hangs."""
     measured: list[Measured | None] = []
-    with Preparers(on_s3=any_on_s3(sources)) as readers:
+    with PrepareThreads(on_s3=any_on_s3(sources)) as readers:
         try:
             for start in range(0, len(sources), TOGETHER):  # they take in all they are given at once
                 measured += readers.map(measure, sources[start : start + TOGETHER], timeout=HUNG_S)

@@ -41,7 +41,7 @@ class Comparison:
     run_id: str
     variants: tuple[Variant, ...]
     labels: Labels | None
-    listed: int
+    source_images: int
     """Images of SOURCE, with a label or without."""
     choices: Choices
 
@@ -137,4 +137,4 @@ def with_cap(plan: Plan, left: Decimal | None) -> Plan:
 
 def unlabelled(comparison: Comparison) -> int:
     """Images of SOURCE that are not asked about, as they have no label."""
-    return comparison.listed - len(comparison.listing.images)
+    return comparison.source_images - len(comparison.listing.images)

@@ -8,7 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.asking.pages import Listed
+from tasks.asking.pages import BatchRequest
 from tasks.errors import UsageError
 from tasks.recording.rows import Reviews
 from tasks.storage.output import Output, open_output, sound_parts
@@ -50,12 +50,12 @@ def newest_answers(results: pa.Table) -> pa.Table:
     )
 
 
-def listed(output: Output, jobs: Iterable[str], written_at: datetime, run_id: str) -> dict[Listed, str]:
+def ended_requests(output: Output, jobs: Iterable[str], written_at: datetime, run_id: str) -> dict[BatchRequest, str]:
     """The requests of a batch whose end is in `calls`, and by which run, of those that began no earlier than `run_id`.
 
     Raises OutputError.
     """
-    found: dict[Listed, str] = {}
+    found: dict[BatchRequest, str] = {}
     columns = [*REQUEST, "run_id", "tier", "started_at"]
     for folder in (f"calls/job={job}" for job in jobs):
         for name in output.parts(folder):

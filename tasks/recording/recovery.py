@@ -16,7 +16,7 @@ from tasks.asking.calls import Journal
 from tasks.asking.leftovers import Leftover, leftovers
 from tasks.asking.pages import AnswerStore
 from tasks.billing.bill import TOKENS, Bill, in_yuan
-from tasks.recording.reading import REQUEST, listed
+from tasks.recording.reading import REQUEST, ended_requests
 from tasks.recording.tables import CALLS, STATUSES
 from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
 from tasks.storage.output import Output, explained, sound_parts
@@ -81,7 +81,7 @@ def _without_listed(output: Output, job: str, run_id: str, rows: list[dict[str, 
     known = {
         (moment, *request): by_run
         for moment in batches
-        for request, by_run in listed(output, [job], moment, "").items()
+        for request, by_run in ended_requests(output, [job], moment, "").items()
     }
     return [row for row in rows if known.get((row["started_at"], *map(row.get, REQUEST)), run_id) == run_id]
 

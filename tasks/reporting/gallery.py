@@ -1,7 +1,7 @@
 """Which rows a report shows with their images, which as a line of text, and how a person reads an answer.
 
 Small pictures are made of the originals when the report is, so that run and `report` have one way, only what is shown
-is read, and nothing of an image rests anywhere meanwhile. All foreign bytes are parsed in the preparers' child
+is read, and nothing of an image rests anywhere meanwhile. All foreign bytes are parsed in preparing's child
 processes, which encode WebP without metadata.
 """
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import ImageError, StopRun
-from tasks.preparing.preparers import PreparedFile, Preparers
+from tasks.preparing.threads import PreparedFile, PrepareThreads
 from tasks.recording.rows import Reviews
 from tasks.reporting import figures
 from tasks.schemas.boxes import corners
@@ -187,16 +187,16 @@ def thumbnails(rows: Iterable[Mapping[str, Any]]) -> Thumbnails:
     sources = [Source(uri, row["name"] or uri, row["source_bytes"] or 0) for uri, row in wanted.items()]
     made: Thumbnails = {}
     left, deadline = BYTES, monotonic() + SECONDS
-    preparers = Preparers(on_s3=any(is_s3(source.uri) for source in sources))
+    threads = PrepareThreads(on_s3=any(is_s3(source.uri) for source in sources))
     try:
-        for source, pages in preparers.prepare(sources, RULES):
+        for source, pages in threads.prepare(sources, RULES):
             pictures = _pictures(pages, wanted[source.uri]["source_etag"], deadline)
             left -= sum(map(len, pictures.values()))
             if left < 0 or monotonic() > deadline:
                 break
             made.update({(source.uri, page): picture for page, picture in pictures.items()})
     finally:
-        preparers.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
     return made
 
 

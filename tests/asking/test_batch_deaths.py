@@ -19,7 +19,7 @@ from tasks.asking.batches.polling import Patience
 from tasks.asking.batches.wire import Wire
 from tasks.asking.journal import LocalJournal
 from tasks.asking.pages import BatchSettings
-from tasks.recording.reading import listed
+from tasks.recording.reading import ended_requests
 from tasks.recording.recovery import recover
 from tasks.simulator import Simulator
 from tasks.storage.output import open_output
@@ -48,7 +48,9 @@ QUICK = ("the batch is created", "an answer is in the journal alone")
 def by_batch(url: str, folder: Path, intents: str, run_id: str) -> Any:
     """An engine that asks by batch, and knows what the tables list."""
     output = open_output(str(folder / "output"))
-    how = BatchSettings(intents, folder / "reading", absent=0.3, listed=partial(listed, output, ["job"]))
+    how = BatchSettings(
+        intents, folder / "reading", absent=0.3, ended_requests=partial(ended_requests, output, ["job"])
+    )
     return asking(url, folder, batches=how, run_id=run_id)
 
 

@@ -41,8 +41,8 @@ STEPS = (
     ("flows.cli.conduct:make_plan", "start: the plan, endpoint and model checked"),
     ("tasks.planning.plan:list_images", "list"),
     ("flows.analyze_images:list_images", "list"),
-    ("tasks.preparing.preparers:read_whole", "read"),
-    ("tasks.preparing.preparers:prepare_image", "prepare, in the process"),
+    ("tasks.preparing.threads:read_whole", "read"),
+    ("tasks.preparing.threads:prepare_image", "prepare, in the process"),
     ("tasks.orchestration.store:PrefectStore.put", "keep answers (Prefect's result store)"),
     ("tasks.orchestration.store:PrefectStore.get", "keep answers (Prefect's result store)"),
     ("tasks.orchestration.steps:answered_row", "record"),
@@ -80,7 +80,7 @@ class Inside:
         for target, step in STEPS:
             _wrap(target, partial(self._clocks.timed, step))
         _wrap("flows.analyze_images:open_run", partial(_noted, before=self._flow_starts))
-        _wrap("tasks.preparing.preparers:prepare_image", partial(_noted, before=self._prepares, after=self._prepares))
+        _wrap("tasks.preparing.threads:prepare_image", partial(_noted, before=self._prepares, after=self._prepares))
         _wrap("tasks.asking.engine:make_client", partial(_noted, after=self._loop_runs))
 
     def _flow_starts(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from tasks.simulator import Simulator
 from tests.runs import ROOT, picture
 
-FORMS = {"Source", "Chunk", "Prepared", "PreparedFile", "PreparedImage", "Page", "Outcome", "Answer"}
+FORMS = {"Source", "Chunk", "PreparedChunk", "PreparedFile", "PreparedImage", "Page", "Outcome", "Answer"}
 ROOMS = ("config", "flows", "tasks")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.preparing import prepare_image, preparers
+from tasks.preparing import prepare_image, threads
 from tasks.simulator import Simulator
 from tasks.types import ImageRules, PreparedImage
 from tests.own_tables import OwnTables, own_tables
@@ -101,7 +101,7 @@ class TestCompare:
             prepared.append(rules.max_edge)
             return prepare_image(data, rules)
 
-        monkeypatch.setattr(preparers, "prepare_image", counted)
+        monkeypatch.setattr(threads, "prepare_image", counted)
         more = ["--preset=ocr", f"--preset={small_preset}", "--prompt=Read it.", "--prompt=Look.", "--limit=3"]
         with Simulator(truth=str(truth), images=str(truth.parent / "images")) as simulator:
             ended = visionflow(*self.command(truth, simulator.url, *more))

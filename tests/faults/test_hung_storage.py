@@ -25,8 +25,8 @@ from tasks.errors import ImageError, OutputError, SourceError, StopRun
 from tasks.listing import list_images
 from tasks.planning import estimating
 from tasks.planning.estimating import measure_all
-from tasks.preparing import preparers as preparers_room
-from tasks.preparing.preparers import PreparedFile, Preparers, waited_for
+from tasks.preparing import threads as threads_module
+from tasks.preparing.threads import PreparedFile, PrepareThreads, waited_for
 from tasks.simulator import Simulator
 from tasks.storage import files, locks, s3
 from tasks.storage.output import open_output
@@ -136,14 +136,14 @@ def hanging_file(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_that_cannot_be_opened(
     hanging_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for room in (preparers_room, estimating):
+    for room in (threads_module, estimating):
         monkeypatch.setattr(room, "HUNG_S", BOUND_S)
-    monkeypatch.setattr(preparers_room, "LEAVING_S", BOUND_S)
+    monkeypatch.setattr(threads_module, "LEAVING_S", BOUND_S)
     source = Source(str(hanging_file), hanging_file.name, hanging_file.stat().st_size)
 
     def leave() -> None:
-        with Preparers(on_s3=False) as preparers:
-            ((_, reading),) = preparers.prepare([source], RULES)
+        with PrepareThreads(on_s3=False) as threads:
+            ((_, reading),) = threads.prepare([source], RULES)
             assert waited_for(reading, lambda: True) is None, "the run has ended"
             with pytest.raises(StopRun, match="Storage hangs: an image could not be read within 600 s"):
                 waited_for(reading, lambda: False)
@@ -159,10 +159,10 @@ def test_a_file_that_cannot_be_opened(
 
 
 def test_after_the_end_nothing_waits_for_a_thread() -> None:
-    with Preparers(on_s3=False) as preparers:
+    with PrepareThreads(on_s3=False) as threads:
         pass
     with pytest.raises(RuntimeError, match="the run has ended"):
-        preparers.submit(print)
+        threads.submit(print)
 
 
 def test_what_a_reading_raises_is_its_own_even_a_time_limit() -> None:

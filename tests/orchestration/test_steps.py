@@ -59,7 +59,7 @@ def test_what_is_finished_of_a_chunk_is_not_prepared_again(
     manifest.write_text("\n".join(f"images/{path.name}" for path in sorted(images.iterdir())))
     assert run(manifest, tmp_path / "out")["ok"] == 209
     prepared: list[object] = []
-    monkeypatch.setattr("tasks.preparing.preparers.prepare_image", lambda data, rules: prepared.append(data))
+    monkeypatch.setattr("tasks.preparing.threads.prepare_image", lambda data, rules: prepared.append(data))
     again = run(manifest, tmp_path / "out", no_thumbnails=True)
     assert (again["ok"], again["cached"], again["statuses"]) == (209, 209, {"ok": 209, "unreadable": 1})
     assert prepared == []

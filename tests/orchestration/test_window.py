@@ -16,7 +16,7 @@ from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
 from tasks.orchestration.assembling import make_context
-from tasks.orchestration.chunks import Chunk, Prepared
+from tasks.orchestration.chunks import Chunk, PreparedChunk
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.store import PrefectStore
@@ -62,12 +62,12 @@ def todo(run: RunContext) -> Todo:
     return Todo(run.plan.listing.images, 0, None)
 
 
-def at_once(chunk: Chunk) -> Prepared:
+def at_once(chunk: Chunk) -> PreparedChunk:
     """Stands for the task `prepare` where no bytes matter."""
-    return Prepared(chunk, [], [], [])
+    return PreparedChunk(chunk, [], [], [])
 
 
-def answered(prepared: Prepared) -> list[Row]:
+def answered(prepared: PreparedChunk) -> list[Row]:
     """Stands for the task `ask`."""
     chunk = prepared.chunk
     return [{**chunk.run.unasked_row(source), "status": "ok"} for source in chunk.sources]
@@ -75,8 +75,8 @@ def answered(prepared: Prepared) -> list[Row]:
 
 def drive(
     run: RunContext,
-    ask: Callable[[Prepared], list[Row]],
-    prepare: Callable[[Chunk], Prepared] = at_once,
+    ask: Callable[[PreparedChunk], list[Row]],
+    prepare: Callable[[Chunk], PreparedChunk] = at_once,
     watch: Callable[[list[Chunk]], None] = lambda _: None,
 ) -> None:
     """Let every chunk through the window and record its rows, as the flow does."""
@@ -112,7 +112,7 @@ def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: P
             under_way += sum(len(chunk.sources) for chunk in wave)
             most = max(most, under_way)
 
-    def ask(prepared: Prepared) -> list[Row]:
+    def ask(prepared: PreparedChunk) -> list[Row]:
         nonlocal under_way
         with lock:
             under_way -= len(prepared.chunk.sources)
@@ -140,7 +140,7 @@ class Held:
         self.most = max(self.most, len(self.preparing))
         return futures
 
-    def ask(self, prepared: list[Prepared]) -> list[Result]:
+    def ask(self, prepared: list[PreparedChunk]) -> list[Result]:
         return [Result.of(answered(one)) for one in prepared]
 
     def end_one(self) -> None:
@@ -156,7 +156,7 @@ def test_no_more_chunks_are_prepared_at_once_than_keep_the_cores_busy(
 ) -> None:
     """And of large ones two, so that one is prepared while the other is handed on."""
     with opened(tmp_path, images, concurrency=concurrency) as run:
-        held, count, recorded = Held(), run.preparers.count, 0
+        held, count, recorded = Held(), run.prepare_threads.count, 0
         waiting = threading.Event()
 
         def end_them() -> None:
@@ -178,21 +178,21 @@ def test_no_more_chunks_are_prepared_at_once_than_keep_the_cores_busy(
         assert max(held.admitted) > count
 
 
-def prepared(chunk: Chunk) -> Prepared:
+def prepared(chunk: Chunk) -> PreparedChunk:
     """Stands for the task `prepare`."""
     pages = [
         (source, Page(source.uri, page))
         for source in chunk.sources
         for page in prepare_image(Path(source.uri).read_bytes(), chunk.run.plan.rules)
     ]
-    return Prepared(chunk, pages, [], [])
+    return PreparedChunk(chunk, pages, [], [])
 
 
 @pytest.mark.usefixtures("simulator")
 def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, held, most = threading.Lock(), 0, 0
 
-    def prepare(chunk: Chunk) -> Prepared:
+    def prepare(chunk: Chunk) -> PreparedChunk:
         nonlocal held, most
         one = prepared(chunk)
         with lock:
@@ -200,7 +200,7 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
             most = max(most, held)
         return one
 
-    def ask(one: Prepared) -> list[Row]:
+    def ask(one: PreparedChunk) -> list[Row]:
         nonlocal held
         threading.Event().wait(0.02)  # while they are asked about
         with lock:
@@ -219,7 +219,7 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.usefixtures("simulator")
 def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
-    def ask(one: Prepared) -> list[Row]:
+    def ask(one: PreparedChunk) -> list[Row]:
         run = one.chunk.run
         if one.chunk.number == 5:
             run.stop(Halt("paused", "Enough."))
@@ -239,7 +239,7 @@ def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize("error", [OutputError("No room."), KeyError("a bug")])
 def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Exception) -> None:
-    def ask(one: Prepared) -> list[Row]:
+    def ask(one: PreparedChunk) -> list[Row]:
         if one.chunk.number == 3:
             raise error
         return answered(one)
@@ -254,7 +254,7 @@ def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Ex
 
 @pytest.mark.usefixtures("simulator")
 def test_a_file_that_breaks_its_preparation_does_not_stop_the_others(tmp_path: Path) -> None:
-    def prepare(chunk: Chunk) -> Prepared:
+    def prepare(chunk: Chunk) -> PreparedChunk:
         if chunk.number == 3:
             raise RuntimeError("a decoder nobody foresaw")
         return at_once(chunk)

@@ -27,7 +27,7 @@ def test_a_lasting_verdict_is_kept_with_the_unchanged_file(
             raise ImageError(code, "It took a minute.")
         return prepare_image(data, rules)
 
-    monkeypatch.setattr("tasks.preparing.preparers.prepare_image", prepare)
+    monkeypatch.setattr("tasks.preparing.threads.prepare_image", prepare)
     folder = draw(tmp_path / "in", 2)
     (folder / "slow.svg").write_text("<svg/>")
     job = Job(model="claude-haiku-5-5", name="photos", no_thumbnails=True)

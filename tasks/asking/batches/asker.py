@@ -20,7 +20,7 @@ from tasks.asking.batches.intents import Intent
 from tasks.asking.batches.merging import Merging
 from tasks.asking.batches.packing import End, Request, Waiting
 from tasks.asking.batches.polling import Gone, Poller, Running
-from tasks.asking.batches.submitting import Submitter, prepare_again
+from tasks.asking.batches.submitting import Submitter, restore_bytes
 from tasks.asking.batches.wire import MessageBatch
 from tasks.asking.caller import Answered, Caller, CallFailed, paused, status_after
 from tasks.asking.failures import Failure, Scope, explained
@@ -28,7 +28,7 @@ from tasks.asking.fallbacks import InBatch
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping
 from tasks.asking.limits.budget import BudgetSpent, Reservation
-from tasks.asking.pages import BatchSettings, EngineSettings, Listed, Page
+from tasks.asking.pages import BatchRequest, BatchSettings, EngineSettings, Page
 from tasks.asking.question import Step, answer_key
 from tasks.errors import EndpointError, SchemaError, StopRun
 
@@ -136,7 +136,7 @@ class BatchAsker:
 
     async def _by_call(self, page: Page, step: Step) -> Answered:
         async with self._turns_online:
-            if (failure := await prepare_again(page)) is not None:
+            if (failure := await restore_bytes(page)) is not None:
                 raise CallFailed("unavailable", failure)
             return await self._online.answer(page, step)
 
@@ -229,8 +229,8 @@ class BatchAsker:
                     path = await self._poller.collect(intent, batch, self._batch.folder)
             self._keeping_now.add(asyncio.current_task())
             try:
-                listed = {} if running.ours else await self._listed(intent)
-                ends = await self._merging.merge(intent, batch, path, listed)
+                ended = {} if running.ours else await self._ended_requests(intent)
+                ends = await self._merging.merge(intent, batch, path, ended)
                 await self._poller.done(intent)
             finally:
                 self._keeping_now.discard(asyncio.current_task())
@@ -244,9 +244,9 @@ class BatchAsker:
         for key, end in running.resolve(ends):
             self._unclaimed[key[0]] = self._unclaimed.get(key[0], Decimal(0)) + self._cost(end)
 
-    async def _listed(self, intent: Intent) -> Mapping[Listed, str]:
+    async def _ended_requests(self, intent: Intent) -> Mapping[BatchRequest, str]:
         """The requests of another run's batch whose ends are in the tables already. Raises OutputError."""
-        return await asyncio.to_thread(self._batch.listed, intent.written_at, intent.run_id)
+        return await asyncio.to_thread(self._batch.ended_requests, intent.written_at, intent.run_id)
 
     def _cost(self, end: Answer | Failure) -> Decimal:
         """What this run paid for it."""

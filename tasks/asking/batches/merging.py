@@ -20,7 +20,7 @@ from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, scope_of
 from tasks.asking.halting import Halting
 from tasks.asking.keeping import Keeping
-from tasks.asking.pages import EngineSettings, Listed
+from tasks.asking.pages import BatchRequest, EngineSettings
 from tasks.asking.priced import Pricer
 from tasks.asking.reply import Received, read_reply
 from tasks.asking.secrets import Secrets
@@ -63,11 +63,11 @@ class Merging:
         self._secrets = secrets_of(settings.endpoint)
 
     async def merge(
-        self, intent: Intent, batch: MessageBatch | None, path: Path | None, listed: Mapping[Listed, str]
+        self, intent: Intent, batch: MessageBatch | None, path: Path | None, ended: Mapping[BatchRequest, str]
     ) -> list[Answer | Failure]:
         """How every request ended, in the order of the intent; all that was answered is kept. Raises OutputError.
 
-        Without a path the results are gone: each may have been paid. `listed` are the requests whose end some run has
+        Without a path the results are gone: each may have been paid. `ended` are the requests whose end some run has
         in its table `calls` already, which it took in until it was killed: it has paid for them, and they are not
         listed again.
         """
@@ -79,15 +79,15 @@ class Merging:
         milliseconds = min(max(round(((batch and batch.seconds) or 0.0) * 1000), 0), MOST)
         ends: dict[int, Answer | Failure] = {}
         while some := list(islice(results, AT_ONCE)):
-            merged = await asyncio.gather(*(self._merged(intent, result, milliseconds, listed) for result in some))
+            merged = await asyncio.gather(*(self._merged(intent, result, milliseconds, ended) for result in some))
             ends.update(zip((result.place for result in some), merged, strict=True))
         return [ends[place] for place in range(len(intent.asked))]
 
     async def _merged(
-        self, intent: Intent, result: Result, milliseconds: int, listed: Mapping[Listed, str]
+        self, intent: Intent, result: Result, milliseconds: int, ended: Mapping[BatchRequest, str]
     ) -> Answer | Failure:
         asked = intent.asked[result.place]
-        by_run = listed.get((asked.uri, asked.page, asked.step, asked.attempt))
+        by_run = ended.get((asked.uri, asked.page, asked.step, asked.attempt))
         if isinstance(result.end, Failure):
             if by_run is None:
                 self._ledger.batched(_about(asked, intent)).failed(result.end)

@@ -88,7 +88,7 @@ class Submitter:
         ready: list[Waiting] = []
         for start in range(0, len(waiting), AT_A_TIME):
             some = waiting[start : start + AT_A_TIME]
-            failures = await asyncio.gather(*(prepare_again(one.request.page) for one in some))
+            failures = await asyncio.gather(*(restore_bytes(one.request.page) for one in some))
             for one, failure in zip(some, failures, strict=True):
                 if failure is None:
                     ready.append(one)
@@ -130,7 +130,7 @@ def _fail(waiting: list[Waiting], error: Exception) -> None:
             one.end.set_exception(error)
 
 
-async def prepare_again(page: Page) -> Failure | None:
+async def restore_bytes(page: Page) -> Failure | None:
     """Have the image's bytes in memory once more, of which a batch let go; why that cannot be, if so."""
     if page.image.data:
         return None

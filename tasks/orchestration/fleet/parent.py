@@ -108,7 +108,7 @@ class _Parent:
             tag = name.rpartition("/part-")[2].rpartition("-")[0]
             if tag not in last and name not in first and plan.part and tag != plan.part.tag:
                 output.write_table(name, output.read_schema(name).empty_table())
-        self._run.recorder.listed = [shard.line for shard in self._shards]
+        self._run.recorder.shard_lines = [shard.line for shard in self._shards]
 
     def _found(self, number: int) -> Shard:
         """A shard as an earlier parent has left it, or a new one."""
@@ -260,7 +260,7 @@ class _Parent:
         run, reports = self._run, [shard.report for shard in self._shards if shard.report]
         run.engine.elsewhere = sum(report.in_flight for report in reports)
         run.engine.progress.done = sum(report.asked for report in reports)
-        run.preparation.done = sum(report.prepared for report in reports)
+        run.prepare_counts.done = sum(report.prepared for report in reports)
         run.recorder.ledger.total_usd = sum((report.spent for report in reports), start=run.recorder.bill.cost_usd)
 
     def _paused(self) -> str:

@@ -21,7 +21,7 @@ from tasks.types import ImageRules, PreparedImage, Source
 # done by child processes, one a core; more threads would only take turns with the event loop of the calls.
 THREADS, THREADS_S3 = 8, 32
 AHEAD_BYTES = 64_000_000  # of the files that one chunk has under way, where the first alone is not more
-REMEMBERED_BYTES = 256_000_000  # of images as they are sent, for the next variants of a comparison
+CACHED_BYTES = 256_000_000  # of images as they are sent, for the next variants of a comparison
 # Decoding a file takes two minutes at the most and a request to S3 is bounded, but a file system whose server is gone
 # lets its readers wait for ever, and nothing wakes them.
 HUNG_S = 600.0
@@ -38,19 +38,19 @@ T = TypeVar("T")
 PreparedFile = tuple[Source, list[PreparedImage]]  # a file as its storage described it when it was read, and its pages
 
 
-class Memory:
+class PreparedCache:
     """Files as they were prepared, for whoever prepares them by the same rules again; of so many bytes, the first ones.
 
     Nothing of it outlives the process.
     """
 
-    def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
+    def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
         self._left = most_bytes
         self._files: dict[tuple[Source, ImageRules], PreparedFile] = {}
         self._lock = Lock()
 
     def prepare(self, source: Source, rules: ImageRules) -> PreparedFile:
-        """As it is remembered, else read and prepared now. Raises what that raises, which is not remembered."""
+        """As it is kept, else read and prepared now. Raises what that raises, which is not kept."""
         if (found := self._files.get((source, rules))) is None:
             found = _prepared(source, rules)
             with self._lock:
@@ -60,14 +60,14 @@ class Memory:
         return found
 
 
-class Preparers(Executor):
-    """The threads. However few chunks are under way, and however large, all threads have something to do.
+class PrepareThreads(Executor):
+    """The threads that prepare files. However few chunks are under way, and however large, all have something to do.
 
     They do not keep the process: one that waits for a file system that hangs is left behind when the run ends.
     """
 
-    def __init__(self, *, on_s3: bool, memory: Memory | None = None) -> None:
-        self._prepare = memory.prepare if memory else _prepared
+    def __init__(self, *, on_s3: bool, cache: PreparedCache | None = None) -> None:
+        self._prepare = cache.prepare if cache else _prepared
         self.count = max(THREADS_S3 if on_s3 else THREADS, 2 * cores())
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[Thread] = []
@@ -145,7 +145,7 @@ def _prepared(source: Source, rules: ImageRules) -> PreparedFile:
 
 
 @dataclass
-class Preparation:
+class PrepareCounts:
     """Files prepared so far and their pages, files that could not be, and how many bytes became how many."""
 
     done: int = 0
