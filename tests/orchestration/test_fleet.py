@@ -103,6 +103,15 @@ def test_a_fleet_is_one_run(threads: Threads, simulator: Simulator, tmp_path: Pa
     assert threads.started == [Part(1, 0), Part(2, 0)]
 
 
+def test_while_places_move_shards_look_more_often(
+    threads: Threads, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "EVERY_S", 40.0)
+    summary = run(draw(tmp_path / "images", 12), tmp_path / "out", concurrency=4)
+    assert summary["ok"] == 12
+    assert summary["seconds"] < 30, "else nobody would have heard of a share before 40 s"
+
+
 def test_a_fleet_needs_no_folder_that_its_workers_share(
     threads: Threads, simulator: Simulator, s3_server: S3Server, tmp_path: Path
 ) -> None:

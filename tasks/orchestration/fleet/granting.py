@@ -2,7 +2,7 @@
 
 Those at work share alike, each no more than it has images left for. What one has to give up is given to another only
 once it is free: when the shard has said that it holds no more than it was left, or has ended. So places move from a
-shard that begins, or is nearly done, to one that has work, within some looks of each (some seconds), and no sum ever
+shard that begins, or is nearly done, to one that has work, within some looks of each (a second or two), and no sum ever
 is more than the whole. What a shard was told is not changed before it has heard of it: it may take it at any moment.
 Prefect's global limits were looked at and left: a slot of theirs costs a request and 70 ms, is freed by nobody when
 its holder dies, and knows neither dollars nor which shard has how much left to do.

@@ -64,6 +64,11 @@ class Report:
             return None
 
 
+def same_pace(one: Grant, other: Grant) -> bool:
+    """Whether both are as many places and calls a second; dollars move with every call."""
+    return (one.concurrency, one.per_second) == (other.concurrency, other.per_second)
+
+
 def _told(grant: Grant) -> dict[str, Any]:
     return {**asdict(grant), "max_cost": None if grant.max_cost is None else str(grant.max_cost)}
 

@@ -17,7 +17,7 @@ from tasks.errors import BusyError, OutputError
 from tasks.orchestration.blocks import keys_from_blocks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.manifest import Manifest
-from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
+from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share, same_pace
 from tasks.orchestration.invoker import Stop, accepted
 from tasks.orchestration.opening import open_plan
 from tasks.orchestration.progress import beside
@@ -26,6 +26,7 @@ from tasks.recording.writer import run_folder
 from tasks.storage.output import sound_parts
 
 EVERY_S = 2.0
+SOON_S, SETTLED_S = 0.5, 10.0  # more often, until its share has been the same for so long: others wait for places
 ALONE_S = 600.0  # without dollars, and without a parent that could grant some
 
 
@@ -71,6 +72,7 @@ class Touch:
         self._run, self._manifest, self._part = run, manifest, run.plan.part
         self._before = _spent_before(run) if self._part.attempt else Decimal(0)
         self._share: Share | None = None
+        self._told_at = monotonic()
         self._short_since: float | None = None
 
     def nothing_yet(self) -> None:
@@ -84,7 +86,8 @@ class Touch:
                 self._read()
             with suppress(OutputError):
                 self._manifest.note(self._part, self.report())
-            if ended.wait(EVERY_S):
+            settled = monotonic() - self._told_at > SETTLED_S
+            if ended.wait(EVERY_S if settled else min(SOON_S, EVERY_S)):
                 return
 
     def report(self, ended: str | None = None, message: str | None = None) -> Report:
@@ -134,6 +137,8 @@ class Touch:
         else:
             cap = share.grant.max_cost or Decimal(0)
             grant = Grant(share.grant.concurrency, share.grant.per_second, cap - self._before, share.grant.last)
+        if self._share is None or not same_pace(share.grant, self._share.grant):
+            self._told_at = monotonic()
         self._share = share
         self._run.engine.regrant(grant)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from tasks.asking.limits import Grant
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.fleet.granting import Stake
-from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share
+from tasks.orchestration.fleet.reports import NOTHING_YET, Holding, Report, Share, same_pace
 from tasks.orchestration.summary import Figures
 from tasks.orchestration.turn import Turn, lease_uri
 from tasks.planning.plan import Part, Plan
@@ -80,6 +80,14 @@ class Shard:
     def waits(self) -> bool:
         """Whether no worker has taken it yet."""
         return not (self.over or self.alive or self.report)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it has not heard yet how many places it has, or has still to free some."""
+        told = self.report
+        if self.over or told is None or told.ended:
+            return False
+        return told.holding.concurrency > self.grant.concurrency or not same_pace(told.grant, self.grant)
 
     def stake(self, *, ending: bool) -> Stake:
         """For `granted`."""
