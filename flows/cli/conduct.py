@@ -1,6 +1,7 @@
 """Conducting a run from the command line: plan while Prefect's server comes up, then call the flow."""
 
 import gc
+import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -76,6 +77,8 @@ def make_ready(server: Server, terminal: Terminal) -> None:
     """Import Prefect while its server is starting, and wait for that."""
     server.set_environment()
     import prefect  # noqa: F401
+
+    logging.raiseExceptions = False  # else Prefect writes over our last lines where its server is gone
 
     terminal.waiting("Prefect's server", lambda: server.ready(terminal.note))
 

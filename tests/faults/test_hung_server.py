@@ -37,14 +37,17 @@ def hanging(prefect_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.all
-def test_at_the_end_of_a_run(hanging: "subprocess.Popen[bytes]", simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fate", [signal.SIGSTOP, signal.SIGKILL])
+def test_at_the_end_of_a_run(
+    hanging: "subprocess.Popen[bytes]", simulator: Simulator, tmp_path: Path, fate: signal.Signals
+) -> None:
     simulator.change(latency=0.3)
     images, out = draw(tmp_path / "images", 20), tmp_path / "out"
     run = start("run", images, "--output", out, "--name", "job", "--concurrency", 2, "--json")
     while simulator.ledger(entries=False).billed < 6:
         assert run.poll() is None, end(run)
         time.sleep(0.02)
-    hanging.send_signal(signal.SIGSTOP)
+    hanging.send_signal(fate)
     while not (out / "runs").exists():
         time.sleep(0.1)
     written = time.monotonic()
@@ -56,7 +59,7 @@ def test_at_the_end_of_a_run(hanging: "subprocess.Popen[bytes]", simulator: Simu
     assert lines == [
         "          Prefect's server is gone: its UI lacks the end of this run. Results and bill are complete."
     ]
-    assert "Traceback" not in ended.err
+    assert "Traceback" not in ended.err and "logging" not in ended.err
     assert len(rows(ended.summary)) == len(rows(ended.summary, "calls")) == 20
     assert run_table(out)["status"].tolist() == ["completed"]
     assert Path(ended.summary["report"]).exists()
