@@ -70,11 +70,11 @@ class Compared:
         if not told:
             return "No image has two answers, so nothing can be compared."
         least = min(told, key=lambda name: told[name])
-        return (
-            f"Without labels nobody knows which answer is right: the variants differ in {len(self.differing):,} of "
-            f"{counted(len(self.keys), 'image')}, most in {least} ({100 * told[least]:.1f} % agreement). "
-            "Label these and give them as --truth."
-        )
+        differ, images = len(self.differing), counted(len(self.keys), "image")
+        said = f"Without labels nobody knows which answer is right: the variants differ in {differ:,} of {images}"
+        if not differ:
+            return f"{said}."
+        return f"{said}, most in {least} ({100 * told[least]:.1f} % agreement). Label these and give them as --truth."
 
     @property
     def _pooled(self) -> dict[str, list[Any]]:
