@@ -101,7 +101,8 @@ class LocalJournal:
         if self._rescued is not None:  # written so
             return
         try:
-            await asyncio.wait_for(asyncio.wrap_future(self._commits.done()), DURABLE_S)
+            async with asyncio.timeout(DURABLE_S):  # `wait_for` may swallow that whoever waits is cut off
+                await asyncio.wrap_future(self._commits.done())
         except OSError as error:  # TimeoutError is one
             self._failed(error)
             self._rescue(line, full=False)

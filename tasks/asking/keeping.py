@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tasks.asking.answer import Answer
 from tasks.asking.caller import Answered
@@ -34,15 +34,25 @@ class Keeping:
 
         Whatever is kept has its row in `calls`. Raises OutputError if the journal cannot be written.
         """
-        store, record = self._store, answered.answer.to_record()
+        record = answered.answer.to_record()
         try:
-            await answered.kept(key)
-        finally:
             try:
-                await (patiently(lambda: store.put(key, record)) if store.durable else store.put(key, record))
-            except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
-                answered.call.only_in_journal()
-                self.stop(f"An answer could not be kept ({reason_of(error)}). Make room or give access")
+                await answered.kept(key)
+            except OutputError:
+                await self._put(key, answered, record)
+                raise
+            await self._put(key, answered, record)
+        except asyncio.CancelledError:  # nobody waits any longer for a disk that hangs
+            answered.call.only_in_journal()
+            raise
+
+    async def _put(self, key: str, answered: Answered, record: dict[str, Any]) -> None:
+        store = self._store
+        try:
+            await (patiently(lambda: store.put(key, record)) if store.durable else store.put(key, record))
+        except Exception as error:  # noqa: BLE001  # whatever the storage raises: pay for nothing more
+            answered.call.only_in_journal()
+            self.stop(f"An answer could not be kept ({reason_of(error)}). Make room or give access")
 
     async def keep_again(self, key: str, answer: Answer) -> None:
         """Keep an answer that an earlier run has listed and paid for, unless it did so itself."""

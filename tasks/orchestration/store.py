@@ -8,10 +8,13 @@ output on S3 beside it, so that any worker can resume any run.
 
 import asyncio
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any, Self
 
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
@@ -45,12 +48,13 @@ REST = "-finished"  # after the key of a chunk: its finished files, where others
 class RecordFiles(LocalFileSystem):
     """Small records on local disk: whole, private and with a checksum.
 
-    Prefect's own local storage opens, writes and closes in three hops through a thread: an answer that has arrived
-    would wait unkept for tens of milliseconds while other calls keep the event loop busy, and be lost to a kill.
+    A thread of its own writes them, in one hop, where Prefect's local storage takes three: making and renaming a file
+    waits for the disk now and then, above all while the journal is made durable, and all calls in flight would too.
     """
 
     _block_type_name = "Visionflow Record Files"
     _block_type_slug = "visionflow-record-files"
+    _writer: Any = PrivateAttr(default_factory=lambda: Writer())
 
     def _resolve_path(self, path: str) -> Path:
         """The file of a key; keys are ours, hexadecimal, so nothing has to be looked up on disk to trust them."""
@@ -59,13 +63,41 @@ class RecordFiles(LocalFileSystem):
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write the record."""
-        return self.write_path(path, content)
+        written: str = await asyncio.wrap_future(self._writer.submit(partial(self.write_path, path, content)))
+        return written
 
     def write_path(self, path: str, content: bytes) -> str:  # type: ignore[override]  # Prefect's is both
         """The same for a thread."""
         target = self._resolve_path(path)
         write_private(target, sealed(content, str(target).removeprefix(f"{self.basepath}/")))
         return str(target)
+
+
+class Writer:
+    """One thread that does what it is given, in turn. It keeps no process: a disk that hangs is left behind."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._thread = Thread(target=self._take_turns, name="visionflow-records", daemon=True)
+        self._lock = Lock()
+
+    def submit(self, does: Callable[[], Any]) -> "Future[Any]":
+        """What comes of it."""
+        future: Future[Any] = Future()
+        self._work.put((future, does))
+        with self._lock:
+            if self._thread.ident is None:
+                self._thread.start()
+        return future
+
+    def _take_turns(self) -> None:
+        while True:
+            future, does = self._work.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(does())
+                except BaseException as error:  # noqa: BLE001  # whoever waits for it gets it
+                    future.set_exception(error)
 
 
 class RecordObjects(RemoteFileSystem):

@@ -23,6 +23,7 @@ from tasks.asking import journal as journal_room
 from tasks.asking.journal import LocalJournal, journal_path
 from tasks.errors import ImageError, OutputError, SourceError, StopRun
 from tasks.listing import list_images
+from tasks.orchestration.store import PrefectStore
 from tasks.planning import estimating
 from tasks.planning.estimating import measure_all
 from tasks.preparing import threads as threads_module
@@ -31,6 +32,7 @@ from tasks.simulator import Simulator
 from tasks.storage import files, locks, s3
 from tasks.storage.output import open_output
 from tasks.storage.reading import SourceUnavailable, read_whole
+from tasks.storage.records import records_of
 from tasks.types import ImageRules, Source
 from tests.asking import JsonStore, asking, pages, statuses
 from tests.runs import forget_s3_connections, picture
@@ -214,6 +216,35 @@ def test_a_disk_that_does_not_sync(simulator: Simulator, tmp_path: Path, monkeyp
         hang.set()
     assert isinstance(error, OutputError) and "the disk hangs" in str(error)
     assert simulator.ledger().billed == statuses(outcomes)["ok"] < len(outcomes)
+
+
+def test_a_disk_that_takes_no_record(
+    simulator: Simulator, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls go on meanwhile, for their answers are in the journal; whoever leaves in a hurry leaves it for later."""
+    hang = threading.Event()
+
+    class Hanging(files.Disk):
+        def open(self, path: Path, flags: int, mode: int) -> int:
+            if threading.current_thread().name == "visionflow-records":
+                hang.wait(20)
+            return super().open(path, flags, mode)
+
+    def leave() -> None:
+        with asking(simulator.url, tmp_path, PrefectStore(records_of(str(tmp_path / "out"))), concurrency=1) as asked:
+            asked.engine.submit(pages(5), attempts=1)
+            while len(asked.calls) < 5:
+                time.sleep(0.01)
+            assert not list((home / "results").rglob("*"))
+            asked.engine.hurry()
+        assert asked.engine.ledger.journal.needed
+
+    monkeypatch.setattr(files, "disk", Hanging())
+    try:
+        bounded(leave, 8 * BOUND_S)
+    finally:
+        hang.set()
+    assert simulator.ledger().billed == 5
 
 
 def test_a_lock_that_another_process_holds(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
