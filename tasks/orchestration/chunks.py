@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tasks.orchestration.context import RunContext
 
 # Up to so many images, every image is a task run of its own and stands by name in Prefect's UI.
-IMAGE_BY_IMAGE = 200
+IMAGE_BY_IMAGE = 50
 LARGEST = 100
+FIRST, GROWS = 8, 4  # of a large run: few task runs until enough images are prepared for all calls in flight
 PER_RUN = 25  # a larger run is cut into about so many chunks until they reach the largest size
 KEPT_AS = "2"  # what a finished chunk is: 1 could hold files that had failed to be read for a moment
 
@@ -148,7 +149,8 @@ def chunk_size(images: int) -> int:
 
 def chunks(run: Any, sources: Sequence[Source]) -> Iterator[Chunk]:
     """Chunks in order; the first ones are small, so that calls start before many images are prepared."""
-    most, size, start, number = chunk_size(len(sources)), 1, 0, 1
+    most, start, number = chunk_size(len(sources)), 0, 1
+    size = min(most, FIRST)
     while start < len(sources):
         yield Chunk(run, number, list(sources[start : start + size]))
-        start, number, size = start + size, number + 1, min(most, size * 2)
+        start, number, size = start + size, number + 1, min(most, size * GROWS)
