@@ -30,6 +30,8 @@ def main() -> int:
     options = _parser().parse_args()
     for name in ("PREFECT_API_URL", "VISIONFLOW_KEEP_SERVER", "VISIONFLOW_HOME"):
         os.environ.pop(name, None)
+    # As after an installation: the untimed runs that check rows leave compiled whatever the timed ones import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     print(machine())
     try:
         with tempfile.TemporaryDirectory(prefix="visionflow-benchmark-") as folder:
