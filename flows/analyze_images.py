@@ -36,16 +36,16 @@ def analyze_images(source: str, output: str, job: Job = DEFAULT_JOB) -> dict[str
     """
     job = accepted(source, output, job)
     with stoppable() as stop:
-        funded: Job | None = allowed(job)
-        while funded is not None:
-            with open_run(source, output, funded, stop) as run:
+        capped: Job | None = allowed(job)
+        while capped is not None:
+            with open_run(source, output, capped, stop) as run:
                 todo = list_images(run)
                 with watched(run, todo):
-                    asked = by_shards(run, todo) if funded.pool else in_window(run, todo, prepare.map, ask_for(run).map)
+                    asked = by_shards(run, todo) if capped.pool else in_window(run, todo, prepare.map, ask_for(run).map)
                     for rows in asked:
                         run.recorder.record(rows)
             summary = report(run)
-            funded = more_money(run, todo, summary, stop)  # where the cap has paused it and a person may raise it
+            capped = more_money(run, todo, summary, stop)  # where the cap has paused it and a person may raise it
         ended: dict[str, Any] = last_state(
             run, summary, cancelled=stop.requested
         )  # a state, whose result Prefect gives the caller

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from prefect.runner import Runner
 
-LOOK_S = 0.2
+RUNNER_POLL_S = 0.2
 # A run ends by itself within its own time limit; one that hangs is killed after this, or by a second Ctrl-C at once.
 GRACE_S = 600.0
 HURRY_S = 5.0  # for a run that is told to end at once
@@ -73,7 +73,7 @@ class PatientRunner(Runner):
     async def _gone(self, runs: set[UUID], seconds: float) -> None:
         deadline = monotonic() + seconds
         while any(map(self._alive, runs)) and monotonic() < deadline:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(RUNNER_POLL_S)
 
 
 def serve_patiently(deployments: list[Any], say: Callable[[str, str], None]) -> int:
@@ -100,7 +100,7 @@ def serve_patiently(deployments: list[Any], say: Callable[[str, str], None]) -> 
     received = _signals_from_now_on()
     thread.start()
     while thread.is_alive() and not received:
-        thread.join(LOOK_S)
+        thread.join(RUNNER_POLL_S)
     status = 0
     if thread.is_alive() and runner.started:
         if runs := len(runner.under_way()):
@@ -118,7 +118,7 @@ def serve_patiently(deployments: list[Any], say: Callable[[str, str], None]) -> 
 def _wait_unless_hurried(thread: threading.Thread, received: list[int], runner: PatientRunner) -> int:
     before = len(received)
     while thread.is_alive():
-        thread.join(LOOK_S)
+        thread.join(RUNNER_POLL_S)
         if len(received) > before:
             runner.execute_in_background(runner.end_at_once).result(2 * HURRY_S)
             thread.join(HURRY_S)

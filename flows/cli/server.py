@@ -51,7 +51,7 @@ held: list["Server"] = []
 HELD_S = END_TIMEOUT_S + 20.0  # the longest that whoever starts or stops a server holds it: one that will not end
 NEW_HOME_S = 12.0  # a home that is migrated starts sooner than this
 
-LOOK_S = 1.0
+SERVER_POLL_S = 1.0
 PATIENCE_S = 8.0  # a server that answers nothing for so long, when nothing else is to be done
 SETTLE_S = 5.0  # for the last events and logs
 
@@ -229,7 +229,7 @@ def not_waiting_for(url: str, busy: Callable[[], bool]) -> Iterator[None]:
 
     def call_away() -> None:
         since: float | None = None
-        while not ended.wait(LOOK_S):
+        while not ended.wait(SERVER_POLL_S):
             if busy() or healthy(url):
                 since = None
                 continue

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import sleep
 
-LOOK_S = 0.1
+CHILD_POLL_S = 0.1
 REST_S = 5.0  # for the last lines of a child that has ended
 BLOCK = 65_536
 
@@ -41,7 +41,7 @@ def supervise() -> int:
         if received and ordering >= 0:
             os.close(ordering)
             ordering = -1
-        sleep(LOOK_S)
+        sleep(CHILD_POLL_S)
     relaying.join(REST_S)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
@@ -66,11 +66,11 @@ def run_engine(order: int) -> None:
 def _end_by(order: int, supervisor: int) -> None:
     os.read(order, 1)
     while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        sleep(LOOK_S)  # still importing: Prefect could not say how the run ended
+        sleep(CHILD_POLL_S)  # still importing: Prefect could not say how the run ended
     # A hang-up, since a service manager gives SIGTERM to all, and the same signal twice means at once.
     os.kill(os.getpid(), signal.SIGHUP)
     while os.getppid() == supervisor:
-        sleep(LOOK_S)
+        sleep(CHILD_POLL_S)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)  # before the pipe that nobody reads is full

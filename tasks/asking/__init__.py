@@ -4,7 +4,7 @@ engine     the loop and thread that all calls of a process share
 fallbacks  from a page to its outcome: kept answers, then one question after another
 caller     from a question to its answer: calls, back-off, what stops a run
 batches    the same by Message Batch
-limits     what holds calls back: places, rates, headers, the cap
+limits     what holds calls back: slots, rates, headers, the cap
 keeping    answers looked up and stored      claims     one process at a time asks for an answer
 question   what is asked                     answer     what came back, as it is kept
 reply      what an endpoint says under a 200, which nothing uses before it was read here

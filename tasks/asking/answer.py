@@ -13,7 +13,7 @@ TRUNCATED = ("max_tokens", "model_context_window_exceeded")
 PAID = ("yes", "no", "maybe")
 MOST_USD = Decimal(1_000_000)  # for one call: what says more is no price
 MOST = 1_000_000_000  # milliseconds, tokens
-KINDS: dict[str, type | tuple[type, ...]] = {
+RECORD_TYPES: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "stop_reason": (str, NoneType),
     "model": str,
@@ -59,7 +59,7 @@ class Answer:
         Neither is one whose figures cannot be true: such ones were kept by the first release.
         """
         values = {field.name: record[field.name] for field in fields(cls) if field.name in record}
-        for name, kinds in KINDS.items():
+        for name, kinds in RECORD_TYPES.items():
             if not isinstance(values.get(name), kinds) or isinstance(values.get(name), bool):
                 raise Malformed(f"{name} of a kept answer is {kind_of(values.get(name))}")
         cost, answered_at = _dollars(record["cost_usd"]), datetime.fromisoformat(record["answered_at"])

@@ -113,7 +113,7 @@ class Caller:
         try:
             async with (
                 self.budget.reserved(worst) as reservation,
-                self._limiter.place(self._load(question, image), repeated=repeated),
+                self._limiter.slot(self._load(question, image), repeated=repeated),
             ):
                 self._halting.check()
                 result = await self._call(page, step, worst)

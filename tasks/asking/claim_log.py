@@ -21,7 +21,7 @@ from tasks.storage.grouped import Grouped
 from tasks.storage.lease import Watch
 from tasks.storage.s3 import names_below, now, read_object, remove_objects, there
 
-LOOK_S3_S = 2.0
+CLAIM_POLL_S3_S = 2.0
 KEPT_S = 60.0  # a block at least, so that others read it
 TIDY = 16  # blocks, before those that are done with are removed
 CLOSING_S = 20.0
@@ -161,7 +161,7 @@ class S3Claims:
 
     async def _at_work(self, block: Block) -> bool:
         """Whether the run that claimed so is."""
-        holder = await self._watches.setdefault(block.lease, Watch(block.lease)).look_soon(LOOK_S3_S)
+        holder = await self._watches.setdefault(block.lease, Watch(block.lease)).look_soon(CLAIM_POLL_S3_S)
         return holder is not None and holder.run_id == block.run_id
 
     def _name(self, number: int) -> str:

@@ -12,7 +12,12 @@ from typing import Protocol
 from tasks.errors import Signal
 from tasks.storage.locks import RangeLocks
 
-LOOK_S = (0.05, 0.1, 0.2, 0.5)  # between looks at what another process asks about, the last for as long as it takes
+CLAIM_POLL_S = (
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+)  # between looks at what another asks about, the last for as long as it takes
 
 
 class Claimed(Signal):
@@ -42,11 +47,11 @@ class Claims:
     @asynccontextmanager
     async def alone(self, key: str, seconds: float, sleep: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
         """Hold the key on this machine, once nobody else does; Claimed if that takes longer. `sleep` may raise."""
-        deadline, looks = monotonic() + seconds, iter(LOOK_S)
+        deadline, looks = monotonic() + seconds, iter(CLAIM_POLL_S)
         while self._locks is not None and not self._locks.take(key):
             if monotonic() > deadline:
                 raise Claimed
-            await sleep(next(looks, LOOK_S[-1]))
+            await sleep(next(looks, CLAIM_POLL_S[-1]))
         try:
             yield
         finally:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tasks.asking.answer import Answer, judge
 from tasks.asking.caller import Answered, CallFailed
-from tasks.asking.claim_log import LOOK_S3_S
+from tasks.asking.claim_log import CLAIM_POLL_S3_S
 from tasks.asking.claims import Claimed, Claims
 from tasks.asking.failures import Failure, Scope
 from tasks.asking.halting import Halt, Halted, Halting
@@ -139,7 +139,7 @@ class FallbackChain:
                 return None
             if monotonic() > deadline:
                 raise Claimed
-            await self._halting.sleep(LOOK_S3_S)
+            await self._halting.sleep(CLAIM_POLL_S3_S)
 
     async def _first(self, key: str) -> bool:
         try:

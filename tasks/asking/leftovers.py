@@ -17,7 +17,7 @@ from tasks.storage.records import DAMAGED, move_to_damaged, unsealed
 from tasks.storage.s3 import is_s3
 
 FIRST_RELEASE = (b'{"sent":', b'{"ended":')
-KINDS = ("run", "sent", "ended")
+ENTRY_KINDS = ("run", "sent", "ended")
 
 log = logging.getLogger("visionflow")
 
@@ -130,7 +130,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     """What a line says; None if it is torn, changed or none of ours."""
     try:
         entry = json.loads(unsealed(line.rstrip(b"\n"), first_release=FIRST_RELEASE))
-        (kind,) = [kind for kind in KINDS if kind in entry]
+        (kind,) = [kind for kind in ENTRY_KINDS if kind in entry]
         call = entry[kind]
         known = isinstance(call, dict) and (kind == "run" or isinstance(call["call"], int | None))
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -19,7 +19,7 @@ from tasks.text import as_utf8
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AT_ONCE = 1000  # rows
+ROWS_AT_ONCE = 1000  # rows
 Row = Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ def export_run(output: Output, job: str, run_id: str, wanted: ExportChoice) -> E
     folder = run_folder("results", job, run_id)
     every, kept = 0, list[Row]()
     result: pa.DataType | None = None
-    for part in output.read_batches(folder, AT_ONCE):
+    for part in output.read_batches(folder, ROWS_AT_ONCE):
         if "result" in part.column_names:
             result = part.schema.field("result").type
         every += part.num_rows

@@ -17,7 +17,7 @@ from tasks.schemas.tree import Node
 from tasks.scoring.values import canonical, collapsed, date_in, number_in, told_day_first
 
 YES, NO = ("true", "yes", "1", "y"), ("false", "no", "0", "n")
-KINDS = {"object": "an object of fields", "list": "a list", "map": "an object"}
+NESTED_KINDS = {"object": "an object of fields", "list": "a list", "map": "an object"}
 
 
 class Misfit(ValueError):
@@ -42,14 +42,14 @@ class Typing:
             value = as_answered(node, value)
         if node.box:
             return self._box(value, path)
-        if node.kind in KINDS:
+        if node.kind in NESTED_KINDS:
             return self._nested(node, _parsed(node, value, path), path)
         return self._scalar(node, value, path)
 
     def _nested(self, node: Node, value: Any, path: str) -> Any:
         wanted = list if node.kind == "list" else Mapping
         if not isinstance(value, wanted):
-            raise Misfit(path, f"{_short(value)} is not {KINDS[node.kind]}, as the schema has it")
+            raise Misfit(path, f"{_short(value)} is not {NESTED_KINDS[node.kind]}, as the schema has it")
         if isinstance(value, list):
             return [self.value(node.only, one, path) for one in value]
         if node.kind == "map":
@@ -118,9 +118,9 @@ def _parsed(node: Node, value: Any, path: str) -> Any:
     if isinstance(value, str) and _is_json(value):
         value = json.loads(value)
     if node.kind == "list" and not isinstance(value, list):
-        return [value] if isinstance(value, Mapping) or node.only.kind not in KINDS else value
+        return [value] if isinstance(value, Mapping) or node.only.kind not in NESTED_KINDS else value
     if isinstance(value, str):
-        raise Misfit(path, f"{_short(value)} is not {KINDS[node.kind]}, as the schema has it. Write it as JSON")
+        raise Misfit(path, f"{_short(value)} is not {NESTED_KINDS[node.kind]}, as the schema has it. Write it as JSON")
     if node.kind == "map" and isinstance(value, list):
         return dict(value)
     return value

@@ -12,7 +12,7 @@ from tasks.listing.kinds import SNIFFED_BYTES, NameFilter, extension, has_wildca
 from tasks.storage.s3 import Facts, facts_of, now, pages, read_range, request, s3_filesystem, split_uri, without_scheme
 from tasks.types import Source
 
-AT_ONCE = 64  # requests about single objects
+REQUESTS_AT_ONCE = 64  # requests about single objects
 
 
 def from_s3(source: str, wanted: NameFilter, passed_over: Counter[str]) -> Iterator[Source]:
@@ -137,7 +137,7 @@ def _each(keys: list[str], ask: Callable[[str], Awaitable[Any]]) -> dict[str, An
         return {}
 
     async def answers() -> list[Any]:
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
         async def one(key: str) -> Any:
             async with gate:

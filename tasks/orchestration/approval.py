@@ -21,7 +21,7 @@ from tasks.orchestration.ending import ENDS
 from tasks.orchestration.pausing import Inquiry, NewCap, answers_of, with_a_person
 from tasks.planning.caps import cap_of, spent_so_far
 from tasks.planning.estimating import expected_cost
-from tasks.planning.given import said
+from tasks.planning.given import checked_setting
 from tasks.planning.plan import Plan
 from tasks.text import as_markdown, counted
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def allowed(job: Job) -> Job:
     """The job under the cap that a person has allowed this flow run last, in an earlier attempt."""
-    said(pause_minutes)  # a setting that is none stops the run now, and not at its first pause
+    checked_setting(pause_minutes)  # a setting that is none stops the run now, and not at its first pause
     flow_run = with_a_person()
     if flow_run is None or job.max_cost is None:  # its run_count tells nothing: Resume leaves it as it was
         return job
@@ -72,7 +72,8 @@ def more_money(run: "RunContext", todo: "Todo", summary: dict[str, Any], stop: "
     message = f"{usd(spent)} spent of {usd(run.plan.job.max_cost or 0)}, {left} left to ask: resume with a new cap."
     form = NewCap.with_initial_data(description=_figures(run, todo, summary, spent))
     with get_client(sync_client=True) as client:
-        answer = Inquiry(client, flow_run.id, run.plan.run_id, form, message, stop, said(pause_minutes)).answer()
+        minutes = checked_setting(pause_minutes)
+        answer = Inquiry(client, flow_run.id, run.plan.run_id, form, message, stop, minutes).answer()
     log = get_run_logger()
     if answer is None or answer <= spent:
         log.info("No more money was allowed: the run ends as it is.")

@@ -65,7 +65,7 @@ class RunContext:
         with handing_on(self.recorder.journal):
             batches = self.engine.batches
             summary = self.recorder.finish(self.halt, (batches.count, batches.requests) if batches else (0, 0))
-        self.recorder.let_go(self.store)
+        self.recorder.settle_journal(self.store)
         self.engine.recorded()
         return summary
 

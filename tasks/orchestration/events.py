@@ -19,14 +19,14 @@ from tasks.billing.bill import spent_today
 from tasks.errors import VisionflowError
 from tasks.orchestration.ending import ENDS, End
 from tasks.orchestration.progress import beside
-from tasks.planning.given import said
+from tasks.planning.given import checked_setting
 from tasks.storage.conditional import write_mark
 
 if TYPE_CHECKING:
     from tasks.orchestration.context import RunContext
     from tasks.planning.plan import Plan
 
-LOOK_S = 5.0
+SPEND_POLL_S = 5.0
 MARKS = ".visionflow/spend-passed"
 
 
@@ -63,7 +63,7 @@ def tell_stop(error: VisionflowError) -> None:
 @contextmanager
 def day_watched(run: "RunContext") -> Iterator[None]:
     """Within, `visionflow.spend.passed` is sent as soon as the ledger of the day passes VISIONFLOW_ALERT_PER_DAY."""
-    limit = said(alert_per_day)
+    limit = checked_setting(alert_per_day)
     if limit is None:
         yield
         return
@@ -71,7 +71,7 @@ def day_watched(run: "RunContext") -> Iterator[None]:
 
     def look(ended: threading.Event) -> None:
         with suppress(Exception):
-            while before + run.recorder.bill.cost_usd < limit and not ended.wait(LOOK_S):
+            while before + run.recorder.bill.cost_usd < limit and not ended.wait(SPEND_POLL_S):
                 pass
             if not ended.is_set():
                 _tell_passed(run.plan, before + run.recorder.bill.cost_usd, limit)
@@ -83,7 +83,7 @@ def day_watched(run: "RunContext") -> Iterator[None]:
 def tell_if_passed(plan: "Plan") -> None:
     """The same at a run's end, by what the tables say: a run may have gone on over midnight."""
     with suppress(Exception):
-        limit = said(alert_per_day)
+        limit = checked_setting(alert_per_day)
         if limit is not None and (spent := spent_today(plan.output)) >= limit:
             _tell_passed(plan, spent, limit)
 

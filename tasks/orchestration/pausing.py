@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOOK_S = 1.0
+ANSWER_POLL_S = 1.0
 # Prefect makes a failure of a pause whose time is up; by then ours is suspended, or its process is gone.
 PATIENCE_S = 900
 AWAY_S = 600.0  # so long a server may be away when it has to be told something
@@ -115,7 +115,7 @@ class Inquiry:
                 return False  # else ended by hand
             if monotonic() >= deadline or self.stop.requested:
                 return self._suspended_unless_answered()
-            sleep(LOOK_S)
+            sleep(ANSWER_POLL_S)
 
     def _suspended_unless_answered(self) -> bool:
         """Prefect suspends only what is running. Who answers at this very moment is heard all the same."""
@@ -149,7 +149,7 @@ class Inquiry:
             except httpx.HTTPError:
                 if monotonic() >= deadline or self.stop.requested:
                     return None
-            sleep(LOOK_S)
+            sleep(ANSWER_POLL_S)
 
 
 def with_a_person() -> FlowRun | None:

@@ -134,7 +134,7 @@ class Recorder:
         """The run's status, as things stand."""
         return status_of(halt, self.statuses, read_once=self.figures.counts["read_once"])
 
-    def let_go(self, store: AnswerStore) -> None:
+    def settle_journal(self, store: AnswerStore) -> None:
         """The journal has served once all that it vouches for is durable elsewhere; else a later run takes it in."""
         try:
             store.sync()

@@ -18,7 +18,7 @@ from tasks.orchestration.invoker import Stop, invoker
 from tasks.orchestration.progress import beside
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK_S = 0.25
+SUSPENSION_POLL_S = 0.25
 # Prefect's runner and workers kill a run so long after SIGTERM; no setting changes it (runner/_cancellation_manager).
 PREFECT_GRACE_S = 30.0
 
@@ -81,7 +81,7 @@ def _by_suspension(stop: Stop) -> Iterator[None]:
     request = context.flow_run_suspension_request
 
     def look(ended: threading.Event) -> None:
-        while not ended.wait(LOOK_S):
+        while not ended.wait(SUSPENSION_POLL_S):
             if request.is_requested():
                 stop("Suspended in Prefect.", "Resume goes on where this attempt stopped.", hurry="")
                 return

@@ -24,7 +24,7 @@ Say = Callable[[str], object]
 
 FOLDER = ".visionflow/active"
 LONGER_S = 10.0  # than the time limit of one call: so long a run waits for another
-LOOK_S, LOOK_S3_S = 0.2, 2.0  # between two looks at a lock; on S3 each is a request
+LOCK_POLL_S, LEASE_POLL_S = 0.2, 2.0  # between two looks at a lock; on S3 each is a request
 
 
 class Turn:
@@ -63,7 +63,7 @@ class Turn:
     def _wait_for_lock(self, path: Path, deadline: float) -> None:
         lock = FileLock(path)
         try:
-            self._wait(lambda: lock.take(self._us), lambda: lock.holder, deadline, LOOK_S)
+            self._wait(lambda: lock.take(self._us), lambda: lock.holder, deadline, LOCK_POLL_S)
         except LocksUnsupported:
             if not self._leased and path.is_relative_to(self._output.uri):
                 self._say(
@@ -81,7 +81,7 @@ class Turn:
         def late() -> bool:
             return lease.silent_s < 2 * RENEW_S  # else it may be dead, which will soon be known
 
-        self._wait(lambda: lease.take(dead), lambda: lease.holder, deadline, LOOK_S3_S, late)
+        self._wait(lambda: lease.take(dead), lambda: lease.holder, deadline, LEASE_POLL_S, late)
         self._lease = lease
         if not lease.conditional:
             self._say("This storage has no conditional writes: two runs that begin at the same moment may both go on.")

@@ -25,9 +25,9 @@ AHEAD = 4  # images under way for each call in flight, and chunks at least, so t
 IN_BATCHES = 15_000  # images under way in a run by Message Batch: those that were sent hold no bytes, some 10 kB each
 BATCHED_BYTES = 64_000_000  # instead of PREPARED_BYTES there: two bodies; nobody waits for a call in flight
 WAVE = 4  # chunks let in before the window looks what is prepared: Prefect takes some 10 ms to start each
-TAKING_TURNS = 2  # chunks prepared at once, however large: while one is handed on, the threads have the other
+PREPARING_AT_ONCE = 2  # chunks prepared at once, however large: while one is handed on, the threads have the other
 # How long the window waits before it looks whether the run was halted.
-LOOK_S = 0.5
+HALT_POLL_S = 0.5
 
 
 def in_window(run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> Iterator[list[Row]]:
@@ -37,16 +37,16 @@ def in_window(run: RunContext, todo: Todo, prepare: Mapped, ask: Mapped) -> Iter
     """
     window = _Window(run, todo, prepare, ask)
     while True:
-        yield from _lent(window.done())
+        yield from _emptied_after(window.done())
         if not window.move_on():
             if not window.under_way:
                 break
-            yield from _lent(window.wait())
+            yield from _emptied_after(window.wait())
     for chunk in window.left():
         yield [run.unasked_row(source) for source in chunk.sources]
 
 
-def _lent(ended: Iterable[list[Row]]) -> Iterator[list[Row]]:
+def _emptied_after(ended: Iterable[list[Row]]) -> Iterator[list[Row]]:
     """Prefect remembers every task's result as long as the flow lives: it keeps an empty list of each."""
     for rows in ended:
         yield rows
@@ -96,7 +96,7 @@ class _Window:
     def wait(self) -> Iterator[list[Row]]:
         """Until something ends, or for a little while."""
         with suppress(Empty):
-            yield from self._take(self._ended.get(timeout=LOOK_S))
+            yield from self._take(self._ended.get(timeout=HALT_POLL_S))
 
     def left(self) -> Iterator[Chunk]:
         """Chunks that were not let in, because the run was halted."""
@@ -141,8 +141,9 @@ class _Window:
 
     def _has_turn(self, wave: list[Chunk]) -> bool:
         """Whether one more chunk may be prepared now: until all threads have an image, and two chunks in any case."""
-        preparing = [len(chunk.sources) for chunk in (*self._preparing.values(), *wave)]
-        return len(wave) < WAVE and (len(preparing) < TAKING_TURNS or sum(preparing) < self._run.prepare_threads.count)
+        preparing, threads = [*self._preparing.values(), *wave], self._run.prepare_threads.count
+        images = sum(len(chunk.sources) for chunk in preparing)
+        return len(wave) < WAVE and (len(preparing) < PREPARING_AT_ONCE or images < threads)
 
     def _fits(self, wave: list[Chunk]) -> bool:
         assert self._next is not None

@@ -28,7 +28,7 @@ def job_of(values: Job | Mapping[str, Any]) -> Job:
         raise UsageError(f"{place}: {mistake(problem)}.") from None
 
 
-def said(setting: Callable[[], T]) -> T:
+def checked_setting(setting: Callable[[], T]) -> T:
     """What the environment says of a setting; UsageError where that cannot be."""
     try:
         return setting()

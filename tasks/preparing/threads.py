@@ -30,7 +30,7 @@ HANGS = (
     "it, then run the same command again."
 )
 LEAVING_S = 10.0  # at the end, for files that are being read or decoded
-LOOK_S = 0.5
+READING_POLL_S = 0.5
 
 log = logging.getLogger("visionflow")
 T = TypeVar("T")
@@ -129,7 +129,7 @@ def waited_for(reading: "Future[PreparedFile]", ended: Callable[[], bool]) -> Pr
     deadline = monotonic() + HUNG_S
     while True:
         try:
-            return reading.result(LOOK_S)
+            return reading.result(READING_POLL_S)
         except TimeoutError:
             if reading.done():
                 return reading.result()

@@ -21,7 +21,7 @@ from tasks.recording.tables import CALLS, STATUSES
 from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
 from tasks.storage.output import Output, explained, sound_parts
 
-AT_ONCE = 500  # answers that are kept again together
+ANSWERS_AT_ONCE = 500  # answers that are kept again together
 NO_ANSWER = (KeyError, TypeError, ValueError, ArithmeticError)
 
 MESSAGE = "Ended without notice, killed or without power; its calls and its bill were completed later."
@@ -56,18 +56,18 @@ def complete(output: Output, job: str, left: Leftover, store: AnswerStore) -> li
     folder = run_folder("calls", job, left.run_id)
     for part in sound_parts(output, folder, ["call"], of=f"{folder}/part-{left.part}"):
         recorded.update(part.column("call").to_pylist())
-    told, answers = _Told(recorded), list[tuple[str, dict[str, Any]]]()
+    unrecorded, answers = _UnrecordedCalls(recorded), list[tuple[str, dict[str, Any]]]()
     for entry in left.entries():
-        told.add(entry)
+        unrecorded.add(entry)
         if "answer" in entry:
             answers.append((entry["key"], entry["answer"]))
-        if len(answers) >= AT_ONCE:
+        if len(answers) >= ANSWERS_AT_ONCE:
             keep_again(store, answers)
             answers = []
     keep_again(store, answers)
     with explained(str(left.paths[0])):
         store.sync()
-    rows, in_flight = told.rows(left)
+    rows, in_flight = unrecorded.rows(left)
     rows = _without_listed(output, job, left.run_id, rows)
     if rows:
         part_name = f"part-recovered-{left.name}.parquet"  # a run of several processes leaves several journals
@@ -86,7 +86,7 @@ def _without_listed(output: Output, job: str, run_id: str, rows: list[dict[str, 
     return [row for row in rows if known.get((row["started_at"], *map(row.get, REQUEST)), run_id) == run_id]
 
 
-class _Told:
+class _UnrecordedCalls:
     """What a journal says of calls that are in no table."""
 
     def __init__(self, recorded: set[int | None]) -> None:

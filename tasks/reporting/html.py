@@ -170,7 +170,7 @@ def sql(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-AT_ONCE = 1000  # rows
+ROWS_AT_ONCE = 1000  # rows
 
 
 def write_report(output: Output, job: str, run_id: str, *, pictures: bool = True) -> str:
@@ -178,7 +178,7 @@ def write_report(output: Output, job: str, run_id: str, *, pictures: bool = True
     run = output.read_table(f"{run_folder('runs', job, run_id)}/run.parquet").to_pylist()[0] | {"job": job}
     costs = output.read_table(f"{run_folder('costs', job, run_id)}/costs.parquet").to_pylist()
     rows, calls = run_folder("results", job, run_id), run_folder("calls", job, run_id)
-    shown = gallery.gallery(output.read_batches(rows, AT_ONCE), run["ok"] or 0)
+    shown = gallery.gallery(output.read_batches(rows, ROWS_AT_ONCE), run["ok"] or 0)
     wanted = pictures and not parsed(run["settings"]).get("no_thumbnails")
     if wanted:
         shown.pictures = gallery.thumbnails(shown.pictured)

@@ -18,7 +18,7 @@ ALPHA = 0.05  # two-sided, so that a loss is measurable exactly where its 95 % i
 Z_POWER = 0.841621  # of finding what is there four times in five
 MOST_CELLS = 20.0  # that an image may count for, however many it has
 SUBSETS = 10_000
-AT_ONCE = 2_000_000  # signs held at a time
+SIGNS_AT_ONCE = 2_000_000  # signs held at a time
 SEED = 20261124  # the same scores always tell the same
 MOST_LABELS = 100_000
 
@@ -90,7 +90,7 @@ def loss(best: Scores, other: Scores) -> Difference:
 def _subset_means(differences: Scores) -> Scores:
     """Means of random subsets, in each of which every image is or is not; of the empty one nothing, so zero."""
     chance, count = np.random.default_rng(SEED), len(differences)
-    rows = max(1, AT_ONCE // count)
+    rows = max(1, SIGNS_AT_ONCE // count)
     means: list[Any] = []
     for start in range(0, SUBSETS, rows):
         chosen = chance.integers(0, 2, (min(rows, SUBSETS - start), count), np.int8)

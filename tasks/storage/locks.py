@@ -56,7 +56,7 @@ class Holder:
 
 
 LOCK_S = 20.0  # for what others hold for moments
-LOOK_S = 0.05
+FLOCK_POLL_S = 0.05
 
 
 def lock_in_time(handle: int | IO[Any], kind: int = fcntl.LOCK_EX, seconds: float | None = None) -> None:
@@ -69,7 +69,7 @@ def lock_in_time(handle: int | IO[Any], kind: int = fcntl.LOCK_EX, seconds: floa
         except BlockingIOError:
             if monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, f"another process has locked it for {seconds:.0f} s") from None
-            sleep(LOOK_S)
+            sleep(FLOCK_POLL_S)
 
 
 class FileLock:

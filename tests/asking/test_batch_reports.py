@@ -23,7 +23,7 @@ from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError
 from tests.asking import at, pages, steps
 
-COUNTS = {"request_counts": dict.fromkeys(wire.KINDS, 0)}
+COUNTS = {"request_counts": dict.fromkeys(wire.REQUEST_STATES, 0)}
 
 
 class Endless(BaseHTTPRequestHandler):

@@ -21,7 +21,7 @@ KEYS = [f"answers/00/{number}" for number in range(40)]
 
 @pytest.fixture(autouse=True)
 def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_log, "LOOK_S3_S", 0.0)
+    monkeypatch.setattr(claim_log, "CLAIM_POLL_S3_S", 0.0)
 
 
 @pytest.fixture

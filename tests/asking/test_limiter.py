@@ -1,4 +1,4 @@
-"""What holds calls back: places, the job's rate, the endpoint's headers, and what throttled answers teach."""
+"""What holds calls back: slots, the job's rate, the endpoint's headers, and what throttled answers teach."""
 
 import asyncio
 import random
@@ -41,7 +41,7 @@ def test_no_more_calls_are_in_flight_than_the_job_says() -> None:
         limiter = Limiter(3)
 
         async def call() -> None:
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 assert limiter.in_flight <= 3
                 await asyncio.sleep(0.01)
 
@@ -56,7 +56,7 @@ def test_repeated_calls_go_before_new_ones_and_new_ones_in_their_order() -> None
         limiter, order = Limiter(1), []
 
         async def call(name: str, *, repeated: bool = False) -> None:
-            async with limiter.place(LOAD, repeated=repeated):
+            async with limiter.slot(LOAD, repeated=repeated):
                 order.append(name)
                 await asyncio.sleep(0.01)
 
@@ -71,7 +71,7 @@ def test_the_jobs_rate_spaces_calls_evenly() -> None:
         limiter, starts = Limiter(50, per_second=50), []
 
         async def call() -> None:
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 starts.append(monotonic())
 
         await asyncio.gather(*(call() for _ in range(26)))
@@ -85,7 +85,7 @@ def test_the_jobs_rate_spaces_calls_evenly() -> None:
 def test_a_failed_first_call_does_not_open_the_way_for_the_others() -> None:
     async def story() -> None:
         limiter = Limiter(5, one_first=True)
-        async with limiter.place(LOAD):
+        async with limiter.slot(LOAD):
             limiter.throttled(0.1)
         calls = [asyncio.create_task(_hold(limiter)) for _ in range(5)]
         await asyncio.sleep(0.05)
@@ -100,7 +100,7 @@ def test_a_failed_first_call_does_not_open_the_way_for_the_others() -> None:
 
 
 async def _hold(limiter: Limiter) -> None:
-    async with limiter.place(LOAD):
+    async with limiter.slot(LOAD):
         await asyncio.sleep(5)
 
 
@@ -108,12 +108,12 @@ def test_when_all_are_turned_away_everybody_waits_and_then_one_goes_ahead() -> N
     async def story() -> None:
         limiter, started = Limiter(10), []
         for _ in range(SHUT):
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 limiter.throttled(0.3)
         begun = monotonic()
 
         async def call() -> None:
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 started.append(monotonic() - begun)
                 await asyncio.sleep(0.2)
             limiter.answered(0.2)
@@ -132,9 +132,9 @@ def test_turned_away_calls_among_accepted_ones_that_still_run_pause_nobody() -> 
         calls = [asyncio.create_task(_hold(limiter)) for _ in range(20)]
         await asyncio.sleep(0)
         for _ in range(SHUT * 2):
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 limiter.throttled(60)
-        async with asyncio.timeout(0.5), limiter.place(LOAD):
+        async with asyncio.timeout(0.5), limiter.slot(LOAD):
             pass
         for call in calls:
             call.cancel()
@@ -147,7 +147,7 @@ def test_the_end_of_the_run_frees_everybody_who_waits() -> None:
         limiter = Limiter(1, per_second=0.01)
 
         async def call() -> None:
-            async with limiter.place(LOAD):
+            async with limiter.slot(LOAD):
                 pass
 
         waiting = [asyncio.create_task(call()) for _ in range(5)]

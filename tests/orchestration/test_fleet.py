@@ -69,7 +69,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     monkeypatch.setattr(pool, "deploy", lambda *_: None)
     monkeypatch.setattr(pool, "start", workers.start)
     monkeypatch.setattr(pool, "ended", lambda asked: {one: workers.ended[one] for one in asked if one in workers.ended})
-    monkeypatch.setattr(parent, "LOOK_S", 0.1)
+    monkeypatch.setattr(parent, "SHARDS_POLL_S", 0.1)
     monkeypatch.setattr(parent, "PREFECT_S", 0.1)
     monkeypatch.setattr(shard_module, "EVERY_S", 0.1)
     return workers

@@ -20,7 +20,7 @@ from tasks.orchestration.chunks import Chunk, PreparedChunk
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.store import PrefectStore
-from tasks.orchestration.window import AHEAD, TAKING_TURNS, in_window
+from tasks.orchestration.window import AHEAD, PREPARING_AT_ONCE, in_window
 from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image
 from tasks.recording.rows import Row
@@ -163,7 +163,7 @@ def test_no_more_chunks_are_prepared_at_once_than_keep_the_cores_busy(
             while recorded < images:
                 if held.preparing and waiting.wait(0.01) is False:
                     sizes = [len(chunk.sources) for chunk in held.preparing.values()]
-                    assert len(sizes) <= TAKING_TURNS or sum(sizes[:-1]) < count
+                    assert len(sizes) <= PREPARING_AT_ONCE or sum(sizes[:-1]) < count
                     held.end_one()
 
         with ThreadPoolExecutor(1) as pool:

@@ -33,7 +33,7 @@ from tasks.asking.question import Step, answer_key
 from tasks.errors import EndpointError, SchemaError, StopRun
 
 LEARNT = timedelta(days=1)  # what batches of the last day took tells what the next one will
-LOOK_S, LONGEST_LOOK_S = 2.0, 10.0  # at the deadline
+DEADLINE_POLL_S, LONGEST_DEADLINE_POLL_S = 2.0, 10.0  # at the deadline
 
 
 class BatchAsker:
@@ -147,7 +147,7 @@ class BatchAsker:
                 self._cancelling = True
                 for running in self.left:
                     await self._poller.cancel(running.intent)
-            await self._halting.stay(min(max(seconds, LOOK_S), LONGEST_LOOK_S))
+            await self._halting.stay(min(max(seconds, DEADLINE_POLL_S), LONGEST_DEADLINE_POLL_S))
 
     async def _tried(self, page: Page, step: Step) -> Answered | None:
         try:

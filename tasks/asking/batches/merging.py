@@ -40,7 +40,7 @@ STATUSES = {
 }
 LONGEST_LINE = 40_000_000
 LONGEST_WORD = 80
-AT_ONCE = 100  # answers that are kept together, and share an fsync
+ANSWERS_AT_ONCE = 100  # answers that are kept together, and share an fsync
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Merging:
         )
         milliseconds = min(max(round(((batch and batch.seconds) or 0.0) * 1000), 0), MOST)
         ends: dict[int, Answer | Failure] = {}
-        while some := list(islice(results, AT_ONCE)):
+        while some := list(islice(results, ANSWERS_AT_ONCE)):
             merged = await asyncio.gather(*(self._merged(intent, result, milliseconds, ended) for result in some))
             ends.update(zip((result.place for result in some), merged, strict=True))
         return [ends[place] for place in range(len(intent.asked))]

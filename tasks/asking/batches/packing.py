@@ -24,7 +24,7 @@ MOST_BYTES = 32_000_000
 MOST_REQUESTS = 5_000
 BEGIN, BETWEEN, END = b'{"requests":[', b",", b"]}"
 AROUND = 64 + len('{"custom_id":"","params":},')  # bytes of one request beside its parameters, at the most
-LOOK_S = 0.05
+FILLING_POLL_S = 0.05
 # A batch that is not full is submitted when nothing has come for so long: while images are being prepared, or else.
 PATIENT_S, QUIET_S = 15.0, 0.4
 
@@ -132,7 +132,7 @@ class Backlog:
     async def batch(self) -> list[Waiting]:
         """The next batch, once it is full or nobody comes any more. Halted once the run is left."""
         while not self._is_due():
-            await self._halting.stay(LOOK_S)
+            await self._halting.stay(FILLING_POLL_S)
         count = fitting([waiting.request for waiting in self._waiting], self._most_bytes)
         taken = [self._waiting.popleft() for _ in range(count)]
         self._bytes -= sum(waiting.request.most_bytes for waiting in taken)

@@ -29,7 +29,7 @@ NEW_OR_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MOST_RESULT_BYTES = 8_000_000_000
 MOST_PAGES, LIST_S = 1000, 600.0  # of a list, which would else go on as long as the endpoint liked
 RESULTS_S = 1800.0  # for all of a batch's results, which have some megabytes: one that drips is given up
-KINDS = ("processing", "succeeded", "errored", "canceled", "expired")
+REQUEST_STATES = ("processing", "succeeded", "errored", "canceled", "expired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class MessageBatch:
     def of(cls, body: Any) -> "MessageBatch":
         """From the API's JSON; AnswerError where it is none of the API's."""
         try:
-            counts = [int(body["request_counts"][kind]) for kind in KINDS]
+            counts = [int(body["request_counts"][kind]) for kind in REQUEST_STATES]
             batch = cls(
                 body["id"],
                 body["processing_status"] == "ended",

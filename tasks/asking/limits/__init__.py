@@ -1,7 +1,7 @@
-"""What holds calls back, in the order in which a call passes it: the cap, a place, and its moment.
+"""What holds calls back, in the order in which a call passes it: the cap, a slot, and its moment.
 
 budget   the cap in dollars: the worst case of a call is set aside before it leaves, the real cost takes its place.
-limiter  places (the job's concurrency), repeated calls first; and the moment, the latest of three:
+limiter  slots (the job's concurrency), repeated calls first; and the moment, the latest of three:
          the job's own rate; what `buckets` and `aimd` say; and the end of a pause while the endpoint is shut.
 buckets  one for each limit that headers tell of. Measured: `anthropic-ratelimit-*` of each answer, 429s too. Moves with
          every answer: down at once, up by a tenth of the difference (`BELIEVED`), for an old answer does not know of
@@ -18,7 +18,7 @@ aimd     what 429 and 529 teach where no header tells. Measured over windows of 
          - else additive increase, by a twenty-fifth of the rate before the first brake (`FASTER`), doubled with each
            good window in a row, until that rate is reached and nothing holds calls back any more.
 
-`retry-after` is the image's own: it waits without a place while others go on. Only when 20 calls in a row were turned
+`retry-after` is the image's own: it waits without a slot while others go on. Only when 20 calls in a row were turned
 away (`SHUT`), and no more than a quarter of those in flight at the first may still be good (`ACCEPTED`), does everybody
 wait: for `retry-after`, else for 1, 2, 4, ... 60 seconds; then one call goes ahead to see. Nothing moves for a single
 429, since a random refusal tells nothing of a rate. `python -m tests.benchmark.storm` measures what all this gives.

@@ -28,7 +28,7 @@ class Window:
     good: int = 0
     throttled: int = 0
     latency: float = 0.0  # the sum over good answers
-    waited: bool = False  # somebody had to wait for a place or a moment: there was more to ask
+    waited: bool = False  # somebody had to wait for a slot or a moment: there was more to ask
 
 
 class AdaptiveRate:

@@ -1,8 +1,8 @@
 """How many calls are in flight, and when the next may start.
 
-A call needs a place, of which the job has as many as its concurrency, and then its moment: the job's own rate, the
+A call needs a slot, of which the job has as many as its concurrency, and then its moment: the job's own rate, the
 limits that the endpoint's headers tell of, and what throttled answers taught. An image that was turned away waits
-its own `retry-after` without holding a place; when all are turned away, everybody waits, and then one call goes ahead
+its own `retry-after` without holding a slot; when all are turned away, everybody waits, and then one call goes ahead
 to see.
 """
 
@@ -18,12 +18,12 @@ from tasks.asking.limits.buckets import HeaderBuckets, Load
 SHUT = 20  # throttled answers in a row, not one good between: the endpoint is shut
 ACCEPTED = 0.25  # unless so many of the calls in flight at the first of them are still under way: those may be good
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # where the endpoint does not say how long
-LOOK_S = 0.1  # how often those who wait look whether their moment has come sooner
+PACE_POLL_S = 0.1  # how often those who wait look whether their moment has come sooner
 LATE_S = 0.01  # a call that slept so much too long does not make the next one late
 
 
 class Limiter:
-    """Places for calls in flight; repeated calls first, then first come, first served. Lives on one event loop."""
+    """Slots for calls in flight; repeated calls first, then first come, first served. Lives on one event loop."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Limiter:
         self.in_flight = 0
         self.peak = 0
         self._opened = not one_first
-        self._places = concurrency if self._opened else 1
+        self._slots = concurrency if self._opened else 1
         self._held = 0
         self._per_second = per_second
         self._clock = clock
@@ -56,11 +56,11 @@ class Limiter:
         self._next_leaves = 0.0
 
     @asynccontextmanager
-    async def place(self, load: Load, *, repeated: bool = False) -> AsyncIterator[None]:
-        """Wait for a place and for the right moment, then hold the place."""
+    async def slot(self, load: Load, *, repeated: bool = False) -> AsyncIterator[None]:
+        """Wait for a slot and for the right moment, then hold the slot."""
         waited = await self._enter(repeated)
         try:
-            waited |= await self._moment(load)
+            waited |= await self._pace(load)
             number, probe = self._leave(load, waited=waited)
             try:
                 yield
@@ -82,8 +82,8 @@ class Limiter:
         self._streak = self._pauses = 0
         self._adaptive.good(seconds)
         self._opened = True
-        if self._places < self.concurrency:
-            self._places = self.concurrency
+        if self._slots < self.concurrency:
+            self._slots = self.concurrency
             self._wake()
 
     def throttled(self, retry_after: float | None) -> None:
@@ -101,18 +101,18 @@ class Limiter:
 
     @property
     def held(self) -> int:
-        """Places taken: calls in flight, and those that wait for their moment."""
+        """Slots taken: calls in flight, and those that wait for their moment."""
         return self._held
 
     def resize(self, concurrency: int, per_second: float | None) -> None:
-        """So many places and calls a second from now on; places that are taken beyond stay until their calls end."""
+        """So many slots and calls a second from now on; slots that are taken beyond stay until their calls end."""
         self.concurrency, self._per_second = concurrency, per_second
-        self._places = concurrency if self._opened else min(concurrency, 1)
+        self._slots = concurrency if self._opened else min(concurrency, 1)
         self._wake()
 
     @property
     def waits(self) -> float:
-        """Seconds until the next call may leave, as far as is known; 0 where nothing but places holds calls back."""
+        """Seconds until the next call may leave, as far as is known; 0 where nothing but slots holds calls back."""
         return max(self._next_leaves - self._clock(), 0.0)
 
     def wake_all(self) -> None:
@@ -128,8 +128,8 @@ class Limiter:
         return self._streak >= SHUT and self._still_open <= ACCEPTED * self._in_flight_then
 
     async def _enter(self, repeated: bool) -> bool:
-        """Take a place, and say whether there was a wait for it."""
-        if (self._held < self._places and not self._fresh and not self._repeated) or self._ending:
+        """Take a slot, and say whether there was a wait for it."""
+        if (self._held < self._slots and not self._fresh and not self._repeated) or self._ending:
             self._held += 1
             return False
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,19 +138,19 @@ class Limiter:
         return True
 
     def _wake(self) -> None:
-        """Hand free places to those who wait; they hold them from this moment on."""
-        while self._held < self._places and (queue := self._repeated or self._fresh):
+        """Hand free slots to those who wait; they hold them from this moment on."""
+        while self._held < self._slots and (queue := self._repeated or self._fresh):
             queue.popleft().set_result(None)
             self._held += 1
 
-    async def _moment(self, load: Load) -> bool:
+    async def _pace(self, load: Load) -> bool:
         """Wait for this call's turn, and say whether there was a wait for it."""
         if not self._turn.locked() and self._delay(load) <= 0:
             return False
         async with self._turn:
             while (delay := self._delay(load)) > 0:
                 self._next_leaves = self._clock() + delay
-                await asyncio.sleep(min(delay, LOOK_S))
+                await asyncio.sleep(min(delay, PACE_POLL_S))
         return True
 
     def _delay(self, load: Load) -> float:
@@ -158,7 +158,7 @@ class Limiter:
         if self._ending:
             return 0.0
         if self._shut and self._probing:
-            return LOOK_S
+            return PACE_POLL_S
         now = self._clock()
         return max(self._paused_until - now, self._next_start - now, self._buckets.wait(load))
 

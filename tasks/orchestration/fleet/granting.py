@@ -1,7 +1,7 @@
 """One set of limits over all shards: what each may have now, so that all together never have more than was asked for.
 
 Those at work share alike, each no more than it has images left for. What one has to give up is given to another only
-once it is free: when the shard has said that it holds no more than it was left, or has ended. So places move from a
+once it is free: when the shard has said that it holds no more than it was left, or has ended. So slots move from a
 shard that begins, or is nearly done, to one that has work, within some looks of each (a second or two), and no sum ever
 is more than the whole. What a shard was told is not changed before it has heard of it: it may take it at any moment.
 Prefect's global limits were looked at and left: a slot of theirs costs a request and 70 ms, is freed by nobody when
@@ -39,8 +39,8 @@ class Stake:
     """Whether it has heard of its grant, so that its holding tells all that it may have."""
 
     @property
-    def places(self) -> int:
-        """Places that may be taken."""
+    def slots(self) -> int:
+        """Slots that may be taken."""
         return max(self.grant.concurrency, self.holding.concurrency)
 
     @property
@@ -57,8 +57,8 @@ class Stake:
 def granted(whole: Whole, shards: Mapping[int, Stake]) -> dict[int, Grant]:
     """What each shard may use from now on."""
     at_work = {number: one for number, one in shards.items() if one.left}
-    places = _alike(whole.concurrency, {number: one.left for number, one in at_work.items()})
-    free_places = whole.concurrency - sum(one.places for one in shards.values())
+    slots = _alike(whole.concurrency, {number: one.left for number, one in at_work.items()})
+    free_slots = whole.concurrency - sum(one.slots for one in shards.values())
     free_rate = (whole.per_second or 0.0) - sum(one.rate for one in shards.values())
     last, dollars = _dollars(whole, shards)
     grants = {}
@@ -66,8 +66,8 @@ def granted(whole: Whole, shards: Mapping[int, Stake]) -> dict[int, Grant]:
         if not one.heard:
             grants[number] = one.grant
             continue
-        more = min(places.get(number, 0) - one.grant.concurrency, free_places)
-        free_places -= max(more, 0)
+        more = min(slots.get(number, 0) - one.grant.concurrency, free_slots)
+        free_slots -= max(more, 0)
         rate = None
         if whole.per_second is not None:
             had = one.grant.per_second or 0.0

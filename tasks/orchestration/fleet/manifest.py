@@ -30,7 +30,7 @@ from tasks.storage.records import FOLDER, opened
 from tasks.types import Source
 
 DEFAULT_SHARDS = 2
-# A photo of 3 MB takes about as long to decode as a call takes of the time of one place: some 80 ms.
+# A photo of 3 MB takes about as long to decode as a call takes of the time of one slot: some 80 ms.
 BYTES_A_CALL = 3_000_000
 
 

@@ -31,7 +31,7 @@ from tasks.recording.recovery import recover
 from tasks.recording.rows import Row
 from tasks.recording.writer import run_folder
 
-LOOK_S, SOON_S = 1.0, 0.25  # sooner while places move from shard to shard
+SHARDS_POLL_S, SOON_S = 1.0, 0.25  # sooner while slots move from shard to shard
 PREFECT_S = 10.0  # between two looks at what Prefect says
 PROCESSES = 4  # of one shard, one after another
 WAITING_S = 60.0  # for a worker, between two words about it
@@ -73,7 +73,7 @@ class _Parent:
     def pause(self) -> None:
         if not self.over:
             moving = any(shard.moves for shard in self._shards)
-            self._waiting.wait(min(SOON_S, LOOK_S) if moving else LOOK_S)
+            self._waiting.wait(min(SOON_S, SHARDS_POLL_S) if moving else SHARDS_POLL_S)
 
     def look(self) -> None:
         """Once at everything."""

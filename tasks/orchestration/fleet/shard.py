@@ -53,7 +53,7 @@ def hand_in(run: RunContext, manifest: Manifest, touch: "Touch") -> Any:
     """All is recorded: the last report, and the flow's last state. Raises what stopped the run; OutputError."""
     assert run.plan.part is not None
     halt = run.halt
-    run.recorder.let_go(run.store)
+    run.recorder.settle_journal(run.store)
     if halt is None or not isinstance(halt.error, BusyError):  # else another process has the shard now
         report = touch.report(ended=run.recorder.status(halt), message=halt.message if halt else None)
         manifest.note(run.plan.part, report)

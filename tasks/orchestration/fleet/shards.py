@@ -71,7 +71,7 @@ class Shard:
 
     @property
     def left(self) -> int:
-        """Images that it has still to ask about, as far as it may be given places for them."""
+        """Images that it has still to ask about, as far as it may be given slots for them."""
         if self.over or self.report is None:
             return 0
         return max(1, self.images - self.report.figures.counts["images"])
