@@ -43,7 +43,7 @@ def read_results(
     table. Raises UsageError if there is no such run, or OutputError.
     """
     check_names()
-    from tasks.recording.reading import newest_answers, read_rows
+    from tasks.recording.reading_back import newest_answers, read_rows
 
     rows = read_rows("results", as_text(output), job, run)
     return _shown(newest_answers(rows) if latest else rows, as_arrow)
@@ -54,7 +54,7 @@ def read_calls(
 ) -> "pd.DataFrame | pa.Table":
     """Rows of `calls`, every API call and what it cost; else as `read_results`."""
     check_names()
-    from tasks.recording.reading import read_rows
+    from tasks.recording.reading_back import read_rows
 
     return _shown(read_rows("calls", as_text(output), job, run), as_arrow)
 

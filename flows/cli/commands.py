@@ -111,8 +111,8 @@ def check(arguments: argparse.Namespace) -> int:
 def simulate(arguments: argparse.Namespace) -> int:
     """Serve the simulator until interrupted."""
     from tasks.simulator.faults import Settings
+    from tasks.simulator.http_server import serve
     from tasks.simulator.ocr import model_folder
-    from tasks.simulator.server import serve
 
     try:
         settings = Settings(
@@ -137,7 +137,7 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 def prices(arguments: argparse.Namespace) -> int:
     """Print the price table."""
-    from flows.cli.tables import print_prices
+    from flows.cli.printed_tables import print_prices
 
     print_prices(as_json=arguments.json)
     return 0

@@ -7,8 +7,8 @@ from typing import Any
 
 from config.job import Choices, Job
 from flows.cli.conduct import Follower, announce, keep_modules, make_ready
+from flows.cli.printed_tables import print_table
 from flows.cli.server import Server, ServerGone, not_waiting_for, without_heartbeats
-from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import StopRun

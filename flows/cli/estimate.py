@@ -11,8 +11,8 @@ from config.job import Job, job_name
 from config.models import listed_models
 from config.presets import preset, preset_names
 from config.prices import price_table
+from flows.cli.printed_tables import print_table
 from flows.cli.server import keep_prefect_quiet
-from flows.cli.tables import print_table
 from flows.cli.terminal import Terminal
 from flows.cli.without_pandas import leave_pandas_out
 from tasks.asking.client import Checked

@@ -6,7 +6,7 @@ from datetime import date
 
 from config.endpoints import endpoint
 from config.job import Job
-from flows.cli.tables import print_table
+from flows.cli.printed_tables import print_table
 from flows.cli.terminal import Terminal
 from flows.cli.without_pandas import leave_pandas_out
 from tasks.asking.client import completed

@@ -14,7 +14,7 @@ from tasks.errors import OutputError, UsageError, VisionflowError
 from tasks.labelling.exporting import ExportChoice, export_run
 from tasks.orchestration.summary import summary_of
 from tasks.planning.resolving import schema_of
-from tasks.recording.reading import counted_reviews
+from tasks.recording.reading_back import counted_reviews
 from tasks.recording.writer import run_folder
 from tasks.reporting.html import write_report
 from tasks.schemas.tree import Node

@@ -12,7 +12,7 @@ from secrets import token_urlsafe
 from shutil import copyfileobj
 
 from config.settings import home
-from tasks.reporting.serving import VARIABLE, open_report
+from tasks.reporting.served_reports import VARIABLE, open_report
 from tasks.storage.files import write_private
 
 # Whatever a file of that name holds, it may run no script but the report's own, and ask nobody for anything.

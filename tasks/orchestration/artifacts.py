@@ -32,7 +32,7 @@ from config.job import Job, job_name
 from tasks.billing.pricing import cny, usd
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.progress import beside
-from tasks.reporting.serving import report_place
+from tasks.reporting.served_reports import report_place
 from tasks.text import as_markdown
 
 BATCHES_S = 60.0  # between two tables of batches

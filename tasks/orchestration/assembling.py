@@ -21,7 +21,7 @@ from tasks.orchestration.turn import lease_uri
 from tasks.planning.caps import cap_of
 from tasks.planning.plan import Plan
 from tasks.preparing.threads import PrepareCounts, PreparedCache, PrepareThreads
-from tasks.recording.reading import ended_requests
+from tasks.recording.reading_back import ended_requests
 from tasks.recording.recovery import recover
 from tasks.scoring.readings import sureness
 from tasks.storage.locks import RangeLocks

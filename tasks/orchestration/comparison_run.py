@@ -14,7 +14,7 @@ from tasks.orchestration.ending import ENDS
 from tasks.orchestration.invoker import invoked_by, invoker
 from tasks.planning.variants import Comparison, Variant, plan_comparison, with_cap
 from tasks.preparing.threads import PreparedCache
-from tasks.recording.reading import read_rows
+from tasks.recording.reading_back import read_rows
 from tasks.reporting.comparison_page import write_comparison
 from tasks.scoring.comparison import Compared, compare_rows
 

@@ -16,7 +16,7 @@ from tasks.orchestration.ending import ENDS
 from tasks.orchestration.events import tell_end, tell_stop
 from tasks.orchestration.pausing import suspend
 from tasks.orchestration.progress import log_end
-from tasks.reporting.serving import report_place
+from tasks.reporting.served_reports import report_place
 from tasks.text import printable
 
 if TYPE_CHECKING:

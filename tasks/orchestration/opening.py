@@ -18,7 +18,7 @@ from tasks.orchestration.chunks import Remaining
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import day_watched, tell_start
 from tasks.orchestration.fleet.manifest import todo_of
-from tasks.orchestration.fleet.pool import ready
+from tasks.orchestration.fleet.work_pool import ready
 from tasks.orchestration.invoker import Stop, Todo, invoker
 from tasks.orchestration.progress import logged_progress
 from tasks.orchestration.store import PrefectStore

@@ -16,7 +16,7 @@ from tasks.billing.bill import TOKENS, Bill, in_yuan
 from tasks.orchestration.ending import status_of
 from tasks.orchestration.summary import COUNTS, Figures, about, summary_of, together
 from tasks.planning.plan import Plan
-from tasks.recording.reading import counted_reviews
+from tasks.recording.reading_back import counted_reviews
 from tasks.recording.rows import Reviews, Row, typed
 from tasks.recording.tables import STATUSES
 from tasks.recording.writer import TableFile, TableWriter, run_folder, write_table_file

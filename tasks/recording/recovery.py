@@ -16,7 +16,7 @@ from tasks.asking.calls import Journal
 from tasks.asking.leftovers import Leftover, leftovers
 from tasks.asking.pages import AnswerStore
 from tasks.billing.bill import TOKENS, Bill, in_yuan
-from tasks.recording.reading import REQUEST, ended_requests
+from tasks.recording.reading_back import REQUEST, ended_requests
 from tasks.recording.tables import CALLS, STATUSES
 from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
 from tasks.storage.output import Output, explained, sound_parts

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from config.endpoints import Endpoint
 from tasks.asking.client import SIMULATED_HEADER, make_client, secrets_of, unreachable
 from tasks.errors import EndpointError, UsageError
-from tasks.recording.reading import read_rows
+from tasks.recording.reading_back import read_rows
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tasks.errors import VisionflowError
 from tasks.simulator.faults import Settings
+from tasks.simulator.http_server import serve
 from tasks.simulator.ocr import model_folder
-from tasks.simulator.server import serve
 
 
 def main() -> int:

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tasks.simulator.faults import Script, Settings
+from tasks.simulator.http_server import HttpServer
 from tasks.simulator.ledger import Ledger
-from tasks.simulator.server import HttpServer
 
 T = TypeVar("T")
 

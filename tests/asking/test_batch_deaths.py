@@ -19,7 +19,7 @@ from tasks.asking.batches.polling import Patience
 from tasks.asking.batches.wire import Wire
 from tasks.asking.journal import LocalJournal
 from tasks.asking.pages import BatchSettings
-from tasks.recording.reading import ended_requests
+from tasks.recording.reading_back import ended_requests
 from tasks.recording.recovery import recover
 from tasks.simulator import Simulator
 from tasks.storage.output import open_output

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.cli.report_server import ReportServer
-from tasks.reporting.serving import VARIABLE, report_place
+from tasks.reporting.served_reports import VARIABLE, report_place
 
 REPORT = "reports/job=caf\u00e9 1/run=20261124T210000Z-abcd/report.html"
 

@@ -10,7 +10,7 @@ import yaml
 from prefect.utilities.schema_tools import is_valid_schema
 
 from flows.cli.server_process import APPLICATION, SERVER_ENVIRONMENT
-from tasks.orchestration.fleet.pool import ENVIRONMENT
+from tasks.orchestration.fleet.work_pool import ENVIRONMENT
 from tests.runs import ROOT
 
 FOLDER = ROOT / "deployments"

@@ -15,7 +15,7 @@ from flows.cli.terminal import failed_shards
 from flows.fleet import shard
 from tasks.asking.journal import LocalJournal
 from tasks.errors import BusyError, StopRun
-from tasks.orchestration.fleet import parent, pool
+from tasks.orchestration.fleet import parent, work_pool
 from tasks.orchestration.fleet import shard as shard_module
 from tasks.orchestration.fleet.manifest import BYTES_A_CALL, Manifest, cut
 from tasks.planning.plan import Part
@@ -65,10 +65,12 @@ class Threads:
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     workers = Threads()
-    monkeypatch.setattr(pool, "check_pool", lambda _: None)
-    monkeypatch.setattr(pool, "deploy", lambda *_: None)
-    monkeypatch.setattr(pool, "start", workers.start)
-    monkeypatch.setattr(pool, "ended", lambda asked: {one: workers.ended[one] for one in asked if one in workers.ended})
+    monkeypatch.setattr(work_pool, "check_pool", lambda _: None)
+    monkeypatch.setattr(work_pool, "deploy", lambda *_: None)
+    monkeypatch.setattr(work_pool, "start", workers.start)
+    monkeypatch.setattr(
+        work_pool, "ended", lambda asked: {one: workers.ended[one] for one in asked if one in workers.ended}
+    )
     monkeypatch.setattr(parent, "SHARDS_POLL_S", 0.1)
     monkeypatch.setattr(parent, "PREFECT_S", 0.1)
     monkeypatch.setattr(shard_module, "EVERY_S", 0.1)
@@ -232,7 +234,7 @@ def test_a_fleet_that_cannot_begin_says_what_is_missing(
     images = draw(tmp_path / "images", 1)
     with pytest.raises(StopRun, match=r"There is no work pool 'nowhere'\. Make it: prefect work-pool create"):
         run(images, tmp_path / "out", pool="nowhere")
-    monkeypatch.setattr(pool, "check_pool", lambda _: None)
+    monkeypatch.setattr(work_pool, "check_pool", lambda _: None)
     with pytest.raises(StopRun, match="a job for a work pool must not give an endpoint's address"):
         run(images, tmp_path / "out", endpoint=simulator.url)
     assert simulator.ledger().requests == 0

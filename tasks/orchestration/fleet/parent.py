@@ -19,7 +19,7 @@ from tasks.asking.halting import Halt
 from tasks.errors import BusyError, OutputError, StopRun
 from tasks.orchestration.chunks import Remaining
 from tasks.orchestration.context import RunContext
-from tasks.orchestration.fleet import pool
+from tasks.orchestration.fleet import work_pool
 from tasks.orchestration.fleet.granting import granted
 from tasks.orchestration.fleet.manifest import Manifest, freeze
 from tasks.orchestration.fleet.reports import Report, Share
@@ -166,7 +166,7 @@ class _Parent:
             return
         if shard.flow_run is not None:
             with suppress(*AWAY):
-                pool.crashed(shard.flow_run, f"Taken over: {why}")
+                work_pool.crashed(shard.flow_run, f"Taken over: {why}")
         shard.begin_again()
 
     def _start(self) -> None:
@@ -180,9 +180,9 @@ class _Parent:
                 self._tell(shard)
                 if not self._deployed:
                     job = plan.job.model_dump(mode="json", by_alias=True, exclude_none=True)
-                    pool.deploy(plan.job.pool, plan.listing.source, plan.output.uri, job)
+                    work_pool.deploy(plan.job.pool, plan.listing.source, plan.output.uri, job)
                     self._deployed = True
-                shard.flow_run = pool.start(plan.job.pool, self._manifest, shard.part)
+                shard.flow_run = work_pool.start(plan.job.pool, self._manifest, shard.part)
             except AWAY as error:
                 self._say(f"Prefect's server does not take shards ({type(error).__name__}): waiting for it.")
                 return
@@ -194,7 +194,7 @@ class _Parent:
         self._asked_prefect = monotonic()
         asked = {one.flow_run: one for one in self._shards if one.flow_run is not None and not one.over}
         with suppress(*AWAY):
-            ended = pool.ended(flow_run for flow_run in asked if flow_run)
+            ended = work_pool.ended(flow_run for flow_run in asked if flow_run)
             for flow_run, (failed, said) in ended.items():
                 self._prefect_says(asked[flow_run], said, failed=failed)
         if any(shard.waits for shard in self._shards):
@@ -220,7 +220,7 @@ class _Parent:
                 shard.given_up = halt.message
                 if shard.flow_run is not None:
                     with suppress(*AWAY):
-                        pool.cancel(shard.flow_run)
+                        work_pool.cancel(shard.flow_run)
 
     def _grant(self) -> None:
         ending = self._run.halt is not None
