@@ -163,7 +163,7 @@ def _shrink_plain(data: bytes, source_format: str, container: Container, rules: 
         target = stored[0] // shrink, stored[1] // shrink
         if (target[0] * shrink, target[1] * shrink) != stored:
             return None  # libvips leaves out a last column or line that is not whole
-    small = shrunk(data, source_format, stored, target)
+    small = shrunk(data, source_format, stored, target, rough=rules.webp)
     if small is None:
         return None
     return Raster(_upright(small, container.orientation), source_format, source, notes=left_out(container))

@@ -70,7 +70,7 @@ def encode(raster: Raster, rules: ImageRules, *, page: int) -> PreparedImage:
 
 def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality)
+    image.save(buffer, "WEBP", quality=quality, method=2)  # 3 ms where 4 takes 7, for a tenth more bytes
     return buffer.getvalue()
 
 

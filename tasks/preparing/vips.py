@@ -49,13 +49,16 @@ def is_plain(container: Container, source_format: str) -> bool:
     )
 
 
-def shrunk(data: bytes, source_format: str, stored: tuple[int, int], target: tuple[int, int]) -> Image.Image | None:
+def shrunk(
+    data: bytes, source_format: str, stored: tuple[int, int], target: tuple[int, int], *, rough: bool = False
+) -> Image.Image | None:
     """The pixels at the target's size, not turned, in mode L or RGB; None where Pillow has to judge the file.
 
-    ImageError `damaged` for a JPEG of which a part is lost.
+    `rough` is for people, who look at a small picture: a JPEG's decoder shrinks as far as it can. ImageError `damaged`
+    for a JPEG of which a part is lost.
     """
     vips = libvips()
-    shrink = _load_shrink(stored, target) if source_format == "JPEG" else 1
+    shrink = _load_shrink(stored, target, 1 if rough else _MARGIN) if source_format == "JPEG" else 1
     options = {"shrink": shrink} if shrink > 1 else {}
     # Of the stored size, not of the loaded one: a decoder that shrinks drops the last line of an odd side. What that
     # leaves is a shift by at most a quarter of a pixel.
@@ -97,12 +100,12 @@ def _refuse_lost(source_format: str, error: Exception) -> None:
         raise damaged(source_format, lost[0]) from error
 
 
-def _load_shrink(stored: tuple[int, int], target: tuple[int, int]) -> int:
+def _load_shrink(stored: tuple[int, int], target: tuple[int, int], margin: int) -> int:
     """The power of two by which a JPEG decoder is to shrink, which costs it less than not to."""
     factor = min(have / want for have, want in zip(stored, target, strict=True))
     if factor in (2, 4, 8):
         return decoded_by(int(factor))
-    return max(shrink for shrink in (1, 2, 4, 8) if shrink == 1 or shrink * _MARGIN <= factor)
+    return max(shrink for shrink in (1, 2, 4, 8) if shrink == 1 or shrink * margin <= factor)
 
 
 def _is_indexed(loaded: Any) -> bool:
