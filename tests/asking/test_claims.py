@@ -75,6 +75,27 @@ def test_two_jobs_over_the_same_images_with_one_home_pay_once(simulator: Simulat
     assert sum(each.summary["calls"] for each in ended) == simulator.ledger().requests == 40
 
 
+@pytest.mark.all
+@pytest.mark.usefixtures("prefect_server")
+def test_two_jobs_on_two_machines_with_one_output_on_s3_pay_once(
+    simulator: Simulator, tmp_path: Path, s3_server: S3Server
+) -> None:
+    simulator.change(latency=0.2)
+    images = draw(tmp_path / "images", 40)
+    both = [
+        start(
+            *("run", images, "--output", f"s3://{s3_server.bucket}/{tmp_path.name}", "--name", name),
+            *("--concurrency", "2", "--json"),
+            VISIONFLOW_HOME=tmp_path / name,
+        )
+        for name in ("one", "other")
+    ]
+    ended = [end(process, 180) for process in both]
+    assert [each.status for each in ended] == [0, 0], ended
+    assert [each.summary["ok"] for each in ended] == [40, 40]
+    assert sum(each.summary["calls"] for each in ended) == simulator.ledger().requests == 40
+
+
 @pytest.fixture
 def place(s3_server: S3Server, tmp_path: Path) -> Iterator[str]:
     """A prefix on S3."""
