@@ -25,8 +25,9 @@ from flows.cli.jobs import check_tables, load_job
 from tasks.orchestration.ending import ENDS
 from tasks.orchestration.summary import summary_of
 from tasks.recording.tables import STATUSES, TABLES, answer_columns
-from tasks.recording.writer import Output, TableFile, TableWriter, open_output, write_table_file
+from tasks.recording.writer import TableFile, TableWriter, write_table_file
 from tasks.schemas import load_schema
+from tasks.storage.output import Output, open_output
 from tests.own_tables import OwnTables, own_tables
 from tests.pages import CODE, MANUAL, ROOT, blocks, first_cells, section, table_rows, without_code
 from tests.report_run import make_run

@@ -1,6 +1,5 @@
 """`visionflow compare`: plan and estimate before the first call, run every variant, and say which holds."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,8 +11,7 @@ from flows.cli.server import Server, ServerGone, not_waiting_for, without_heartb
 from flows.cli.terminal import Terminal, cost_line, done_line, shortened
 from flows.cli.without_pandas import leave_pandas_out
 from tasks.errors import StopRun
-from tasks.orchestration.context import RunContext
-from tasks.orchestration.invoker import Ended, Invoker, Todo, invoked_by
+from tasks.orchestration.invoker import Ended, Invoker, invoked_by
 from tasks.planning.variants import Comparison, Variant, plan_comparison, unlabelled
 from tasks.text import counted, dollars, duration
 
@@ -82,9 +80,6 @@ class _Follower(Follower):
         self.began, self.end = False, None
         number = comparison.variants.index(variant) + 1
         self.terminal.say(f"{number} of {len(comparison.variants)}", comparison.name(variant))
-
-    def watch(self, run: RunContext, todo: Todo) -> AbstractContextManager[object]:
-        return self.terminal.watch(run, todo)
 
     def ended(self, ended: Ended) -> None:
         super().ended(ended)

@@ -56,9 +56,8 @@ class CallLedger:
 
     def __init__(self, journal: Journal, *, endpoint: str, preset: str, first: int = 1) -> None:
         self.total_usd = Decimal(0)
-        self.count = self.retried = 0
+        self.retried = 0
         self.journal = journal
-        self.preset = preset
         self._fixed = {"endpoint": endpoint, "preset": preset}
         self._numbers = itertools.count(first)
         self._rows: list[dict[str, Any]] = []
@@ -96,7 +95,6 @@ class CallLedger:
         """Note how a call ended, with its answer where that is to be kept so; OutputError if it cannot be noted."""
         with self._lock:
             self._rows.append(row)
-            self.count += 1
             self.retried += row["attempt"] > 1
             self.total_usd += row["cost_usd"]
         return self.journal.ended(row, record)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Asks about pages until told to stop. Use as a context manager; `ask` may be called from many threads."""
+    """Asks about pages until told to stop. Use as a context manager; `submit` may be called from many threads."""
 
     def __init__(
         self, settings: EngineSettings, store: AnswerStore, ledger: CallLedger, claims: Claims | None = None
@@ -157,11 +157,6 @@ class Engine:
         self._loop.call_soon_threadsafe(self._limits.regrant, grant)
 
     @property
-    def peak_in_flight(self) -> int:
-        """Most calls that were under way at once."""
-        return self._limits.limiter.peak
-
-    @property
     def waits(self) -> float:
         """Seconds for which the endpoint's limits or its `retry-after` hold the next call back."""
         return self._limits.limiter.waits
@@ -171,15 +166,11 @@ class Engine:
         """Whether four fifths of the cap are used up."""
         return self._limits.budget.nearly_spent
 
-    def ask(self, pages: list[Page], *, attempts: int) -> list[Outcome]:
-        """Ask about every page and wait for all; each page gets its outcome, whatever happens.
+    def submit(self, pages: list[Page], *, attempts: int) -> Future[list[Outcome]]:
+        """Ask about every page; the outcome of each, whatever happens, once all have theirs.
 
         `attempts` calls may fail before a page counts as unavailable; being throttled is no failure.
         """
-        return self.submit(pages, attempts=attempts).result()
-
-    def submit(self, pages: list[Page], *, attempts: int) -> Future[list[Outcome]]:
-        """The same without waiting."""
         with self._submitting:
             if not self._ended:
                 return asyncio.run_coroutine_threadsafe(self._ask_all(pages, attempts), self._loop)

@@ -24,7 +24,6 @@ IMAGE = "image"  # the object tag
 EVIDENCE = "evidence"  # the control tag of boxes that show where a value was read
 NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 LOCAL = "/data/local-files/?d="
-TOLD = ("page", "name", "status", "error", "needs_review")  # of a row, in its task's data
 Task = dict[str, Any]
 
 

@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 
 from tasks.errors import DamagedTable, OutputError
 from tasks.recording.tables import TABLES, answer_columns
-from tasks.storage.output import Output, open_output
+from tasks.storage.output import Output
 from tasks.text import as_utf8
-
-__all__ = ["Output", "TableWriter", "open_output", "run_folder", "table_schema", "to_table"]
 
 BATCH = 512  # rows held as Python objects before they become Arrow, which takes a tenth of the memory
 

@@ -21,8 +21,6 @@ Key = tuple[str, int]  # image and page
 
 # The endpoint's doing and no answer of the model's: such an image is no evidence for or against it.
 UNSCORED = frozenset({"unavailable", "unasked"})
-COLUMNS = ["image", "page", "name", "status", "error", "answer", "result", "cost_usd", "latency_ms", "cached"]
-COLUMNS += ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "step", "needs_review"]
 THOUSAND = 1000
 
 

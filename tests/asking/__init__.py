@@ -18,7 +18,7 @@ from tasks.asking.calls import CallLedger
 from tasks.asking.engine import Engine
 from tasks.asking.halting import Halt
 from tasks.asking.journal import LocalJournal
-from tasks.asking.pages import EngineSettings, Page
+from tasks.asking.pages import EngineSettings, Outcome, Page
 from tasks.asking.question import Question, Step
 from tasks.types import PreparedImage
 from tests.simulator_requests import picture
@@ -117,6 +117,11 @@ class Asked:
     @property
     def cost(self) -> Decimal:
         return sum((call["cost_usd"] for call in self.calls), Decimal(0))
+
+    def ask(self, some: list[Page], *, attempts: int) -> list[Outcome]:
+        """The outcome of every page."""
+        outcomes: list[Outcome] = self.engine.submit(some, attempts=attempts).result()
+        return outcomes
 
     def outcomes_of(self, name: str) -> int:
         return sum(call["outcome"] == name for call in self.calls)

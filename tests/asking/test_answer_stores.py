@@ -47,7 +47,7 @@ def _quick_storage_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_quick_storage_retries")
 def test_a_full_disk_stops_the_run_with_the_answers_received_so_far(simulator: Simulator, tmp_path: Path) -> None:
     with asking(simulator.url, tmp_path, FullDisk(tmp_path / "kept"), concurrency=2) as asked:
-        outcomes = asked.engine.ask(pages(10), attempts=3)
+        outcomes = asked.ask(pages(10), attempts=3)
     assert isinstance(asked.halt.error, OutputError)
     assert "No space left on device" in asked.halt.message
     found = statuses(outcomes)
@@ -58,20 +58,20 @@ def test_a_full_disk_stops_the_run_with_the_answers_received_so_far(simulator: S
 @pytest.mark.usefixtures("_quick_storage_retries")
 def test_a_storage_in_trouble_is_not_a_missing_answer(simulator: Simulator, tmp_path: Path) -> None:
     with asking(simulator.url, tmp_path, run_id="first") as first:
-        first.engine.ask(pages(5), attempts=3)
+        first.ask(pages(5), attempts=3)
     with asking(simulator.url, tmp_path, Hiccups(tmp_path / "kept"), run_id="hiccups") as hiccups:
-        assert statuses(hiccups.engine.ask(pages(5), attempts=3)) == {"ok": 5}
+        assert statuses(hiccups.ask(pages(5), attempts=3)) == {"ok": 5}
     with asking(simulator.url, tmp_path, Unreadable(tmp_path / "kept"), run_id="unreadable") as unreadable:
-        assert statuses(unreadable.engine.ask(pages(5), attempts=3)) == {"unasked": 5}
+        assert statuses(unreadable.ask(pages(5), attempts=3)) == {"unasked": 5}
     assert isinstance(unreadable.halt.error, OutputError)
     assert simulator.ledger().requests == 5, "nothing was paid for again"
 
 
 def test_a_torn_record_is_a_missing_answer(simulator: Simulator, tmp_path: Path) -> None:
     with asking(simulator.url, tmp_path) as asked:
-        asked.engine.ask(pages(1), attempts=3)
+        asked.ask(pages(1), attempts=3)
     (kept,) = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
     kept.write_text('{"text": "half of it"}')
     with asking(simulator.url, tmp_path, run_id="later") as later:
-        (outcome,) = later.engine.ask(pages(1), attempts=3)
+        (outcome,) = later.ask(pages(1), attempts=3)
     assert outcome.status == "ok" and len(later.calls) == 1

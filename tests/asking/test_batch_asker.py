@@ -55,7 +55,7 @@ def balances(asked: Asked, simulator: Simulator) -> None:
 def test_answers_are_kept_and_the_bytes_let_go_of(simulator: Simulator, tmp_path: Path) -> None:
     asked_about = pages(30)
     with by_batch(simulator.url, tmp_path) as asked:
-        outcomes = asked.engine.ask(asked_about, attempts=3)
+        outcomes = asked.ask(asked_about, attempts=3)
     for one, outcome in zip(asked_about, outcomes, strict=True):
         assert outcome.status == "ok" and one.image.sha256[:12] in outcome.answer.text
         assert one.image.data == b"" and one.spent == outcome.answer.cost_usd and one.attempts == 1
@@ -63,13 +63,13 @@ def test_answers_are_kept_and_the_bytes_let_go_of(simulator: Simulator, tmp_path
     assert {call["tier"] for call in asked.calls} == {"batch"}
     assert (simulator.ledger().batches, simulator.ledger().requests, left(tmp_path)) == (1, 0, 0)
     with by_batch(simulator.url, tmp_path, run_id="later") as later:
-        assert all(outcome.cached for outcome in later.engine.ask(pages(30), attempts=3))
+        assert all(outcome.cached for outcome in later.ask(pages(30), attempts=3))
     assert later.calls == [] and simulator.ledger().batches == 1
 
 
 def test_a_batch_is_submitted_when_it_is_full(simulator: Simulator, tmp_path: Path) -> None:
     with by_batch(simulator.url, tmp_path, batches={"most_bytes": 30_000}) as asked:
-        assert statuses(asked.engine.ask(pages(30), attempts=3)) == {"ok": 30}
+        assert statuses(asked.ask(pages(30), attempts=3)) == {"ok": 30}
     assert simulator.ledger().batches == 3
     balances(asked, simulator)
 
@@ -82,7 +82,7 @@ def test_truncated_and_failed_answers_go_down_the_same_ladder_in_the_next_batch(
     simulator.set_faults(script={one.image.sha256[:16]: [fault] for one, fault in zip(some, faults, strict=False)})
     chain = steps(question(), question("Say it in other words."))
     with by_batch(simulator.url, tmp_path, steps=chain) as asked:
-        outcomes = asked.engine.ask(some, attempts=3)
+        outcomes = asked.ask(some, attempts=3)
     assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "rejected", "ok", "ok"]
     assert [outcome.step.number for outcome in outcomes] == [0, 0, 0, 0, 1, 0]
     assert outcomes[0].answer.max_tokens > question().max_tokens
@@ -95,7 +95,7 @@ def test_truncated_and_failed_answers_go_down_the_same_ladder_in_the_next_batch(
 def test_attempts_are_counted_over_batches(simulator: Simulator, tmp_path: Path, end: str) -> None:
     simulator.set_faults(f"{end}=1")
     with by_batch(simulator.url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=3)
+        (outcome,) = asked.ask(pages(1), attempts=3)
     assert (outcome.status, outcome.error_code) == ("unavailable", end)
     assert simulator.ledger().batches == 3 and asked.cost == 0
 
@@ -104,7 +104,7 @@ def test_an_empty_balance_stops_the_run_and_condemns_no_image(simulator: Simulat
     some = pages(8)
     simulator.set_faults("balance=1", script={one.image.sha256[:16]: ["ok"] for one in some[:2]})
     with by_batch(simulator.url, tmp_path) as asked:
-        outcomes = asked.engine.ask(some, attempts=3)
+        outcomes = asked.ask(some, attempts=3)
     assert isinstance(asked.halt.error, EndpointError) and "credit balance" in asked.halt.message
     assert set(statuses(outcomes)) <= {"ok", "unasked"}
     assert len(asked.store.records()) == 2, "what was answered is kept"
@@ -114,12 +114,12 @@ def test_an_empty_balance_stops_the_run_and_condemns_no_image(simulator: Simulat
 def test_the_worst_case_of_a_batch_fits_under_the_cap(simulator: Simulator, tmp_path: Path) -> None:
     cap = Decimal("0.001")
     with by_batch(simulator.url, tmp_path, max_cost=cap) as asked:
-        outcomes = asked.engine.ask(pages(120), attempts=3)
+        outcomes = asked.ask(pages(120), attempts=3)
     found = statuses(outcomes)
     assert asked.halt.kind == "paused" and found["ok"] > 0 and found["unasked"] > 0
     assert asked.cost == simulator.ledger().cost_usd <= cap
     with by_batch(simulator.url, tmp_path, run_id="later") as later:
-        assert statuses(later.engine.ask(pages(120), attempts=3)) == {"ok": 120}
+        assert statuses(later.ask(pages(120), attempts=3)) == {"ok": 120}
     assert simulator.ledger().batch_requests == 120
 
 
@@ -136,7 +136,7 @@ def test_what_a_run_left_is_collected_by_the_next_and_nothing_submitted_twice(
         assert statuses(asking_now.result()) == {"unasked": 5}
     with by_batch(simulator.url, tmp_path, run_id="later") as later:
         some = pages(7)
-        assert statuses(later.engine.ask(some, attempts=3)) == {"ok": 7}
+        assert statuses(later.ask(some, attempts=3)) == {"ok": 7}
     assert first.calls == [] and len(later.calls) == 7 and left(tmp_path) == 0
     assert sum(one.spent for one in some) == later.cost
     assert simulator.ledger().batch_requests == 7
@@ -156,14 +156,14 @@ def test_results_that_are_gone_may_have_been_paid_and_are_asked_again(simulator:
 def test_an_endpoint_that_takes_no_batch_now_is_asked_later(simulator: Simulator, tmp_path: Path) -> None:
     simulator.change(batch_faults="busy=2", retry_after=0.05)
     with by_batch(simulator.url, tmp_path) as asked:
-        assert statuses(asked.engine.ask(pages(4), attempts=1)) == {"ok": 4}
+        assert statuses(asked.ask(pages(4), attempts=1)) == {"ok": 4}
     assert (simulator.ledger().batches, simulator.ledger().batch_requests) == (1, 4)
 
 
 def test_a_batch_that_is_too_large_is_submitted_in_halves(simulator: Simulator, tmp_path: Path) -> None:
     simulator.change(batch_faults="most=3")
     with by_batch(simulator.url, tmp_path) as asked:
-        assert statuses(asked.engine.ask(pages(10), attempts=1)) == {"ok": 10}
+        assert statuses(asked.ask(pages(10), attempts=1)) == {"ok": 10}
     ledger = simulator.ledger()
     assert (ledger.batches, ledger.batch_requests, left(tmp_path)) == (4, 10, 0)
     balances(asked, simulator)
@@ -173,11 +173,11 @@ def test_a_schema_is_tried_for_free_before_anything_is_submitted(simulator: Simu
     schema = classification_schema(["cat", "dog"])
     asked_for = steps(question(schema=schema.api))
     with by_batch(simulator.url, tmp_path, steps=asked_for, schema=schema) as asked:
-        assert statuses(asked.engine.ask(pages(3), attempts=3)) == {"ok": 3}
+        assert statuses(asked.ask(pages(3), attempts=3)) == {"ok": 3}
     assert (simulator.ledger().counted, simulator.ledger().requests) == (1, 0)
     wrong = steps(question(schema={"type": "object", "properties": {"a": {"type": "string"}}}))
     with by_batch(simulator.url, tmp_path / "wrong", steps=wrong, schema=schema) as stopped:
-        assert statuses(stopped.engine.ask(pages(3), attempts=3)) == {"unasked": 3}
+        assert statuses(stopped.ask(pages(3), attempts=3)) == {"unasked": 3}
     assert isinstance(stopped.halt.error, SchemaError) and simulator.ledger().batches == 1
 
 
@@ -186,7 +186,7 @@ def test_where_only_a_call_can_tell_one_image_is_asked_about_online(simulator: S
     mute = replace(at(simulator.url), count_tokens=False)
     asked_for = steps(question(schema=schema.api))
     with by_batch(simulator.url, tmp_path, endpoint=mute, steps=asked_for, schema=schema) as asked:
-        assert statuses(asked.engine.ask(pages(4), attempts=3)) == {"ok": 4}
+        assert statuses(asked.ask(pages(4), attempts=3)) == {"ok": 4}
     assert (simulator.ledger().requests, simulator.ledger().batch_requests) == (1, 3)
     assert sorted(call["tier"] for call in asked.calls) == ["batch"] * 3 + ["standard"]
 
@@ -196,29 +196,29 @@ def test_a_file_that_changed_meanwhile_is_not_asked_under_its_old_name(simulator
     one.again = partial(prepared, 99)
     simulator.set_faults(script=["529"])
     with by_batch(simulator.url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask([one], attempts=3)
+        (outcome,) = asked.ask([one], attempts=3)
     assert (outcome.status, outcome.error_code) == ("unavailable", "changed")
     assert simulator.ledger().batch_requests == 1
 
 
 def test_auto_asks_in_batches_as_long_as_they_can_be_expected_in_time(simulator: Simulator, tmp_path: Path) -> None:
     with by_batch(simulator.url, tmp_path, batches={"mode": "auto", "deadline": 7200.0}) as plenty:
-        assert statuses(plenty.engine.ask(pages(3), attempts=3)) == {"ok": 3}
+        assert statuses(plenty.ask(pages(3), attempts=3)) == {"ok": 3}
     assert (simulator.ledger().batch_requests, simulator.ledger().requests) == (3, 0)
     simulator.reset()
     with by_batch(simulator.url, tmp_path, batches={"mode": "auto", "deadline": 600.0}) as hurried:
-        assert statuses(hurried.engine.ask(pages(3, start=3), attempts=3)) == {"ok": 3}
+        assert statuses(hurried.ask(pages(3, start=3), attempts=3)) == {"ok": 3}
     assert (simulator.ledger().batch_requests, simulator.ledger().requests) == (0, 3), "an hour is assumed"
 
 
 def test_auto_cancels_in_time_and_asks_the_rest_online_none_of_it_twice(simulator: Simulator, tmp_path: Path) -> None:
     how = {"mode": "auto", "deadline": 4.0}
     with by_batch(simulator.url, tmp_path) as earlier:  # from which the next one learns how long batches take
-        earlier.engine.ask(pages(1, start=98), attempts=3)
+        earlier.ask(pages(1, start=98), attempts=3)
     simulator.change(batch_latency=100.0)
     some = pages(20)
     with by_batch(simulator.url, tmp_path, batches=how, run_id="auto") as asked:
-        assert statuses(asked.engine.ask(some, attempts=1)) == {"ok": 20}
+        assert statuses(asked.ask(some, attempts=1)) == {"ok": 20}
     tiers = [call["tier"] for call in asked.calls if call["paid"] == "yes"]
     assert len(tiers) == 20 and "standard" in tiers
     assert simulator.ledger().billed == 21, "none was paid twice"
@@ -226,7 +226,7 @@ def test_auto_cancels_in_time_and_asks_the_rest_online_none_of_it_twice(simulato
 
 def test_a_long_system_prompt_is_cached_for_an_hour_and_the_bill_is_exact(simulator: Simulator, tmp_path: Path) -> None:
     with by_batch(simulator.url, tmp_path, steps=steps(question(system="Read this with care. " * 2000))) as asked:
-        assert statuses(asked.engine.ask(pages(4), attempts=3)) == {"ok": 4}
+        assert statuses(asked.ask(pages(4), attempts=3)) == {"ok": 4}
     written = {name: sum(call[f"cache_write_{name}_tokens"] for call in asked.calls) for name in ("5m", "1h")}
     assert written["1h"] > 0 and written["5m"] == 0
     balances(asked, simulator)

@@ -108,7 +108,7 @@ def goes_on(simulator: Simulator, folder: Path, intents: str) -> list[dict[str, 
     """The same again: every image has its answer, nothing is in two batches, and no intent is left."""
     with by_batch(simulator.url, folder, intents, LATER) as later:
         some = pages_again(IMAGES)
-        ended = statuses(later.engine.ask(some, attempts=3))
+        ended = statuses(later.ask(some, attempts=3))
     assert ended == {"ok": IMAGES - 1, "refused": 1}
     assert IntentLog(intents).open() == []
     assert sum(one.spent for one in some) == later.cost, "rows and calls agree"
@@ -185,4 +185,4 @@ if __name__ == "__main__":
     api, place, log, end = sys.argv[1:]
     die_at(end)
     with by_batch(api, Path(place), log, FIRST) as dying:
-        dying.engine.ask(pages_again(IMAGES), attempts=3)
+        dying.ask(pages_again(IMAGES), attempts=3)

@@ -111,14 +111,14 @@ def test_a_run_pauses_below_its_cap_and_goes_on_when_it_is_raised(tmp_path: Path
     cap = worst * 3
     with Simulator(latency=0.01) as simulator:
         with asking(simulator.url, tmp_path, max_cost=cap, run_id="first") as first:
-            outcomes = first.engine.ask(pages(300), attempts=3)
+            outcomes = first.ask(pages(300), attempts=3)
         answered = sum(outcome.status == "ok" for outcome in outcomes)
         assert first.halt.kind == "paused" and f"${cap}" in first.halt.message
         assert 0 < answered < 300 and {outcome.status for outcome in outcomes} == {"ok", "unasked"}
         assert cap - worst < simulator.ledger().cost_usd <= cap, "no more, and no less than the next call could need"
         assert first.engine.nearly_spent is (first.cost >= cap * Decimal("0.8"))
         with asking(simulator.url, tmp_path, max_cost=Decimal(1), run_id="raised") as raised:
-            again = raised.engine.ask(pages(300), attempts=3)
+            again = raised.ask(pages(300), attempts=3)
         assert {outcome.status for outcome in again} == {"ok"}
         assert simulator.ledger().billed == 300
 
@@ -127,7 +127,7 @@ def test_calls_that_were_perhaps_paid_count_against_the_cap(tmp_path: Path) -> N
     worst = worst_case(question(), prepared(), prices_of("anthropic", "claude-haiku-5-5"))
     with Simulator(faults="drop_paid=1") as simulator:
         with asking(simulator.url, tmp_path, max_cost=worst * 4, concurrency=2) as asked:
-            outcomes = asked.engine.ask(pages(20), attempts=1)
+            outcomes = asked.ask(pages(20), attempts=1)
         assert asked.halt.kind == "paused"
         assert simulator.ledger().requests == 4, "each of them may have cost its worst case"
         assert simulator.ledger().cost_usd <= worst * 4
@@ -138,6 +138,6 @@ def test_calls_that_were_perhaps_paid_count_against_the_cap(tmp_path: Path) -> N
 def test_a_cap_below_one_call_asks_nothing(tmp_path: Path) -> None:
     with Simulator() as simulator:
         with asking(simulator.url, tmp_path, max_cost=Decimal("0.000001")) as asked:
-            (outcome,) = asked.engine.ask([page(1)], attempts=3)
+            (outcome,) = asked.ask([page(1)], attempts=3)
         assert (outcome.status, outcome.error_code) == ("unasked", "paused")
         assert simulator.ledger().requests == 0

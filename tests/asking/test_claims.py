@@ -25,7 +25,7 @@ def test_two_engines_that_ask_the_same_at_once_pay_once(tmp_path: Path) -> None:
     def ask(name: str) -> list[str]:
         claims = Claims(RangeLocks(tmp_path / "locks"))
         with asking(simulator.url, tmp_path, run_id=name, claims=claims, concurrency=4) as asked:
-            outcomes = asked.engine.ask(pages(40), attempts=2)
+            outcomes = asked.ask(pages(40), attempts=2)
         return [outcome.status for outcome in outcomes]
 
     with Simulator(latency=0.05) as simulator, ThreadPoolExecutor(2) as threads:
@@ -44,7 +44,7 @@ def test_a_picture_that_another_run_does_not_let_go_is_left_for_later(
     with Simulator() as simulator:
         claims = Claims(RangeLocks(tmp_path / "locks"))
         with asking(simulator.url, tmp_path, claims=claims, timeout=0.5) as asked:
-            first, *others = asked.engine.ask(pages(3), attempts=1)
+            first, *others = asked.ask(pages(3), attempts=1)
         assert (first.status, first.error_code) == ("unavailable", "busy")
         assert [outcome.status for outcome in others] == ["ok", "ok"]
         assert simulator.ledger().requests == 2

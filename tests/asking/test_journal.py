@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from tests.asking import JsonStore, asking, pages
 with asking(sys.argv[1], Path(sys.argv[2]), run_id="killed", concurrency=4) as asked:
-    asked.engine.ask(pages(1000), attempts=3)
+    asked.ask(pages(1000), attempts=3)
 """
 
 
@@ -87,7 +87,7 @@ def test_after_a_kill_every_call_is_accounted_for_and_no_answer_is_paid_twice(
             entry.image for entry in before.entries if entry.request_id not in {c["request_id"] for c in recorded}
         } <= in_flight
         with asking(simulator.url, tmp_path, run_id="resumed", concurrency=4) as resumed:
-            outcomes = resumed.engine.ask(pages(60), attempts=3)
+            outcomes = resumed.ask(pages(60), attempts=3)
         assert {outcome.status for outcome in outcomes} == {"ok"}
         asked_twice = {call["sent_sha256"] for call in resumed.calls} & {call["sent_sha256"] for call in recorded}
         assert asked_twice <= in_flight, "received answers are used, only calls in flight are repeated"
@@ -240,7 +240,7 @@ def test_jobs_and_outputs_have_journals_of_their_own(output: Output) -> None:
 
 def test_a_call_is_on_disk_before_it_leaves(tmp_path: Path) -> None:
     with Simulator(latency=0.5) as simulator, asking(simulator.url, tmp_path) as asked:
-        asking_thread = threading.Thread(target=asked.engine.ask, args=(pages(1),), kwargs={"attempts": 1})
+        asking_thread = threading.Thread(target=asked.ask, args=(pages(1),), kwargs={"attempts": 1})
         asking_thread.start()
         deadline = time.monotonic() + 5
         while not simulator.ledger(entries=False).requests:

@@ -38,15 +38,15 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
 
 def test_no_more_calls_are_in_flight_than_the_job_says() -> None:
     async def story() -> None:
-        limiter = Limiter(3)
+        limiter, seen = Limiter(3), []
 
         async def call() -> None:
             async with limiter.slot(LOAD):
-                assert limiter.in_flight <= 3
+                seen.append(limiter.in_flight)
                 await asyncio.sleep(0.01)
 
         await asyncio.gather(*(call() for _ in range(20)))
-        assert limiter.peak == 3 and limiter.in_flight == 0
+        assert max(seen) == 3 and limiter.in_flight == 0
 
     run(story)
 

@@ -42,7 +42,7 @@ def simulator() -> Iterator[Simulator]:
 def ask_once(simulator: Simulator, folder: Path, *faults: str, **settings: Any) -> tuple[Outcome, list[dict[str, Any]]]:
     simulator.set_faults(script=list(faults))
     with asking(simulator.url, folder, **settings) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=5)
+        (outcome,) = asked.ask(pages(1), attempts=5)
         assert asked.engine.halt is None, "one answer does not stop a run"
     return outcome, asked.calls
 
@@ -57,7 +57,7 @@ def test_where_usage_cannot_be_true_the_text_is_used_and_the_price_unknown(
     assert "usage" in call["error"]
     assert [call[name] for name in CALLS.names if name.endswith("_tokens") and name != "max_tokens"] == [None] * 7
     with asking(simulator.url, tmp_path, run_id="later") as later:
-        (again,) = later.engine.ask(pages(1), attempts=5)
+        (again,) = later.ask(pages(1), attempts=5)
     assert (again.status, again.cached, later.calls) == ("ok", True, []), "what was paid for is kept"
 
 
@@ -85,7 +85,7 @@ def test_where_there_is_no_text_the_image_is_asked_about_once_more_and_left(
     assert outcome.error_code in ("malformed_answer", "foreign_answer") and outcome.error
     with asking(simulator.url, twice, run_id="later") as later:
         simulator.set_faults()
-        (again,) = later.engine.ask(pages(1), attempts=5)
+        (again,) = later.ask(pages(1), attempts=5)
     assert again.status == "ok", "a later run is not harmed"
 
 
@@ -101,7 +101,7 @@ def test_negative_usage_does_not_lift_the_cap(simulator: Simulator, tmp_path: Pa
     simulator.reset()
     worst = worst_case(question(), prepared(), prices())
     with asking(simulator.url, tmp_path, max_cost=worst * 3, concurrency=1) as asked:
-        outcomes = asked.engine.ask(pages(20), attempts=5)
+        outcomes = asked.ask(pages(20), attempts=5)
     assert asked.halt.kind == "paused"
     assert Counter(outcome.status for outcome in outcomes) == {"ok": 3, "unasked": 17}
     assert simulator.ledger().requests == 3 and asked.cost == 0
@@ -112,7 +112,7 @@ def test_an_endpoint_that_never_makes_sense_stops_the_run_after_ten_answers_alik
 ) -> None:
     simulator.set_faults("html200=1")
     with asking(simulator.url, tmp_path, concurrency=1) as asked:
-        outcomes = asked.engine.ask(pages(40), attempts=5)
+        outcomes = asked.ask(pages(40), attempts=5)
     assert len(asked.calls) == 10 and asked.halt.kind == "stopped"
     assert simulator.url in asked.halt.message and "a page, not with JSON" in asked.halt.message
     assert {outcome.status for outcome in outcomes} == {"unavailable", "unasked"}
@@ -121,7 +121,7 @@ def test_an_endpoint_that_never_makes_sense_stops_the_run_after_ten_answers_alik
 def test_a_page_now_and_then_costs_nobody_but_its_image(simulator: Simulator, tmp_path: Path) -> None:
     simulator.set_faults(script=["ok", *["html200"] * 30])
     with asking(simulator.url, tmp_path, concurrency=1) as asked:
-        outcomes = asked.engine.ask(pages(20), attempts=5)
+        outcomes = asked.ask(pages(20), attempts=5)
     found = Counter(outcome.status for outcome in outcomes)
     assert found["ok"] + found["unavailable"] == 20 and found["ok"] >= 5
 
@@ -135,7 +135,7 @@ def test_an_exception_between_sent_and_answered_closes_the_call(
     monkeypatch.setattr("tasks.asking.priced.cost_usd", breaks)
     simulator.set_faults()
     with asking(simulator.url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=5)
+        (outcome,) = asked.ask(pages(1), attempts=5)
     assert outcome.status == "unavailable" and "OverflowError in" in str(outcome.error)
     assert [(call["paid"], call["error_type"]) for call in asked.calls] == [("maybe", "client")] * 2
     (left,) = leftovers(str(tmp_path / "output"), "job")
@@ -195,7 +195,7 @@ def test_a_byte_a_second_ends_at_the_deadline(simulator: Simulator, tmp_path: Pa
     simulator.set_faults("drip=1:0.05")
     began = time.monotonic()
     with asking(simulator.url, tmp_path, timeout=1.0) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=2)
+        (outcome,) = asked.ask(pages(1), attempts=2)
     assert time.monotonic() - began < 10
     assert outcome.status == "unavailable" and outcome.error == "No answer within the time limit."
     assert [(call["paid"], call["error_type"]) for call in asked.calls] == [("maybe", "timeout")] * 2
@@ -207,9 +207,9 @@ def test_an_answer_without_end_is_given_up_at_a_few_megabytes(tmp_path: Path, fa
     with Simulator() as simulator:
         simulator.set_faults(script=["ok", fault, fault])
         with asking(simulator.url, tmp_path, concurrency=1) as asked:
-            asked.engine.ask(pages(1), attempts=5)
+            asked.ask(pages(1), attempts=5)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            (outcome,) = asked.engine.ask(pages(1, start=1), attempts=5)
+            (outcome,) = asked.ask(pages(1, start=1), attempts=5)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert (outcome.status, outcome.error_code) == ("unavailable", "too_large")
     assert [call["paid"] for call in asked.calls] == ["yes", "maybe", "maybe"]
@@ -220,7 +220,7 @@ def test_a_redirect_gets_neither_key_nor_image(tmp_path: Path) -> None:
     with Simulator() as elsewhere, Simulator(elsewhere=f"{elsewhere.url}/gate?secret=1") as simulator:
         simulator.set_faults(script=["ok", "redirect"])
         with asking(simulator.url, tmp_path, concurrency=1) as asked:
-            outcomes = asked.engine.ask(pages(5), attempts=5)
+            outcomes = asked.ask(pages(5), attempts=5)
         assert elsewhere.ledger().requests == 0
     assert Counter(outcome.status for outcome in outcomes) == {"ok": 1, "unasked": 4}
     assert asked.halt.kind == "stopped" and "\n" not in asked.halt.message
@@ -232,7 +232,7 @@ def test_ten_images_that_the_api_cannot_read_do_not_stop_fifty_good_ones(tmp_pat
     with Simulator() as simulator:
         simulator.set_faults(script=["400_image"] * 10)
         with asking(simulator.url, tmp_path, concurrency=1) as asked:
-            outcomes = asked.engine.ask(pages(60), attempts=5)
+            outcomes = asked.ask(pages(60), attempts=5)
     assert Counter(outcome.status for outcome in outcomes) == {"unreadable": 10, "ok": 50}
     assert outcomes[0].error_code == "image_refused" and "Could not process image" in str(outcomes[0].error)
     assert asked.calls[0]["outcome"] == "rejected" and asked.calls[0]["paid"] == "no"
@@ -244,7 +244,7 @@ def test_ten_refusals_in_words_nobody_knows_are_put_down_to_the_images_if_the_qu
     with Simulator() as simulator:
         simulator.set_faults(script=["400"] * 10)
         with asking(simulator.url, tmp_path, concurrency=1) as asked:
-            outcomes = asked.engine.ask(pages(60), attempts=5)
+            outcomes = asked.ask(pages(60), attempts=5)
         assert simulator.ledger().requests == 61 and simulator.ledger().counted == 1
     assert Counter(outcome.status for outcome in outcomes) == {"rejected": 10, "ok": 50}
     (tried,) = [call for call in asked.calls if not call["image"].endswith(".png")]
@@ -255,7 +255,7 @@ def test_a_schema_that_the_api_refuses_stops_early_and_for_nothing(tmp_path: Pat
     refused = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}, "additionalProperties": False}
     with Simulator() as simulator:
         with asking(simulator.url, tmp_path, steps=steps(question(schema=refused)), concurrency=2) as asked:
-            outcomes = asked.engine.ask(pages(60), attempts=5)
+            outcomes = asked.ask(pages(60), attempts=5)
         assert simulator.ledger().billed == 0
     assert asked.halt.kind == "stopped" and "all ended as rejected" in asked.halt.message
     assert {outcome.status for outcome in outcomes} <= {"rejected", "unasked"}

@@ -121,7 +121,7 @@ def test_the_key_in_any_field_of_any_answer_reaches_no_table_and_no_message(
     with hostile(lambda _: next(answers)) as url:
         where = replace(at(url), key_env="SECRET_KEY", auth="both")
         with asking(url, tmp_path, endpoint=where, concurrency=1) as asked:
-            outcomes = asked.engine.ask(pages(8), attempts=1)
+            outcomes = asked.ask(pages(8), attempts=1)
     left = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     for text in [*left, repr(asked.calls), repr(outcomes), repr(asked.engine.halt)]:
         assert not tells(text.replace("\\\\", "\\"))
@@ -149,7 +149,7 @@ def test_an_error_body_may_be_anything(tmp_path: Path, error: Any, status: int) 
     answers = iter([(status, dict[str, str](), json.dumps(error).encode())])
     good = {"content": [{"type": "text", "text": "A"}], "usage": {"input_tokens": 5, "output_tokens": 5}}
     with hostile(lambda _: next(answers, (200, {}, json.dumps(good).encode()))) as url, asking(url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=3)
+        (outcome,) = asked.ask(pages(1), attempts=3)
         assert asked.engine.halt is None
     assert outcome.status in ({"rejected", "unreadable"} if status == 400 else {"ok"})
     assert asked.calls[0]["http_status"] == status and asked.calls[0]["paid"] == "no"
@@ -158,7 +158,7 @@ def test_an_error_body_may_be_anything(tmp_path: Path, error: Any, status: int) 
 @pytest.mark.parametrize("status", [201, 204, 206, 226, 299, 305, 399, 418, 444, 451, 499, 511, 599])
 def test_any_status_is_a_row_or_an_end(tmp_path: Path, status: int) -> None:
     with hostile(lambda _: (status, {}, b"")) as url, asking(url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=2)
+        (outcome,) = asked.ask(pages(1), attempts=2)
     assert outcome.status in ("rejected", "unavailable", "unasked") and outcome.error
     assert len(asked.calls) >= 1
 
@@ -170,7 +170,7 @@ def test_a_server_that_does_not_read_is_given_up_at_the_deadline(tmp_path: Path)
 
     began = time.monotonic()
     with hostile(stalls) as url, asking(url, tmp_path, timeout=0.5) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=2)
+        (outcome,) = asked.ask(pages(1), attempts=2)
     assert outcome.error == "No answer within the time limit." and time.monotonic() - began < 20
 
 
@@ -216,7 +216,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(proxy, "http://127.0.0.1:9")
     with Simulator() as simulator, asking(simulator.url, tmp_path) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=1)
+        (outcome,) = asked.ask(pages(1), attempts=1)
     assert outcome.status == "ok"
 
 

@@ -61,7 +61,7 @@ def engine(pages: list[Page], url: str, concurrency: int) -> tuple[float, float]
         folder = Path(name)
         with asking(url, folder, JsonStore(folder / "kept"), concurrency=concurrency) as asked:
             start, cpu = monotonic(), process_time()
-            outcomes = asked.engine.ask(pages, attempts=1)
+            outcomes = asked.ask(pages, attempts=1)
             seconds = monotonic() - start, process_time() - cpu
         assert all(outcome.status == "ok" for outcome in outcomes)
         return seconds

@@ -89,7 +89,7 @@ def ours(images: list[Page], url: str, concurrency: int) -> tuple[float, float, 
         asking(url, Path(folder), concurrency=concurrency, timeout=TIMEOUT_S) as asked,
     ):
         start, cpu = monotonic(), process_time()
-        outcomes = asked.engine.ask(images, attempts=10)
+        outcomes = asked.ask(images, attempts=10)
         return monotonic() - start, process_time() - cpu, Counter(outcome.status for outcome in outcomes)
 
 

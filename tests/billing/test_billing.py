@@ -88,7 +88,7 @@ def test_whatever_fails_the_ledger_is_the_simulators(
         asking(simulator.url, Path(folder), steps=climbed, concurrency=4) as asked,
     ):
         asked_about = [page(number, uri=f"{place}.png") for place, number in enumerate(images)]
-        outcomes = asked.engine.ask(asked_about, attempts=3)
+        outcomes = asked.ask(asked_about, attempts=3)
         assert len(outcomes) == len(images)
         assert sum((each.spent for each in asked_about), Decimal(0)) == asked.cost
         assert_the_ledgers_agree(asked, simulator)
@@ -100,7 +100,7 @@ def test_a_prompt_above_haikus_threshold_is_billed_at_the_dear_row(simulator: Si
     simulator.set_faults()
     long = steps(question("word " * 65_000), question("short"))
     with asking(simulator.url, tmp_path, steps=long) as asked:
-        asked.engine.ask(pages(1), attempts=1)
+        asked.ask(pages(1), attempts=1)
     (call,) = asked.calls
     assert call["input_tokens"] > 100_000
     assert call["cost_usd"] > call["input_tokens"] * Decimal("0.5") / 1_000_000
@@ -111,7 +111,7 @@ def test_a_call_that_hangs_is_listed_as_perhaps_paid(simulator: Simulator, tmp_p
     simulator.reset()
     simulator.set_faults(script=["hang", "ok"])
     with asking(simulator.url, tmp_path, timeout=0.4) as asked:
-        asked.engine.ask(pages(1), attempts=2)
+        asked.ask(pages(1), attempts=2)
     assert [(call.get("error_type"), call["paid"]) for call in asked.calls] == [("timeout", "maybe"), (None, "yes")]
     assert_the_ledgers_agree(asked, simulator)
 
@@ -122,7 +122,7 @@ def test_one_call_warms_the_cache_and_the_saving_is_on_the_bill(tmp_path: Path) 
         Simulator(latency=0.05) as simulator,
         asking(simulator.url, tmp_path, steps=steps(question(system=system)), concurrency=10) as asked,
     ):
-        asked.engine.ask(pages(20), attempts=3)
+        asked.ask(pages(20), attempts=3)
         assert_the_ledgers_agree(asked, simulator)
     written = [call for call in asked.calls if call["cache_write_tokens"]]
     assert len(written) == 1, "only the first call writes; the others read"
@@ -140,7 +140,7 @@ def test_a_prompt_too_short_to_cache_is_sent_plain(simulator: Simulator, tmp_pat
     simulator.set_faults()
     asked_question = question(system="Be brief.", model="claude-haiku-4-5")
     with asking(simulator.url, tmp_path, steps=steps(asked_question)) as asked:
-        asked.engine.ask(pages(2), attempts=3)
+        asked.ask(pages(2), attempts=3)
     assert [call["cache_write_tokens"] for call in asked.calls] == [0, 0]
     assert asked_question.cache_notice == (
         "The system prompt is not cached: it has some 1 tokens, and claude-haiku-4-5 caches from 4,096 on."
@@ -177,7 +177,7 @@ def test_an_unknown_class_of_tokens_stops_the_run_and_the_answer_is_kept(tmp_pat
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         with asking(f"http://127.0.0.1:{server.server_port}", tmp_path, concurrency=1) as asked:
-            outcomes = asked.engine.ask(pages(5), attempts=3)
+            outcomes = asked.ask(pages(5), attempts=3)
     finally:
         server.shutdown()
         server.server_close()

@@ -174,5 +174,5 @@ def test_it_needs_a_schema_and_costs_none_of_the_places_that_the_api_counts(
     path = schema_file(tmp_path / "schemas", {"type": "object", "properties": wide})
     schema = load_schema(path).with_evidence()
     with asking(simulator.url, tmp_path, steps=steps(question(schema=schema.api)), schema=schema) as asked:
-        (outcome,) = asked.engine.ask(pages(1), attempts=1)
+        (outcome,) = asked.ask(pages(1), attempts=1)
     assert outcome.status in ("ok", "invalid"), "the endpoint takes the fullest schema, and with it evidence"

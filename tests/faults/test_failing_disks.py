@@ -47,7 +47,7 @@ def ask(simulator: Simulator, folder: Path, run_id: str) -> tuple[Counter[str], 
     store = PrefectStore(records_of(output))
     try:
         with asking(simulator.url, folder, store, run_id=run_id, concurrency=2) as asked:
-            statuses = Counter(outcome.status for outcome in asked.engine.ask(pages(PAGES), attempts=2))
+            statuses = Counter(outcome.status for outcome in asked.ask(pages(PAGES), attempts=2))
     except OutputError as error:  # there was no room for the journal in the first place
         return Counter(), error
     halt = asked.engine.halt
@@ -142,7 +142,7 @@ def test_calls_that_end_together_share_an_fsync(
     with disk_of(monkeypatch, slow):
         store = PrefectStore(records_of(str(tmp_path / "output")))
         with asking(simulator.url, tmp_path, store, concurrency=40) as asked:
-            asked.engine.ask(pages(40), attempts=1)
+            asked.ask(pages(40), attempts=1)
             synced = slow.synced
     assert len(asked.calls) == 40 and synced < 30, "each call alone would have been 40, and 80 with its record"
 
@@ -165,7 +165,7 @@ from tasks.storage.records import records_of
 from tests.asking import asking, pages
 store = PrefectStore(records_of(str(Path(sys.argv[2]) / "output")))
 with asking(sys.argv[1], Path(sys.argv[2]), store, run_id="killed", concurrency=4) as asked:
-    asked.engine.ask(pages(1000), attempts=3)
+    asked.ask(pages(1000), attempts=3)
 """
 
 

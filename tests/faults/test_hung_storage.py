@@ -211,7 +211,7 @@ def test_a_disk_that_does_not_sync(simulator: Simulator, tmp_path: Path, monkeyp
     simulator.change(latency=BOUND_S / 2)
     with asking(simulator.url, tmp_path, concurrency=1) as asked:
         monkeypatch.setattr(files, "disk", Hanging())
-        outcomes = asked.engine.ask(pages(8), attempts=1)
+        outcomes = asked.ask(pages(8), attempts=1)
         error = asked.halt.error
         hang.set()
     assert isinstance(error, OutputError) and "the disk hangs" in str(error)

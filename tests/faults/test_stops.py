@@ -185,7 +185,7 @@ def test_calls_in_flight_are_cut_off_when_their_time_is_over(simulator: Simulato
     simulator.change(latency=60)
     with asking(simulator.url, tmp_path, concurrency=3, timeout=90.0) as asked:
         outcomes: list[Any] = []
-        thread = threading.Thread(target=lambda: outcomes.extend(asked.engine.ask(pages(6), attempts=5)))
+        thread = threading.Thread(target=lambda: outcomes.extend(asked.ask(pages(6), attempts=5)))
         thread.start()
         until(lambda: simulator.ledger(entries=False).in_flight == 3)
         began = time.monotonic()

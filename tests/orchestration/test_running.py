@@ -33,7 +33,7 @@ def opened(tmp_path: Path, **job: Any) -> RunContext:
 def ask_one(run: RunContext) -> None:
     """Pay for one answer and record its row, as a chunk would."""
     source, asked = run.plan.listing.images[0], page(0)
-    (outcome,) = run.engine.ask([asked], attempts=1)
+    (outcome,) = run.engine.submit([asked], attempts=1).result()
     run.recorder.record([answered_row(source, asked, outcome, run.plan.preset.name)])
 
 

@@ -147,12 +147,12 @@ def test_what_is_not_rows_is_known(value: object, home: Path, store: PrefectStor
 def test_an_answer_of_the_first_release_that_is_none_is_asked_again(simulator: Simulator, tmp_path: Path) -> None:
     store = JsonStore(tmp_path / "kept")
     with asking(simulator.url, tmp_path, store) as asked:
-        asked.engine.ask(pages(2), attempts=1)
+        asked.ask(pages(2), attempts=1)
     for path in (tmp_path / "kept").rglob("*"):
         if path.is_file():
             path.write_text(path.read_text().replace('"cost_usd": "', '"cost_usd": "x'))
     with asking(simulator.url, tmp_path, store, run_id="later") as again:
-        outcomes = again.engine.ask(pages(2), attempts=1)
+        outcomes = again.ask(pages(2), attempts=1)
     assert [(outcome.status, outcome.cached) for outcome in outcomes] == [("ok", False)] * 2
     assert len(list((tmp_path / "kept").rglob("*.it-is-no-answer"))) == 2
 

@@ -14,9 +14,9 @@ import pytest
 from flows import read_calls, read_results
 from tasks.errors import UsageError
 from tasks.recording.tables import RESULTS
-from tasks.recording.writer import TableWriter, jobs_for, open_output, table_schema, to_table
+from tasks.recording.writer import TableWriter, jobs_for, table_schema, to_table
 from tasks.schemas.loading import build_schema
-from tasks.storage.output import Output
+from tasks.storage.output import Output, open_output
 
 LINE = {"type": "object", "properties": {"name": {"type": "string"}, "price": {"type": "string", "format": "decimal"}}}
 SCHEMA = build_schema(

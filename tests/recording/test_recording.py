@@ -17,8 +17,8 @@ import pytest
 from config.job import Job
 from tasks.errors import OutputError
 from tasks.recording.tables import RESULTS, TABLES
-from tasks.recording.writer import TableWriter, open_output, table_schema, to_table
-from tasks.storage.output import Output
+from tasks.recording.writer import TableWriter, table_schema, to_table
+from tasks.storage.output import Output, open_output
 from tests.s3 import S3Server
 
 FIRST, SECOND = "20261123T154412Z-k3f9", "20261124T010000Z-a1b2"

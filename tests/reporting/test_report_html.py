@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.recording.writer import TableFile, open_output, run_folder, to_table, write_table_file
+from tasks.recording.writer import TableFile, run_folder, to_table, write_table_file
 from tasks.reporting import figures, html
 from tasks.reporting.gallery import gallery
 from tasks.reporting.html import render_report, write_report
+from tasks.storage.output import open_output
 from tasks.storage.reading import file_etag
 from tests.report_run import MadeRun, make_run
 from tests.runs import draw, picture

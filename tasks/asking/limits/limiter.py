@@ -35,7 +35,6 @@ class Limiter:
     ) -> None:
         self.concurrency = concurrency
         self.in_flight = 0
-        self.peak = 0
         self._opened = not one_first
         self._slots = concurrency if self._opened else 1
         self._held = 0
@@ -166,7 +165,6 @@ class Limiter:
         """Count the call in: its number, and whether it is the one that goes ahead to see."""
         self._sent += 1
         self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
         self._probing = self._shut
         self._buckets.left(load)
         self._adaptive.sent(waited=waited)
