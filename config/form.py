@@ -4,10 +4,10 @@ Only the JSON schema has groups. A job is flat everywhere else, and a deployment
 takes both. Prefect's forms (3.9, the old and the new) fold nothing but the alternatives of `anyOf`, which are tabs: a
 group is `null` or an object. They show a wrong value inside an alternative as "not valid under any of the given
 schemas", so bounds, and that a number is a whole one, stand beside it, under `then`, where the server's check names
-the field and what is allowed.
+the field and what is allowed. What is no setting is refused there too, before it is stored: it may be a key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,8 @@ def flat(job: Any) -> Any:
     return values
 
 
-def arranged(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a job, whose properties are flat, as the form shows it. Flat values are allowed by it too."""
+def arranged(schema: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """The JSON schema of a job, whose properties are flat, as the form shows it. It takes the flat `fields` too."""
     choices, shown = _choices(), {}
     for name, told in schema["properties"].items():
         told = {**told, "description": TOLD.get(name, told.get("description"))}
@@ -91,7 +91,8 @@ def arranged(schema: Mapping[str, Any]) -> dict[str, Any]:
             inner |= shown
         if inner:
             properties[group.name] = _folded(group, inner)
-    return {"title": "Job", "type": "object", "properties": _in_order(properties)}
+    known = {*fields, *schema["properties"], *properties}
+    return {"title": "Job", "type": "object", "properties": _in_order(properties), **_no_other_than(known)}
 
 
 def _shown(told: Mapping[str, Any], choices: "Alternatives | None") -> dict[str, Any]:
@@ -153,8 +154,15 @@ def _folded(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
         "default": None,
         "anyOf": [as_usual, {"type": "object", "title": "choose", "properties": _in_order(loose)}],
         "if": {"type": "object"},
-        "then": {"properties": {name: _bounds(told) for name, told in properties.items()}},
+        "then": {
+            "properties": {name: _bounds(told) for name, told in properties.items()},
+            **_no_other_than(properties),
+        },
     }
+
+
+def _no_other_than(names: Iterable[str]) -> dict[str, Any]:
+    return {"propertyNames": {"enum": sorted(names)}}
 
 
 def _loose(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Job(BaseModel):
         """What the form in Prefect's UI is made of."""
         schema = handler(core_schema)
         told = handler.resolve_ref_schema(schema)
-        form = arranged(told)
+        form = arranged(told, cls.model_fields)
         told.clear()
         told.update(form)
         return schema

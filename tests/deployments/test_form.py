@@ -64,6 +64,11 @@ WRONG = [
     ({"max_cost": -1}, "job.max_cost: -1 is less than the minimum of 0"),
     ({"schema": 5}, "job.schema: 5 is not valid"),
     ({"asking": {"effort": "huge"}}, "job.asking: "),
+    ({"api_key": "sk-ANT_key"}, "job: 'api_key' is not one of ['access', 'answer_schema', "),
+    (
+        {"access": {"api_key": "sk-ANT_key"}},
+        "job.access: 'api_key' is not one of ['endpoint', 'key_block', 'storage_block']",
+    ),
 ]
 
 
