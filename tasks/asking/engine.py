@@ -224,10 +224,12 @@ class Engine:
             page.drop_bytes()
             self.progress.add(outcome)
             try:
-                await self._doubts.look(outcome, self.progress)
+                if self.progress.raises_doubt(outcome):
+                    await self._doubts.look(outcome)
                 if outcome.second is not None:
                     self.second_readings.add(outcome.second)
-                    await self._doubts.look(outcome.second, self.second_readings)
+                    if self.second_readings.raises_doubt(outcome.second):
+                        await self._doubts.look(outcome.second)
             except Halted:  # while it looked: the reason given stands
                 pass
             except SchemaError as error:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from config.endpoints import Endpoint
 from tasks.asking.answer import Answer, FitsSchema
 from tasks.asking.failures import Failure
-from tasks.asking.halting import ENDED_EARLY, Halt
+from tasks.asking.halting import ALIKE_FAILURES, ENDED_EARLY, Halt
 from tasks.asking.question import Question, Step
 from tasks.types import PreparedImage
 
@@ -146,3 +146,8 @@ class Progress:
         """Count one more."""
         self.done += 1
         self.statuses[outcome.status] += 1
+
+    def raises_doubt(self, last: Outcome) -> bool:
+        """Whether the first ones have all failed as the last one did, so that the question itself may be wrong."""
+        all_alike = self.statuses[last.status] == self.done == ALIKE_FAILURES
+        return all_alike and not last.cached and last.status in ("invalid", "truncated", "rejected")

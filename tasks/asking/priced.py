@@ -1,4 +1,4 @@
-"""From what was received to an answer with its price, online or in a batch."""
+"""What a call may cost at most, and from what was received to an answer with its price, online or in a batch."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -7,14 +7,16 @@ from typing import Protocol
 from config.prices import Price, prices_of
 from tasks.asking.answer import Answer, utc_now
 from tasks.asking.halting import Halt, Halting
-from tasks.asking.limits.budget import worst_case
 from tasks.asking.pages import EngineSettings
 from tasks.asking.question import Question
 from tasks.asking.reply import Received
-from tasks.billing.pricing import cost_usd
-from tasks.billing.usage import Usage
+from tasks.billing.pricing import cost_usd, highest_cost
+from tasks.billing.usage import Usage, image_tokens
 from tasks.errors import PriceError
 from tasks.types import PreparedImage
+
+# Tokens the API adds around a request of ours (roles, schema instructions); generous, since this is a worst case.
+OVERHEAD_TOKENS = 1000
 
 
 class Sent(Protocol):
@@ -97,3 +99,11 @@ class Pricer:
         except PriceError as error:
             self._halting.halt(Halt.stopped(error))
             return Decimal(0), "maybe", str(error)
+
+
+def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...], *, batch: bool = False) -> Decimal:
+    """The most that one call can cost: every byte of text a token, and the whole of max_tokens used."""
+    if not prices:
+        return Decimal(0)
+    prompt = image_tokens(image.width, image.height) + question.text_bytes + OVERHEAD_TOKENS
+    return highest_cost(prompt, question.max_tokens, prices, batch=batch)

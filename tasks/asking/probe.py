@@ -16,7 +16,7 @@ from config.endpoints import Endpoint
 from tasks.asking.caller import Caller, CallFailed
 from tasks.asking.client import completed, make_client
 from tasks.asking.halting import ALIKE_FAILURES
-from tasks.asking.pages import EngineSettings, Outcome, Page, Progress
+from tasks.asking.pages import EngineSettings, Outcome, Page
 from tasks.asking.question import SECOND, Question, request
 from tasks.billing.usage import MOST_TOKENS, PATCH
 from tasks.errors import EndpointError, OutputError, SchemaError
@@ -90,11 +90,11 @@ class Doubts:
         self._client = client
         self._caller = caller
 
-    async def look(self, outcome: Outcome, progress: Progress) -> None:
-        """SchemaError if the question must be wrong: that must not cost a thousand answers."""
-        all_alike = progress.statuses[outcome.status] == progress.done == ALIKE_FAILURES
-        if outcome.cached or not all_alike or outcome.status not in ("invalid", "truncated", "rejected"):
-            return
+    async def look(self, outcome: Outcome) -> None:
+        """After ten first outcomes like this one: SchemaError if the question must be wrong.
+
+        That must not cost a thousand answers.
+        """
         if outcome.status == "rejected" and not await self._is_refused(outcome):
             return
         of = "Second readings: " if outcome.step.number == SECOND else ""

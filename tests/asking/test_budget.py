@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from config.models import listed_models
 from config.prices import prices_of
-from tasks.asking.limits.budget import Budget, BudgetSpent, worst_case
+from tasks.asking.limits.budget import Budget, BudgetSpent
+from tasks.asking.priced import worst_case
 from tasks.billing.pricing import cost_usd
 from tasks.billing.usage import Usage
 from tasks.simulator import Simulator

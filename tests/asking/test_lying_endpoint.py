@@ -12,8 +12,8 @@ import pytest
 
 from tasks.asking.answer import Answer
 from tasks.asking.leftovers import leftovers
-from tasks.asking.limits.budget import worst_case
 from tasks.asking.pages import Outcome
+from tasks.asking.priced import worst_case
 from tasks.recording.tables import CALLS
 from tasks.simulator import Simulator
 from tasks.simulator.lies import LIES, RAW

@@ -10,7 +10,7 @@ import pytest
 
 from config.job import Job
 from flows.analyze_images import analyze_images
-from tasks.asking.limits.budget import worst_case
+from tasks.asking.priced import worst_case
 from tasks.asking.probe import one_patch
 from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator

@@ -11,7 +11,7 @@ from config.job import Job
 from config.models import model_facts
 from config.presets import preset
 from flows import analyze_images
-from tasks.asking.limits.budget import worst_case
+from tasks.asking.priced import worst_case
 from tasks.asking.question import Question
 from tasks.simulator import Simulator
 from tasks.simulator.lies import LIES, RAW

@@ -7,15 +7,8 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from enum import Enum, auto
 
-from config.prices import Price
-from tasks.asking.question import Question
-from tasks.billing.pricing import highest_cost
-from tasks.billing.usage import image_tokens
 from tasks.errors import Signal
-from tasks.types import PreparedImage
 
-# Tokens the API adds around a request of ours (roles, schema instructions); generous, since this is a worst case.
-OVERHEAD_TOKENS = 1000
 WARNING_SHARE = Decimal("0.8")
 
 
@@ -135,11 +128,3 @@ class Budget:
         """Let the first in line look again; whoever finds an answer, room or none, wakes the next."""
         if self._waiting:
             self._waiting.popleft().set_result(None)
-
-
-def worst_case(question: Question, image: PreparedImage, prices: tuple[Price, ...], *, batch: bool = False) -> Decimal:
-    """The most that one call can cost: every byte of text a token, and the whole of max_tokens used."""
-    if not prices:
-        return Decimal(0)
-    prompt = image_tokens(image.width, image.height) + question.text_bytes + OVERHEAD_TOKENS
-    return highest_cost(prompt, question.max_tokens, prices, batch=batch)
