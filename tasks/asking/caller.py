@@ -13,7 +13,7 @@ from tasks.asking.halting import FailureStreak, Halt, Halted, Halting
 from tasks.asking.limits import Limits
 from tasks.asking.limits.buckets import Load
 from tasks.asking.limits.budget import Budget, BudgetSpent, Reservation
-from tasks.asking.pages import EngineSettings, Page
+from tasks.asking.pages import EngineSettings, Page, Wait
 from tasks.asking.priced import Pricer, SentNow
 from tasks.asking.question import PATH, Bodies, Question, Step
 from tasks.asking.reply import read_reply
@@ -103,8 +103,12 @@ class Caller:
             await self._halting.sleep(self._delay(result, failures))
             repeated = True
 
-    def charge(self, page: Page, key: str) -> None:
+    def charge(self, page: Page, key: str, kept: Answer) -> None:
         """What a kept answer has cost this run: nothing, unless `answer` said so."""
+
+    def shared(self, page: Page, key: str, room: int) -> Wait | None:  # noqa: ARG002  # calls are waited for
+        """Nobody's wait."""
+        return None
 
     async def _call_in_turn(self, page: Page, step: Step, *, repeated: bool) -> Answered | Failure:
         self._halting.check()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Protocol
 
+from tasks.asking.pages import Later
 from tasks.errors import Signal
 from tasks.storage.locks import RangeLocks
 
@@ -45,19 +46,28 @@ class Claims:
         self._shared = shared
 
     @asynccontextmanager
-    async def alone(self, key: str, seconds: float, sleep: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
-        """Hold the key on this machine, once nobody else does; Claimed if that takes longer. `sleep` may raise."""
+    async def alone(
+        self, key: str, seconds: float, sleep: Callable[[float], Awaitable[None]], *, held: bool = False
+    ) -> AsyncIterator[None]:
+        """Hold the key on this machine, once nobody else does; Claimed if that takes longer. `sleep` may raise.
+
+        What is left with Later stays held, for whoever comes again with `held`.
+        """
         deadline, looks = monotonic() + seconds, iter(CLAIM_POLL_S)
-        while self._locks is not None and not self._locks.take(key):
+        while not held and self._locks is not None and not self._locks.take(key):
             if monotonic() > deadline:
                 raise Claimed
             await sleep(next(looks, CLAIM_POLL_S[-1]))
+        later = False
         try:
             yield
+        except Later:
+            later = True
+            raise
         finally:
-            if self._locks is not None:
+            if self._locks is not None and not later:
                 self._locks.free(key)
-            if self._shared is not None:
+            if self._shared is not None and not later:
                 self._shared.done(key)
 
     async def first(self, key: str) -> bool:

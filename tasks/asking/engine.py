@@ -23,7 +23,7 @@ from tasks.asking.keeping import Keeping
 from tasks.asking.limits import Grant, Limits
 from tasks.asking.limits.budget import Budget
 from tasks.asking.limits.limiter import Limiter
-from tasks.asking.pages import AnswerStore, EngineSettings, Outcome, Page, Progress, unasked
+from tasks.asking.pages import AnswerStore, EngineSettings, Later, Outcome, Page, Progress, Wait, unasked
 from tasks.asking.probe import Doubts
 from tasks.errors import SchemaError
 
@@ -47,7 +47,7 @@ class Engine:
         self._claims = claims or Claims()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visionflow-engine", daemon=True)
-        self._asking: set[asyncio.Future[Any]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
         self._ended = self._hurry = False
         self.batches: Batches | None = None
         self._submitting = threading.Lock()
@@ -206,20 +206,36 @@ class Engine:
     async def _ask_all(self, pages: list[Page], attempts: int) -> list[Outcome]:
         for page in pages:
             page.max_failures = attempts
-        asking = asyncio.gather(*(self._ask(page) for page in pages), return_exceptions=True)
+        asking = asyncio.current_task()
+        assert asking is not None
         self._asking.add(asking)
         try:
-            outcomes = await asking  # of all, even where one fails in a way that nobody foresaw: its calls are paid for
+            ends = await self._ends(pages)
+            while later := [place for place, end in enumerate(ends) if isinstance(end, Wait)]:
+                ready = [place for place in later if pages[place].may_go_on(ends[place])]
+                if not ready:
+                    assert self.batches is not None, "calls are waited for"
+                    await self.batches.change()
+                for place, end in zip(ready, await self._ends([pages[place] for place in ready]), strict=True):
+                    ends[place] = end
         finally:
             self._asking.discard(asking)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return [end for end in ends if isinstance(end, Outcome)]
 
-    async def _ask(self, page: Page) -> Outcome:
-        """Ask, with fallbacks, and let go of the bytes when nothing more can be asked."""
-        outcome = await self._chain.ask(page)
+    async def _ends(self, pages: list[Page]) -> list[Any]:
+        """Of all, even where one fails in a way that nobody foresaw: its calls are paid for."""
+        return await asyncio.gather(*(self._ask(page) for page in pages), return_exceptions=True)
+
+    async def _ask(self, page: Page) -> Outcome | Wait:
+        """Ask, with fallbacks, and let go of the bytes when nothing more can be asked; a Wait for what takes long."""
+        try:
+            outcome = await self._chain.ask(page)
+        except Later as later:
+            later.wait.shared |= later.wait is not page.wait
+            return later.wait
         if not outcome.may_be_asked_again:
             page.drop_bytes()
             self.progress.add(outcome)

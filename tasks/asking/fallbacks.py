@@ -10,10 +10,11 @@ from tasks.asking.caller import Answered, CallFailed
 from tasks.asking.claim_log import CLAIM_POLL_S3_S
 from tasks.asking.claims import Claimed, Claims
 from tasks.asking.failures import Failure, Scope
+from tasks.asking.firsts import Firsts
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping, patiently, reason_of
-from tasks.asking.pages import WAITING, EngineSettings, Outcome, Page, unasked
-from tasks.asking.question import Question, Step, answer_key
+from tasks.asking.pages import WAITING, EngineSettings, Later, Outcome, Page, Wait, unasked
+from tasks.asking.question import Question, Step, answer_key, request_key
 from tasks.errors import OutputError, Signal
 
 LONGER_S = 10.0  # than the time limit of one call: so long a picture waits for another run that asks about it
@@ -30,10 +31,16 @@ class Asker(Protocol):
     """A way to ask."""
 
     async def answer(self, page: Page, step: Step) -> Answered | Answer:
-        """One to be kept, or one that is kept already; Halted, CallFailed, or InBatch where nobody waits for it."""
+        """One to be kept, or one that is kept already.
 
-    def charge(self, page: Page, key: str) -> None:
-        """Count with the page what an answer has cost this run that nobody had waited for."""
+        Halted, CallFailed, Later, or InBatch where nobody waits for it.
+        """
+
+    def shared(self, page: Page, key: str, room: int) -> Wait | None:
+        """The wait of another page for the same answer, which this one shares; None where nobody waits."""
+
+    def charge(self, page: Page, key: str, kept: Answer) -> None:
+        """Count with the page what a kept answer has cost this run that nobody had waited for."""
 
 
 class InBatch(Signal):
@@ -52,16 +59,17 @@ class FallbackChain:
         self._halting = halting
         self._claims = claims
         self._pending: dict[tuple[str, int], asyncio.Task[tuple[Answer, bool]]] = {}
-        self._first_with: dict[bytes, tuple[str, int]] = {}  # a line for every picture of the run: its keys are short
+        self._firsts = Firsts()
 
     def forget(self) -> None:
         """Let go of what is known of each picture: nothing more will be asked."""
-        self._first_with.clear()
+        self._firsts = Firsts()
 
     async def ask(self, page: Page) -> Outcome:
         """Ask until an answer is good or every step has been tried, then read a good answer's image again if asked to.
 
-        However the second reading ends, the first answer stands.
+        However the second reading ends, the first answer stands. Later where an answer takes long: the same call goes
+        on then, from what is kept.
         """
         first = await self._tried(page, self._settings.steps)
         if first.status != "ok" or not self._settings.second or not self._settings.reads_again(page, first):
@@ -93,8 +101,8 @@ class FallbackChain:
     async def _outcome(self, page: Page, step: Step) -> Outcome:
         key = answer_key(step.question, page.image.sha256)
         place = (page.uri, page.image.page)
-        first = self._first_with.setdefault(bytes.fromhex(key[-32:]), place)
         answer, cached = await self._once(page, step, key)
+        first = self._firsts.first(key, place)
         status, code, reason = judge(answer, self._settings.schema)
         duplicate_of = first[0] if first != place else None
         if not (cached or duplicate_of or page.attempts) and answer.run_id == self._settings.run_id:
@@ -109,20 +117,26 @@ class FallbackChain:
         pending_key = (key, step.question.max_tokens)
         task = self._pending.get(pending_key)
         if task is None:
+            if (wait := self._asker.shared(page, *pending_key)) is not None:
+                raise Later(wait)
             task = asyncio.create_task(self._kept_or_asked(page, step, key))
             self._pending[pending_key] = task
             task.add_done_callback(lambda _: self._pending.pop(pending_key, None))
-        return await task
+        try:
+            return await task
+        finally:
+            del task  # it holds what it raised, whose traceback holds this frame
 
     async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         """Alone, so that what two runs ask at the same moment is paid once: the second finds it kept."""
         seconds = self._settings.timeout + LONGER_S
+        held = page.wait is not None and page.wait.key == request_key(key, step.question.max_tokens)
         try:
-            async with self._claims.alone(key, seconds, self._halting.sleep):
-                kept = await self._kept_or_claimed(step.question, key, seconds)
+            async with self._claims.alone(key, seconds, self._halting.sleep, held=held):
+                kept = None if held else await self._kept_or_claimed(step.question, key, seconds)
                 if kept is None:
                     return await self._asked(page, step, key)
-                self._asker.charge(page, key)
+                self._asker.charge(page, key, kept[0])
                 return kept
         except Claimed:
             raise CallFailed("unavailable", BUSY) from None

@@ -13,6 +13,7 @@ from tasks.asking.answer import Answer, FitsSchema
 from tasks.asking.failures import Failure
 from tasks.asking.halting import ALIKE_FAILURES, ENDED_EARLY, Halt
 from tasks.asking.question import Question, Step
+from tasks.errors import Signal
 from tasks.types import PreparedImage
 
 
@@ -85,6 +86,43 @@ class EngineSettings:
         return tuple(step.question for step in (*self.steps, *self.second))
 
 
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """A request ended in its batch without an answer or a failure of its own."""
+
+    where: str | None = None
+    """The batch, where it goes on in one that this run does not wait for; else it may be asked again."""
+
+
+End = Answer | Failure | NoAnswer  # of a request in a Message Batch
+
+
+@dataclass(eq=False, slots=True)
+class Wait:
+    """A page's wait for the end of its request in a Message Batch: all that a waiting page takes beside itself."""
+
+    key: bytes
+    """Names the request (`tasks/asking/batches/intents.py`)."""
+    end: End | None = None
+    """What came of it, until that is taken."""
+    worst: Decimal | None = None
+    """What is set aside for it, in US dollars; None where an earlier run has asked."""
+    failures: int = 0
+    """Of this request, over all batches that it was in."""
+    over: bool = False
+    """Whether nothing more will come."""
+    shared: bool = False
+    """Whether another page waits for it too."""
+
+
+class Later(Signal):
+    """A question waits in a Message Batch, or for one: whoever asked comes again once there is an end."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__()
+        self.wait = wait
+
+
 @dataclass(slots=True)
 class Page:
     """One prepared page on its way through the engine; `spent` and `attempts` add up over retries of its chunk."""
@@ -99,6 +137,11 @@ class Page:
     given_up: Failure | None = None  # why it is not asked about again in this run, though nothing was decided
     outcome: "Outcome | None" = None  # so far
     again: Callable[[], PreparedImage] | None = None  # prepares it once more, for its bytes are let go in a batch
+    wait: Wait | None = None  # for the end of its own request
+
+    def may_go_on(self, wait: Wait) -> bool:
+        """Whether this page, which waits for an end, may ask again; one that shares it when its owner is done."""
+        return wait.over or (wait is self.wait and wait.end is not None)
 
     def drop_bytes(self) -> None:
         """Free the image's bytes once they are not needed any more."""

@@ -116,6 +116,11 @@ def answer_key(question: Question, sent_sha256: str) -> str:
     return f"answers/{digest[:2]}/{digest[2:]}"
 
 
+def request_key(key: str, room: int) -> bytes:
+    """Names a request in few bytes: the answer that it asks for, and the room that its question leaves for it."""
+    return bytes.fromhex(key[-32:]) + room.to_bytes(4)
+
+
 def request(
     question: Question, image: PreparedImage, *, caching: bool = False, ttl: str | None = None
 ) -> dict[str, Any]:

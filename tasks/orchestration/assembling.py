@@ -97,7 +97,7 @@ def batch_settings(plan: Plan) -> BatchSettings | None:
     """How this run uses Message Batches; None for one that asks online, where none was submitted before."""
     job, place = plan.job, batch_place(plan.output.uri, plan.names[0])
     mode = job.mode if plan.has_batches else "online"
-    if mode == "online" and not IntentLog(place).open():
+    if mode == "online" and not IntentLog(place).any():
         return None
     return BatchSettings(
         log=place,

@@ -70,6 +70,13 @@ class PreparedChunk:
             held.clear()
 
 
+class Asked:
+    """The rows of a chunk. No dataclass, and no list: of that, Prefect would remember every row by itself."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+
 def identity(source: Source) -> str:
     """An unchanged file: its URI, size, and ETag or time of change."""
     state = source.etag or (source.modified.isoformat() if source.modified else "")

@@ -21,7 +21,7 @@ from tasks.asking.halting import Halt
 from tasks.asking.pages import Outcome, Page
 from tasks.errors import ImageError, OutputError, Signal, StopRun
 from tasks.orchestration.artifacts import summary_artifacts
-from tasks.orchestration.chunks import Chunk, PreparedChunk
+from tasks.orchestration.chunks import Asked, Chunk, PreparedChunk
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.events import tell_if_passed
 from tasks.orchestration.fleet.manifest import close
@@ -123,7 +123,7 @@ def _may_help(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_help,
 )
-def ask(prepared: PreparedChunk) -> "list[Row] | State[list[Row]]":
+def ask(prepared: PreparedChunk) -> "Asked | State[Asked]":
     """Ask about every page of the chunk; its rows are kept, and no later run makes a task run of the finished ones.
 
     Every answer is kept the moment it arrives, so a retry, like any later run, asks only for what is missing. A chunk
@@ -141,14 +141,16 @@ def ask(prepared: PreparedChunk) -> "list[Row] | State[list[Row]]":
     open_ends = [row for row in rows if is_open(row)]
     _keep_finished(prepared.chunk, rows, open_ends)
     if open_ends and run.plan.job.no_wait and run.halt is None and all(map(_waits, open_ends)):
-        return Completed(name="Waiting", message=f"{len(open_ends)} of {len(rows)} images are in a batch", data=rows)
+        return Completed(
+            name="Waiting", message=f"{len(open_ends)} of {len(rows)} images are in a batch", data=Asked(rows)
+        )
     if open_ends:
         first = open_ends[0]
         missing_what = "no second reading" if first["status"] == "ok" else "no answer"
         reason = first["error"] or first["second"]["error"]
         why = f"{len(open_ends)} of {len(rows)} rows have {missing_what}: {reason}"
-        return Failed(message=why, data=rows)
-    return rows
+        return Failed(message=why, data=Asked(rows))
+    return Asked(rows)
 
 
 def _waits(row: Row) -> bool:

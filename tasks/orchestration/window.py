@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.asking.halting import Halt
 from tasks.errors import StopRun
-from tasks.orchestration.chunks import Chunk, PreparedChunk, chunk_size, chunks
+from tasks.orchestration.chunks import Asked, Chunk, PreparedChunk, chunk_size, chunks
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.recording.rows import Row
@@ -22,7 +22,7 @@ Mapped = Callable[[list[Any]], Iterable[Any]]
 # Prepared images waiting for their answers may take so much memory before no more are prepared.
 PREPARED_BYTES = 128_000_000
 AHEAD = 4  # images under way for each call in flight, and chunks at least, so that the tails of chunks overlap
-IN_BATCHES = 15_000  # images under way in a run by Message Batch: those that were sent hold no bytes, some 10 kB each
+IN_BATCHES = 15_000  # images under way in a run by Message Batch: some 4 kB each, with the threads of their task runs
 BATCHED_BYTES = 64_000_000  # instead of PREPARED_BYTES there: two bodies; nobody waits for a call in flight
 WAVE = 4  # chunks let in before the window looks what is prepared: Prefect takes some 10 ms to start each
 PREPARING_AT_ONCE = 2  # chunks prepared at once, however large: while one is handed on, the threads have the other
@@ -122,8 +122,8 @@ class _Window:
                 yield self._broken(chunk, result)
             return
         prepared = self._asking.pop(future)
-        if isinstance(result, list):
-            yield result
+        if isinstance(result, Asked):
+            yield result.rows
         else:  # asking failed, perhaps after it was paid for: nothing more may be
             _stop(self._run, result)
             yield self._broken(prepared.chunk, result)

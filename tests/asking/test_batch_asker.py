@@ -1,5 +1,7 @@
 """An engine that asks by Message Batch: the same outcomes as online, half the bill, and nothing submitted twice."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -65,6 +67,62 @@ def test_answers_are_kept_and_the_bytes_let_go_of(simulator: Simulator, tmp_path
     with by_batch(simulator.url, tmp_path, run_id="later") as later:
         assert all(outcome.cached for outcome in later.ask(pages(30), attempts=3))
     assert later.calls == [] and simulator.ledger().batches == 1
+
+
+def test_nobody_stands_in_line_for_a_batch(simulator: Simulator, tmp_path: Path) -> None:
+    """Thousands wait for hours: an image that waits has no task of the event loop, and none of its stack."""
+    simulator.change(batch_latency=1.5)
+    with by_batch(simulator.url, tmp_path) as asked:
+        asking_now = asked.engine.submit(pages(300), attempts=3)
+        while asked.engine.batches.in_flight < 300:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(asyncio.all_tasks(asked.engine._loop)) < 10
+        assert statuses(asking_now.result()) == {"ok": 300}
+    balances(asked, simulator)
+
+
+def test_copies_share_one_request_also_where_it_fails_at_first(simulator: Simulator, tmp_path: Path) -> None:
+    copies = [replace(one, uri=f"folder-{number}/same.png") for number in range(4) for one in pages(1)]
+    simulator.set_faults(script=["529", "expired"])
+    simulator.change(batch_latency=0.3)
+    with by_batch(simulator.url, tmp_path) as asked:
+        asking_now = [asked.engine.submit([one], attempts=3) for one in copies]
+        outcomes = [one.result()[0] for one in asking_now]
+    assert statuses(outcomes) == {"ok": 4}
+    assert sorted(outcome.duplicate_of or "" for outcome in outcomes) == ["", *["folder-0/same.png"] * 3]
+    assert simulator.ledger().batch_requests == 3
+    assert sum(one.spent for one in copies) == asked.cost and [one.attempts for one in copies] == [3, 0, 0, 0]
+    balances(asked, simulator)
+
+
+def test_what_nobody_waited_for_is_charged_to_one_image_and_what_failed_to_none(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """A batch of an earlier run: an answer, whose picture lies in two places now, and a request that expired."""
+    some = pages(3)
+    simulator.set_faults(script={some[1].image.sha256[:16]: ["expired"]})
+    with by_batch(simulator.url, tmp_path, batches={"no_wait": True}) as first:
+        assert statuses(first.ask(some, attempts=3)) == {"unasked": 3}
+    again = [*pages(3), *(replace(one, uri=f"copy-{number}.png") for number, one in enumerate(pages(2)))]
+    with by_batch(simulator.url, tmp_path, run_id="later") as later:
+        outcomes = [later.ask([one], attempts=3)[0] for one in again]
+    assert statuses(outcomes) == {"ok": 5}
+    assert sum(one.spent for one in again) == later.cost and [one.attempts for one in again] == [1, 1, 1, 0, 0]
+    assert simulator.ledger().batch_requests == 4
+    balances(later, simulator)
+
+
+def test_an_intent_that_is_gone_while_its_batch_runs_stops_the_run(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.change(batch_latency=1.0)
+    with by_batch(simulator.url, tmp_path) as asked:
+        asking_now = asked.engine.submit(pages(2), attempts=3)
+        while not simulator.ledger().batches or not IntentLog(str(tmp_path / "submitted")).open()[0].batch_id:
+            time.sleep(0.01)
+        for path in (tmp_path / "submitted").glob("*.json"):
+            path.unlink()
+        assert statuses(asking_now.result()) == {"unasked": 2}
+    assert "said what was submitted, and is gone" in asked.halt.message
 
 
 def test_a_batch_is_submitted_when_it_is_full(simulator: Simulator, tmp_path: Path) -> None:

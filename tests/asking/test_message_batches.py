@@ -72,7 +72,7 @@ def at_desk(url: str, folder: Path, work: Callable[[Desk, Wire], Awaitable[Any]]
 async def collected(desk: Desk, folder: Path) -> list[Result]:
     """What a run does with all that is open."""
     found: list[Result] = []
-    for intent in await desk.open():
+    async for intent in desk.each():
         settled = await desk.settled(intent, folder)
         if settled is not None:
             path = await desk.collect(settled, await desk.ended(settled), folder)
@@ -95,7 +95,7 @@ def test_every_request_of_a_batch_comes_back_once(simulator: Simulator, tmp_path
         digest = pages(40)[result.place].image.sha256[:12]
         assert isinstance(result.end, Received)
         assert digest in result.end.text  # the simulator names the image: rows are not swapped
-    assert at_desk(simulator.url, tmp_path, lambda desk, _: desk.open()) == []
+    assert IntentLog(str(tmp_path / "intents")).open() == []
     assert (simulator.ledger().batches, simulator.ledger().batch_requests) == (1, 40)
 
 
@@ -168,7 +168,7 @@ def test_where_no_line_says_whose_they_are_nothing_is_asked_again(simulator: Sim
 
     with pytest.raises(EndpointError, match="remove that file to have its images asked again"):
         at_desk(simulator.url, tmp_path, work)
-    assert len(at_desk(simulator.url, tmp_path, lambda desk, _: desk.open())) == 1
+    assert len(IntentLog(str(tmp_path / "intents")).open()) == 1
 
 
 def test_what_was_never_made_counts_as_that_after_a_minute(simulator: Simulator, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_was_never_made_counts_as_that_after_a_minute(simulator: Simulator,
         return await desk.settled(intent, tmp_path)
 
     assert at_desk(simulator.url, tmp_path, work) is None
-    assert at_desk(simulator.url, tmp_path, lambda desk, _: desk.open()) == []
+    assert IntentLog(str(tmp_path / "intents")).open() == []
 
 
 def test_a_batch_that_is_not_found_at_first_is_waited_for(simulator: Simulator, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_refused_batch_leaves_no_intent(simulator: Simulator, tmp_path: Path) 
             with pytest.raises(NotSubmitted) as refused:
                 await desk.submit(requests(pages(1)), BODIES)
             assert refused.value.failure.status == 404
-            assert await desk.open() == []
+            assert [intent async for intent in desk.each()] == []
 
         at_desk(without.url, tmp_path, work)
 

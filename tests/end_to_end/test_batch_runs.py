@@ -63,6 +63,23 @@ def test_an_estimate_of_batches_is_what_the_endpoint_counts_and_bills(simulator:
     assert ledger.cost_usd == in_batches(ledger.tokens["input"], ledger.tokens["output"])
 
 
+def test_an_estimate_counts_a_long_system_prompt_that_is_cached_as_the_endpoint_does(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Written once for an hour and read by every other request: the same tokens, in classes that cost less."""
+    images = draw(tmp_path / "images", 6)
+    system = "Read every line with care, and write down what it says, as it is written. " * 700
+    job = Job(name="job", preset="ocr", mode="batch", system=system)
+    estimate = make_estimate(list_images(str(images)), resolve(job), output=None)
+    offer = next(offer for offer in estimate.models if (offer.model, offer.preset) == (job.model, "ocr"))
+    assert analyze_images(str(images), str(tmp_path / "out"), job)["ok"] == 6
+    tokens = simulator.ledger().tokens
+    assert tokens["cache_write_1h"] > 4096 and tokens["cache_read"] == 5 * tokens["cache_write_1h"]
+    counted = sum(tokens[name] for name in ("input", "cache_write_1h", "cache_read"))
+    assert offer.input_tokens == pytest.approx(counted, rel=0.03)
+    assert offer.batch_usd == in_batches(offer.input_tokens, offer.output_tokens), "none of it is assumed to be cached"
+
+
 def in_batches(tokens_in: int, tokens_out: int) -> Decimal:
     """Half of claude-haiku-5-5's price."""
     return (tokens_in * Decimal("0.10") + tokens_out * Decimal("0.50")) / 2_000_000

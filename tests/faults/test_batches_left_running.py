@@ -1,10 +1,12 @@
 """Runs by batch that are left: by Ctrl-C, by a kill, for another machine. What was submitted is paid for once."""
 
+import json
+import re
 import signal
+import subprocess
 import time
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -13,9 +15,6 @@ from flows import read_calls
 from tasks.simulator import Simulator
 from tests.runs import draw, end, rows, start
 from tests.s3 import S3Server
-
-if TYPE_CHECKING:
-    import subprocess
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.all]
 
@@ -45,9 +44,12 @@ def test_ctrl_c_leaves_batches_running_and_says_what_they_may_cost(simulator: Si
     assert "1 Message Batch runs on at the endpoint, with 9 requests that may cost $0.0" in left.err
     assert "The same command collects it; to cancel it, POST /v1/messages/batches/ID/cancel" in left.summary["message"]
     assert left.summary["statuses"] == {"unasked": 9}
+    (line,) = set(re.findall(r"use the Console: (curl .*/cancel')", left.err))  # as a person copies it
+    reply = subprocess.run(["bash", "-c", f"{line} -s"], capture_output=True, text=True, check=True, timeout=30)
+    assert json.loads(reply.stdout)["processing_status"] in ("canceling", "ended")
     again = end(start(*command(tmp_path, tmp_path / "out")))
-    assert (again.status, again.summary["ok"], again.summary["batches"]) == (0, 9, 1)
-    assert simulator.ledger().batch_requests == 9
+    assert (again.status, again.summary["ok"], again.summary["batches"]) == (0, 9, 2)
+    assert simulator.ledger().billed == 9, "what it had answered was collected, and the rest asked again"
     assert Decimal(str(again.summary["cost_usd"])) == simulator.ledger().cost_usd
 
 

@@ -16,14 +16,13 @@ from tasks.asking.pages import Page
 from tasks.errors import OutputError
 from tasks.orchestration import window
 from tasks.orchestration.assembling import make_context
-from tasks.orchestration.chunks import Chunk, PreparedChunk
+from tasks.orchestration.chunks import Asked, Chunk, PreparedChunk
 from tasks.orchestration.context import RunContext
 from tasks.orchestration.invoker import Todo
 from tasks.orchestration.store import PrefectStore
 from tasks.orchestration.window import AHEAD, PREPARING_AT_ONCE, in_window
 from tasks.planning.plan import make_plan
 from tasks.preparing import prepare_image
-from tasks.recording.rows import Row
 from tasks.storage.records import records_of
 from tests.runs import draw
 
@@ -67,15 +66,15 @@ def at_once(chunk: Chunk) -> PreparedChunk:
     return PreparedChunk(chunk, [], [], [])
 
 
-def answered(prepared: PreparedChunk) -> list[Row]:
+def answered(prepared: PreparedChunk) -> Asked:
     """Stands for the task `ask`."""
     chunk = prepared.chunk
-    return [{**chunk.run.unasked_row(source), "status": "ok"} for source in chunk.sources]
+    return Asked([{**chunk.run.unasked_row(source), "status": "ok"} for source in chunk.sources])
 
 
 def drive(
     run: RunContext,
-    ask: Callable[[PreparedChunk], list[Row]],
+    ask: Callable[[PreparedChunk], Asked],
     prepare: Callable[[Chunk], PreparedChunk] = at_once,
     watch: Callable[[list[Chunk]], None] = lambda _: None,
 ) -> None:
@@ -112,7 +111,7 @@ def test_only_so_many_images_are_under_way_and_each_is_recorded_once(tmp_path: P
             under_way += sum(len(chunk.sources) for chunk in wave)
             most = max(most, under_way)
 
-    def ask(prepared: PreparedChunk) -> list[Row]:
+    def ask(prepared: PreparedChunk) -> Asked:
         nonlocal under_way
         with lock:
             under_way -= len(prepared.chunk.sources)
@@ -200,7 +199,7 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
             most = max(most, held)
         return one
 
-    def ask(one: PreparedChunk) -> list[Row]:
+    def ask(one: PreparedChunk) -> Asked:
         nonlocal held
         threading.Event().wait(0.02)  # while they are asked about
         with lock:
@@ -219,7 +218,7 @@ def test_prepared_images_take_bounded_memory(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.usefixtures("simulator")
 def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
-    def ask(one: PreparedChunk) -> list[Row]:
+    def ask(one: PreparedChunk) -> Asked:
         run = one.chunk.run
         if one.chunk.number == 5:
             run.stop(Halt("paused", "Enough."))
@@ -239,7 +238,7 @@ def test_after_a_halt_the_rest_is_recorded_as_unasked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize("error", [OutputError("No room."), KeyError("a bug")])
 def test_when_asking_itself_fails_nothing_more_is_paid(tmp_path: Path, error: Exception) -> None:
-    def ask(one: PreparedChunk) -> list[Row]:
+    def ask(one: PreparedChunk) -> Asked:
         if one.chunk.number == 3:
             raise error
         return answered(one)

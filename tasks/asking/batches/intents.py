@@ -7,12 +7,14 @@ that a run on another machine finds it too. An intent holds no image and no key.
 
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+from tasks.asking.question import request_key
 from tasks.errors import OutputError
 from tasks.storage.conditional import read_found, write_always
 from tasks.storage.files import sync_files, sync_folder, write_private
@@ -21,9 +23,6 @@ from tasks.storage.records import Damaged, sealed, unsealed
 from tasks.storage.s3 import is_s3, now, s3_filesystem
 
 FIRST_RELEASE = ()  # it had no intents
-
-
-Key = tuple[str, int]  # of an answer, and the room that its question leaves: which two requests may share
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,11 @@ class Intended:
     model: str
     max_tokens: int
     worst_usd: str = "0"
+
+    @property
+    def request_key(self) -> bytes:
+        """Names it among all that is asked."""
+        return request_key(self.key, self.max_tokens)
 
     def to_record(self) -> dict[str, Any]:
         """As JSON."""
@@ -91,8 +95,11 @@ class Place(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Write or replace one."""
 
-    def read(self) -> dict[str, bytes]:
-        """All, by name."""
+    def names(self) -> list[str]:
+        """Of all that there are."""
+
+    def read(self, name: str) -> bytes | None:
+        """One; None where it is gone."""
 
     def remove(self, name: str) -> None:
         """Remove one; nothing where it is gone."""
@@ -109,9 +116,16 @@ class LocalPlace:
         write_private(self.folder / name, data)
         sync_files([self.folder / name])
 
-    def read(self) -> dict[str, bytes]:
-        """All, by name."""
-        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*.json"))}
+    def names(self) -> list[str]:
+        """Of all that there are."""
+        return sorted(path.name for path in self.folder.glob("*.json"))
+
+    def read(self, name: str) -> bytes | None:
+        """One; None where it is gone."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def remove(self, name: str) -> None:
         """Remove one; nothing where it is gone."""
@@ -130,16 +144,20 @@ class S3Place:
         """Write or replace one."""
         now(write_always, f"{self.prefix}/{name}", data)
 
-    def read(self) -> dict[str, bytes]:
-        """All, by name."""
+    def names(self) -> list[str]:
+        """Of all that there are."""
         fs = s3_filesystem()
         fs.invalidate_cache()
         try:
             names = [path.rpartition("/")[2] for path in fs.ls(self.prefix, detail=False)]
         except FileNotFoundError:
-            return {}
-        found = {name: now(read_found, f"{self.prefix}/{name}") for name in names if name.endswith(".json")}
-        return {name: one.data for name, one in found.items() if one is not None}
+            return []
+        return [name for name in names if name.endswith(".json")]
+
+    def read(self, name: str) -> bytes | None:
+        """One; None where it is gone."""
+        found = now(read_found, f"{self.prefix}/{name}")
+        return None if found is None else found.data
 
     def remove(self, name: str) -> None:
         """Remove one; nothing where it is gone."""
@@ -179,20 +197,49 @@ class IntentLog:
         """Where it is written down."""
         return f"{self.uri}/{intent.word}.json"
 
-    def open(self) -> list[Intent]:
-        """What was not done, oldest first. OutputError if that cannot be told, since asking again could pay twice."""
+    def any(self) -> bool:
+        """Whether anything was not done. Raises OutputError."""
         with explained(self.uri, verb="read"):
-            found = self._place.read()
-        intents = []
-        for name, data in found.items():
-            try:
-                intents.append(Intent.from_bytes(data, name.removesuffix(".json")))
-            except Damaged as damage:
-                raise OutputError(
-                    f"{self.uri}/{name} says what was submitted, and is damaged ({damage}). Nothing is asked until "
-                    "that is known: cancel or wait for the batches of this key that still run, then remove the file."
-                ) from None
-        return sorted(intents, key=lambda intent: intent.written_at)
+            return bool(self._place.names())
+
+    def each(self) -> Iterator[Intent]:
+        """What was not done, one after the other, for each is some megabytes.
+
+        OutputError if that cannot be told, since asking again could pay twice.
+        """
+        with explained(self.uri, verb="read"):
+            names = self._place.names()
+        for name in names:
+            intent = self._read(name)
+            if intent is not None:
+                yield intent
+
+    def open(self) -> list[Intent]:
+        """All that was not done, oldest first. Raises OutputError as `each` does."""
+        return sorted(self.each(), key=lambda intent: intent.written_at)
+
+    def whole(self, intent: Intent) -> Intent:
+        """The intent with all that was asked, where that was let go of. Raises OutputError."""
+        if intent.asked:
+            return intent
+        written = self._read(f"{intent.word}.json")
+        if written is None:
+            raise OutputError(
+                f"{self.place(intent)} said what was submitted, and is gone: the answers of the batch "
+                f"{intent.batch_id} cannot be told apart without it. Put it back, then run the same command again."
+            )
+        return written
+
+    def _read(self, name: str) -> Intent | None:
+        with explained(self.uri, verb="read"):
+            data = self._place.read(name)
+        try:
+            return None if data is None else Intent.from_bytes(data, name.removesuffix(".json"))
+        except Damaged as damage:
+            raise OutputError(
+                f"{self.uri}/{name} says what was submitted, and is damaged ({damage}). Nothing is asked until "
+                "that is known: cancel or wait for the batches of this key that still run, then remove the file."
+            ) from None
 
     def _write(self, intent: Intent) -> None:
         with explained(self.uri):

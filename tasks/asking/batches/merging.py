@@ -167,6 +167,12 @@ def are_of(path: Path, word: str) -> bool | None:
     return anothers
 
 
+def lines_in(path: Path) -> int:
+    """How many there are."""
+    with path.open("rb") as lines:
+        return sum(1 for line in iter(lambda: lines.readline(LONGEST_LINE), b"") if line.endswith(b"\n"))
+
+
 def _row(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)

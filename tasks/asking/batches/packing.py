@@ -4,19 +4,16 @@ A request waits in the backlog until a batch is full by bytes or by count, or no
 while it is sent and never held as a whole; images lie in memory until then.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from time import monotonic
 
-from tasks.asking.answer import Answer
-from tasks.asking.batches.intents import Intended, Key, custom_id
-from tasks.asking.failures import Failure
+from tasks.asking.batches.intents import Intended, custom_id
 from tasks.asking.halting import Halting
 from tasks.asking.pages import Page
-from tasks.asking.question import Bodies, Step, answer_key
+from tasks.asking.question import Bodies, Step, answer_key, request_key
 
 # The API takes 256 MB and 100,000 requests. An eighth of it holds a hundred images all the same, and waiting for one
 # large batch or for eight small ones at once takes as long, while their images are in memory until they are sent.
@@ -28,8 +25,6 @@ FILLING_POLL_S = 0.05
 # A batch that is not full is submitted when nothing has come for so long: while images are being prepared, or else.
 PATIENT_S, QUIET_S = 15.0, 0.4
 
-End = Answer | Failure | None  # of a request; None where it was never submitted after all
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -40,9 +35,10 @@ class Request:
     worst: Decimal = Decimal(0)
 
     @property
-    def key(self) -> Key:
-        """Names the answer that it asks for."""
-        return answer_key(self.step.question, self.page.image.sha256), self.step.question.max_tokens
+    def key(self) -> bytes:
+        """Names it among all that is asked."""
+        question = self.step.question
+        return request_key(answer_key(question, self.page.image.sha256), question.max_tokens)
 
     @property
     def most_bytes(self) -> int:
@@ -51,21 +47,21 @@ class Request:
 
     def intended(self) -> Intended:
         """What is written down of it before it is submitted."""
-        key, room = self.key
+        question = self.step.question
         return Intended(
-            key=key,
+            key=answer_key(question, self.page.image.sha256),
             uri=self.page.uri,
             page=self.page.image.page,
             sha256=self.page.image.sha256,
             step=self.step.number,
             attempt=self.page.attempts_at[self.step.number] + 1,
-            model=self.step.question.model,
-            max_tokens=room,
+            model=question.model,
+            max_tokens=question.max_tokens,
             worst_usd=str(self.worst),
         )
 
 
-def fitting(requests: list[Request], most_bytes: int = MOST_BYTES) -> int:
+def fitting(requests: Collection[Request], most_bytes: int = MOST_BYTES) -> int:
     """How many of them, from the first on, make one batch: at least one."""
     size = 0
     for number, request in enumerate(requests):
@@ -102,14 +98,6 @@ class Body:
         yield END
 
 
-@dataclass(eq=False, slots=True)
-class Waiting:
-    """A request, and who waits for its end."""
-
-    request: Request
-    end: "asyncio.Future[End]"
-
-
 class Backlog:
     """First come, first submitted. Lives on one event loop; `expecting` may be set from any thread."""
 
@@ -117,28 +105,26 @@ class Backlog:
         self.expecting = False  # more requests, soon
         self._most_bytes = most_bytes
         self._halting = halting
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Request] = deque()
         self._bytes = 0
         self._grown = 0.0
 
-    def add(self, request: Request) -> "asyncio.Future[End]":
+    def add(self, request: Request) -> None:
         """Wait with the others."""
-        waiting = Waiting(request, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        self._waiting.append(request)
         self._bytes += request.most_bytes
         self._grown = monotonic()
-        return waiting.end
 
-    async def batch(self) -> list[Waiting]:
+    async def batch(self) -> list[Request]:
         """The next batch, once it is full or nobody comes any more. Halted once the run is left."""
         while not self._is_due():
             await self._halting.stay(FILLING_POLL_S)
-        count = fitting([waiting.request for waiting in self._waiting], self._most_bytes)
+        count = fitting(self._waiting, self._most_bytes)
         taken = [self._waiting.popleft() for _ in range(count)]
-        self._bytes -= sum(waiting.request.most_bytes for waiting in taken)
+        self._bytes -= sum(request.most_bytes for request in taken)
         return taken
 
-    def left(self) -> list[Waiting]:
+    def left(self) -> list[Request]:
         """Those that will not be submitted."""
         waiting = list(self._waiting)
         self._waiting.clear()

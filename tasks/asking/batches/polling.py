@@ -6,7 +6,7 @@ that still runs is waited for. Where no such batch is listed for a minute there 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,12 +15,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from tasks.asking.answer import Answer
-from tasks.asking.batches.intents import Intent, IntentLog, Key
-from tasks.asking.batches.merging import are_of
-from tasks.asking.batches.packing import End, Waiting
+from tasks.asking.batches.intents import Intent, IntentLog
+from tasks.asking.batches.merging import are_of, lines_in
 from tasks.asking.batches.wire import MessageBatch, Wire
-from tasks.asking.failures import Failure, Scope, classify
+from tasks.asking.failures import Scope, classify
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError, EndpointError, OutputError, Signal
 
@@ -30,6 +28,8 @@ POLL_S, SLOWEST_POLL_S, SLOWER = 2.0, 60.0, 1.3
 # https://github.com/anthropics/anthropic-sdk-python/issues/1432: a new batch may not be found for minutes
 LATE_S = 900.0
 ABSENT_S = 60.0
+LONGEST_S = 26 * 3600.0  # a batch expires after 24 hours, and is given two more to end
+DOWNLOADS = 3  # of results in which requests are missing
 CLOCKS = timedelta(hours=1)  # by which ours and the endpoint's may differ
 CREATED_WITHIN = CLOCKS + timedelta(hours=1)  # after its intent was written: a body takes minutes to send
 
@@ -46,6 +46,7 @@ class Patience:
     slowest_poll: float = SLOWEST_POLL_S
     late: float = LATE_S
     absent: float = ABSENT_S
+    longest: float = LONGEST_S
 
 
 class Poller:
@@ -60,9 +61,15 @@ class Poller:
         self._secrets = secrets
         self._sleep = sleep
 
-    async def open(self) -> list[Intent]:
-        """What was, or may have been, submitted and is not collected yet. Raises OutputError."""
-        return await asyncio.to_thread(self._log.open)
+    async def each(self) -> AsyncIterator[Intent]:
+        """What was, or may have been, submitted and is not collected yet, one at a time. Raises OutputError."""
+        intents = self._log.each()
+        while (intent := await asyncio.to_thread(next, intents, None)) is not None:
+            yield intent
+
+    async def whole(self, intent: Intent) -> Intent:
+        """The intent with all that was asked. Raises OutputError."""
+        return await asyncio.to_thread(self._log.whole, intent)
 
     async def settled(self, intent: Intent, folder: Path, *, dead_since: float | None = None) -> Intent | None:
         """The intent with its batch, or None where there never was one. Waits until that is known.
@@ -75,7 +82,7 @@ class Poller:
         refused: set[str] = set()
         deadline = (monotonic() if dead_since is None else dead_since) + self.patience.absent
         while True:
-            named = {other.batch_id for other in await self.open()} | refused
+            named = await asyncio.to_thread(lambda: {other.batch_id for other in self._log.each()}) | refused
             since = await self._asked_again(lambda: self._wire.since(intent.written_at - CLOCKS))
             candidates = [batch for batch in since if batch.requests == len(intent.asked) and batch.id not in named]
             for batch in candidates:
@@ -114,12 +121,18 @@ class Poller:
     async def ended(self, intent: Intent, seen: Callable[[MessageBatch], object] = lambda _: None) -> MessageBatch:
         """Wait for the end of a batch; `seen` is told each time it was looked at. EndpointError if it is lost."""
         assert intent.batch_id is not None
-        batch_id, wait = intent.batch_id, self.patience.poll
+        batch_id, wait, began = intent.batch_id, self.patience.poll, monotonic()
         while True:
             batch = await self._asked_again(lambda: self._wire.retrieve(batch_id), late=self._late(intent))
             seen(batch)
             if batch.ended:
                 return batch
+            if monotonic() - began > self.patience.longest:
+                raise EndpointError(
+                    f"The batch {batch_id} has not ended in {self.patience.longest / 3600:.0f} hours, "
+                    "where one expires after 24. It may still be billed. The same command looks again; "
+                    f"to have its images asked again, and perhaps paid twice, remove {self._log.place(intent)}."
+                )
             await self._sleep(wait)
             wait = min(wait * SLOWER, self.patience.slowest_poll)
 
@@ -128,8 +141,17 @@ class Poller:
         path = folder / f"{intent.word}.jsonl"
         if batch.archived:
             raise Gone
-        await self._asked_again(lambda: self._wire.results(batch.id, path), late=self._late(intent))
+        for _ in range(DOWNLOADS):  # a connection that ends early is not always told from the end
+            await self._download(intent, batch, path)
+            if await asyncio.to_thread(lines_in, path) >= len(intent.asked):
+                break
         return path
+
+    async def _download(self, intent: Intent, batch: MessageBatch, path: Path) -> None:
+        from tasks.asking.http import answer_bytes
+
+        most = sum(answer_bytes(asked.max_tokens) for asked in intent.asked)
+        await self._asked_again(lambda: self._wire.results(batch.id, path, most), late=self._late(intent))
 
     async def done(self, intent: Intent) -> None:
         """All of it is kept. Raises OutputError."""
@@ -148,7 +170,7 @@ class Poller:
             raise Gone
         path = folder / f"{intent.word}.{batch.id}.jsonl"
         try:
-            await self._asked_again(lambda: self._wire.results(batch.id, path), late=self._late(intent))
+            await self._download(intent, batch, path)
             ours = are_of(path, intent.word)
             if ours is None:
                 raise EndpointError(
@@ -175,7 +197,8 @@ class Poller:
                     raise EndpointError(
                         f"The endpoint does not tell what became of a batch ({failure.message}). It may still run and "
                         "be billed; the same command, with the key it was submitted with, goes on where this one "
-                        f"stopped. What was submitted is written down in {self._log.uri}."
+                        f"stopped. What was submitted is written down in {self._log.uri}: where a batch was deleted, "
+                        "remove the file that names it, and its images are asked again."
                     ) from None
                 await self._sleep(failure.retry_after or wait)
                 wait = min(wait * SLOWER, self.patience.slowest_poll)
@@ -192,28 +215,20 @@ class Running:
     """When its reply was lost, or its process seen dead (`monotonic`), where it has no id yet."""
     batch: MessageBatch | None = None
     """As it was last seen."""
-    _ends: "dict[Key, asyncio.Future[End]]" = field(default_factory=dict)
-
-    @classmethod
-    def submitted(cls, intent: Intent, waiting: list[Waiting], now: float) -> "Running":
-        """As it is when it was submitted."""
-        return cls(intent, since=now, _ends={one.request.key: one.end for one in waiting})
-
+    over: bool = False
+    """Whether it is collected, or there never was one."""
+    joined: list[bytes] = field(default_factory=list)
+    """Requests of this run that wait for it, where an earlier one has submitted it."""
     requests: int = field(init=False)
     worst_usd: Decimal = field(init=False)
 
     def __post_init__(self) -> None:
         self.requests, self.worst_usd = len(self.intent.asked), self.intent.worst_usd
+        self.settle(self.intent)
 
-    def leave(self, error: Exception) -> None:
-        """Nobody waits for it in this run: what it asks is written down, and need not be in memory."""
-        self.fail(error)
-        self.intent = replace(self.intent, asked=())
-
-    @property
-    def keys(self) -> list[Key]:
-        """What is asked in it."""
-        return [(asked.key, asked.max_tokens) for asked in self.intent.asked]
+    def settle(self, intent: Intent) -> None:
+        """It is known which batch it became; what it asks is written down, and need not be in memory meanwhile."""
+        self.intent = intent if intent.batch_id is None else replace(intent, asked=())
 
     @property
     def name(self) -> str:
@@ -232,31 +247,3 @@ class Running:
             "expires": f"{expires:%Y-%m-%d %H:%M} UTC" if expires else "",
             "may cost": f"${self.worst_usd:.4f}",
         }
-
-    def end(self, key: Key) -> "asyncio.Future[End]":
-        """The end of a request, once there is one."""
-        return self._ends.setdefault(key, asyncio.get_running_loop().create_future())
-
-    def resolve(self, ends: list[Answer | Failure]) -> list[tuple[Key, Answer]]:
-        """Tell everybody; the answers for which nobody waits."""
-        unclaimed = []
-        for key, end in zip(self.keys, ends, strict=True):
-            future = self._ends.pop(key, None)
-            if future is not None and not future.done():
-                future.set_result(end)
-            elif isinstance(end, Answer):
-                unclaimed.append((key, end))
-        return unclaimed
-
-    def never(self) -> None:
-        """There never was such a batch: whoever waits asks again."""
-        for future in self._ends.values():
-            if not future.done():
-                future.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """Nobody waits any longer."""
-        for future in self._ends.values():
-            if not future.done():
-                future.set_exception(error)
-        self._ends.clear()

@@ -10,13 +10,14 @@ from time import monotonic
 
 from tasks.asking.batches.choosing import Deadline
 from tasks.asking.batches.intents import Intent, IntentLog, new_word
-from tasks.asking.batches.packing import Backlog, Body, Request, Waiting
+from tasks.asking.batches.packing import Backlog, Body, Request
+from tasks.asking.batches.waiting import Waits
 from tasks.asking.batches.wire import Wire
 from tasks.asking.caller import BACKOFF_S
 from tasks.asking.client import secrets_of
 from tasks.asking.failures import Failure, Scope, classify, explained
 from tasks.asking.halting import Halt, Halted, Halting
-from tasks.asking.pages import EngineSettings, Page
+from tasks.asking.pages import EngineSettings, NoAnswer, Page
 from tasks.asking.question import Bodies
 from tasks.asking.secrets import Secrets
 from tasks.errors import EndpointError, Signal
@@ -55,7 +56,7 @@ async def submit(wire: Wire, log: IntentLog, requests: list[Request], bodies: Bo
 class Submitter:
     """Submits what waits in the backlog. Lives on one event loop."""
 
-    def __init__(self, settings: EngineSettings, wire: Wire, log: IntentLog, halting: Halting) -> None:
+    def __init__(self, settings: EngineSettings, wire: Wire, log: IntentLog, halting: Halting, waits: Waits) -> None:
         assert settings.batches is not None
         self.backlog = Backlog(settings.batches.most_bytes, halting)
         self.deadline = Deadline(settings.batches.deadline, settings.concurrency)
@@ -63,55 +64,59 @@ class Submitter:
         self._wire = wire
         self._log = log
         self._halting = halting
+        self._waits = waits
         self._secrets = secrets_of(settings.endpoint)
         self._bodies = Bodies(caching=settings.endpoint.caching, ttl=CACHED_FOR)
 
-    async def submit_for_ever(self, submitted: Callable[[Intent, list[Waiting]], None]) -> None:
+    async def submit_for_ever(self, submitted: Callable[[Intent, list[Request]], None]) -> None:
         """Until the run ends; `submitted` is told of each batch. Halted once the run is left, or nothing is taken."""
         try:
             while True:
-                waiting = await self.backlog.batch()
+                requests = await self.backlog.batch()
                 if self.deadline.too_late:
-                    for one in waiting:
-                        one.end.set_result(None)
+                    self._give_back(requests)
                     continue
                 try:
-                    await self._submit(await self._with_images(waiting), submitted)
+                    await self._submit(await self._with_images(requests), submitted)
                 except BaseException:
-                    _fail(waiting, Halted())
+                    self._give_back(requests)
                     raise
         finally:
-            _fail(self.backlog.left(), Halted())
+            self._give_back(self.backlog.left())
 
-    async def _with_images(self, waiting: list[Waiting]) -> list[Waiting]:
+    def _give_back(self, requests: list[Request]) -> None:
+        """They were not submitted: whoever waits may ask again, if the run goes on."""
+        for request in requests:
+            self._waits.end(request.key, NoAnswer())
+
+    async def _with_images(self, requests: list[Request]) -> list[Request]:
         """Those whose images are in memory: what was let go of is prepared again."""
-        ready: list[Waiting] = []
-        for start in range(0, len(waiting), AT_A_TIME):
-            some = waiting[start : start + AT_A_TIME]
-            failures = await asyncio.gather(*(restore_bytes(one.request.page) for one in some))
-            for one, failure in zip(some, failures, strict=True):
+        ready: list[Request] = []
+        for start in range(0, len(requests), AT_A_TIME):
+            some = requests[start : start + AT_A_TIME]
+            failures = await asyncio.gather(*(restore_bytes(request.page) for request in some))
+            for request, failure in zip(some, failures, strict=True):
                 if failure is None:
-                    ready.append(one)
+                    ready.append(request)
                 else:
-                    one.end.set_result(failure)
+                    self._waits.end(request.key, failure)
         return ready
 
-    async def _submit(self, waiting: list[Waiting], submitted: Callable[[Intent, list[Waiting]], None]) -> None:
+    async def _submit(self, requests: list[Request], submitted: Callable[[Intent, list[Request]], None]) -> None:
         """Until the endpoint takes it, in halves where it is too large. Halted where it never will."""
         began, delays = monotonic(), iter(BACKOFF_S)
-        while waiting:
+        while requests:
             try:
                 async with self._halting.in_flight():
-                    requests = [one.request for one in waiting]
                     intent = await submit(self._wire, self._log, requests, self._bodies, self._secrets)
             except NotSubmitted as refused:
                 failure = refused.failure
-                if failure.status == 413 and len(waiting) > 1:
-                    await self._submit(waiting[: len(waiting) // 2], submitted)
-                    await self._submit(waiting[len(waiting) // 2 :], submitted)
+                if failure.status == 413 and len(requests) > 1:
+                    await self._submit(requests[: len(requests) // 2], submitted)
+                    await self._submit(requests[len(requests) // 2 :], submitted)
                     return
                 if failure.status == 413:
-                    waiting[0].end.set_result(failure)
+                    self._waits.end(requests[0].key, failure)
                     return
                 passing = failure.scope in (Scope.THROTTLE, Scope.MOMENT)
                 if not passing or monotonic() - began > self._settings.patience:
@@ -120,14 +125,8 @@ class Submitter:
                     raise Halted from None
                 await self._halting.stay(failure.retry_after or next(delays, BACKOFF_S[-1]))
             else:
-                submitted(intent, waiting)
+                submitted(intent, requests)
                 return
-
-
-def _fail(waiting: list[Waiting], error: Exception) -> None:
-    for one in waiting:
-        if not one.end.done():
-            one.end.set_exception(error)
 
 
 async def restore_bytes(page: Page) -> Failure | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATH = "/v1/messages/batches"
 PAGE = 100
 NEW_OR_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-MOST_RESULT_BYTES = 8_000_000_000
+MOST_RESULT_BYTES = 8_000_000_000  # and no more than its requests may have been answered with
 MOST_PAGES, LIST_S = 1000, 600.0  # of a list, which would else go on as long as the endpoint liked
 RESULTS_S = 1800.0  # for all of a batch's results, which have some megabytes: one that drips is given up
 REQUEST_STATES = ("processing", "succeeded", "errored", "canceled", "expired")
@@ -88,7 +88,10 @@ class Wire:
 
     async def retrieve(self, batch_id: str) -> MessageBatch:
         """How it is now."""
-        return MessageBatch.of(await self._client.get(f"{PATH}/{batch_id}", cast_to=object))
+        batch = MessageBatch.of(await self._client.get(f"{PATH}/{batch_id}", cast_to=object))
+        if batch.id != batch_id:  # its results would be somebody else's
+            raise AnswerError("malformed_answer", "The endpoint describes another batch than it was asked about.")
+        return batch
 
     async def cancel(self, batch_id: str) -> MessageBatch:
         """Answer no more of it; what was answered is billed, and can be collected once it has ended."""
@@ -119,8 +122,12 @@ class Wire:
             after = batches[-1].id
         raise AnswerError("malformed_answer", "The endpoint lists batches without end.")
 
-    async def results(self, batch_id: str, path: Path) -> None:
-        """Write the results into a private file, whole or not at all. OutputError if the disk does not take them."""
+    async def results(self, batch_id: str, path: Path, most_bytes: int) -> None:
+        """Write the results into a private file, whole or not at all. OutputError if the disk does not take them.
+
+        AnswerError if they have more than `most_bytes`, or do not come in time.
+        """
+        most_bytes = min(most_bytes, MOST_RESULT_BYTES)
         partial = path.with_name(f"{path.name}.part")
         with explained(str(partial)):
             handle = files.open_private(partial, NEW_OR_EMPTY)
@@ -129,8 +136,8 @@ class Wire:
             async with asyncio.timeout(RESULTS_S):
                 async for piece in self._result_pieces(batch_id):
                     size += len(piece)
-                    if size > MOST_RESULT_BYTES:
-                        raise AnswerError("too_large", f"The results have more than {MOST_RESULT_BYTES / 1e9:.0f} GB.")
+                    if size > most_bytes:
+                        raise AnswerError("too_large", f"The results have more than {most_bytes / 1e6:,.0f} MB.")
                     with explained(str(partial)):
                         files.write_all(handle, piece)
             partial.replace(path)
@@ -166,6 +173,15 @@ def _time(text: str) -> datetime:
 def without_batches(where: Endpoint) -> str:
     """That an endpoint has none, and what to do."""
     return f"{where.base_url} has no Message Batches. Leave --mode out: calls are made online."
+
+
+def cancelling(where: Endpoint, names: list[str]) -> str:
+    """A line for a shell that cancels these batches; the key is left to the environment."""
+    sent = [f"x-api-key: ${where.key_env}"] if where.auth != "bearer" else []
+    sent += [f"Authorization: Bearer ${where.key_env}"] if where.auth != "x-api-key" else []
+    headers = [f'-H "{header}"' for header in ("anthropic-version: 2023-06-01", *(sent if where.key_env else []))]
+    ids = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"  # curl itself reads what is in braces
+    return f"curl -X POST {' '.join(headers)} '{where.base_url.rstrip('/')}{PATH}/{ids}/cancel'"
 
 
 async def check_batches(client: "AsyncAnthropic", where: Endpoint) -> None:

@@ -92,6 +92,10 @@ class Budget:
             self.used += reservation.cost
             self._wake_next()
 
+    async def hold(self, worst: Decimal) -> None:
+        """The same for what is settled much later, by `settle`."""
+        await self._set_aside(worst)
+
     async def _set_aside(self, worst: Decimal) -> None:
         while (room := self._reserve(worst)) is not Room.TAKEN:
             if room is Room.NEVER or self._ending:
