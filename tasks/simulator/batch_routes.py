@@ -37,13 +37,10 @@ class BatchRoutes:
 
     def _answering(self, handler: Handler) -> Handler:
         async def answered(request: web.Request) -> web.StreamResponse:
-            try:
-                if not self._service.settings.batches:
-                    raise ApiError(404, "not_found_error", f"Not found: {request.method} {request.path}")
-                check_headers(request.headers)
-                return await handler(request)
-            except ApiError as error:
-                return self._json(error.body(REQUEST_ID), status=error.status, headers=error.headers)
+            if not self._service.settings.batches:
+                raise ApiError(404, "not_found_error", f"Not found: {request.method} {request.path}")
+            check_headers(request.headers)
+            return await handler(request)
 
         return answered
 
@@ -84,13 +81,8 @@ class BatchRoutes:
         host = self._service.settings.elsewhere if away else f"{request.scheme}://{request.host}"
         return batch.body(f"{host}{PATH}/{batch.id}/results")
 
-    def _json(self, body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-        return web.Response(
-            body=json.dumps(body).encode(),
-            status=status,
-            content_type="application/json",
-            headers={**self._mark, **(headers or {})},
-        )
+    def _json(self, body: Any) -> web.Response:
+        return web.json_response(body, headers=self._mark)
 
 
 async def _body(request: web.Request) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tasks.errors import UsageError
-from tasks.simulator.batch_routes import BatchRoutes
+from tasks.simulator.batch_routes import BatchRoutes, Handler
 from tasks.simulator.batches import Shelf
 from tasks.simulator.catalogue import ApiError, bad_request, find_model, known_models
 from tasks.simulator.faults import Settings, parse_faults
@@ -37,7 +37,7 @@ class HttpServer:
         self._shelf = Shelf(self.service)
         self.url = ""
         self._stopping = asyncio.Event()
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._refused])
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
         BatchRoutes(self.service, self._shelf, MARK).add_to(app.router)
@@ -150,22 +150,24 @@ class HttpServer:
             return self._error(error, request_id)
         return self._json(json.dumps({"input_tokens": tokens}), headers={"request-id": request_id})
 
-    async def _models(self, request: web.Request) -> web.Response:
+    @web.middleware
+    async def _refused(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Whatever an endpoint refuses is told as the API tells it."""
         try:
-            check_headers(request.headers)
+            return await handler(request)
         except ApiError as error:
-            return self._error(error, "req_simulated_models")
+            return self._error(error, "req_simulated_refused")
+
+    async def _models(self, request: web.Request) -> web.Response:
+        check_headers(request.headers)
         models = [model.info(name) for name, model in known_models().items() if name == model.id]
         first, last = models[0]["id"], models[-1]["id"]
         return self._json(json.dumps({"data": models, "has_more": False, "first_id": first, "last_id": last}))
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        try:
-            check_headers(request.headers)
-            info = known_models()[name].info(name) if name in known_models() else find_model(name).info(name)
-        except ApiError as error:
-            return self._error(error, "req_simulated_models")
+        check_headers(request.headers)
+        info = known_models()[name].info(name) if name in known_models() else find_model(name).info(name)
         return self._json(json.dumps(info), headers={"request-id": "req_simulated_models"})
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -192,10 +194,8 @@ class HttpServer:
             if changes:
                 self.service.change(**changes)
             self.service.set_faults(body.get("faults", ""), body.get("script", ()))
-        except ApiError as error:
-            return self._error(error, "req_simulated_faults")
         except (ValueError, TypeError, AttributeError) as error:
-            return self._error(bad_request(str(error)), "req_simulated_faults")
+            raise bad_request(str(error)) from None
         return await self._health(request)
 
     async def _reset(self, request: web.Request) -> web.Response:
@@ -203,8 +203,7 @@ class HttpServer:
         return await self._health(request)
 
     async def _unknown_path(self, request: web.Request) -> web.Response:
-        message = f"Not found: {request.method} {request.path}"
-        return self._error(ApiError(404, "not_found_error", message), "req_simulated_path")
+        raise ApiError(404, "not_found_error", f"Not found: {request.method} {request.path}")
 
     def _error(self, error: ApiError, request_id: str) -> web.Response:
         headers = {"request-id": request_id, **self.service.limits.headers(), **error.headers}

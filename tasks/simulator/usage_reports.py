@@ -41,14 +41,10 @@ class ReportRoutes:
         return self._answer(request, _costs)
 
     def _answer(self, request: web.Request, rows: Rows) -> web.Response:
-        try:
-            check_headers(request.headers)
-            if not request.headers.get("x-api-key", "").startswith(ADMIN):
-                raise ApiError(403, "permission_error", "This API key is not an admin key")
-            body, status = self._page(request, rows), 200
-        except ApiError as error:
-            body, status = error.body(REQUEST_ID), error.status
-        return web.json_response(body, status=status, headers=self._mark)
+        check_headers(request.headers)
+        if not request.headers.get("x-api-key", "").startswith(ADMIN):
+            raise ApiError(403, "permission_error", "This API key is not an admin key")
+        return web.json_response(self._page(request, rows), headers=self._mark)
 
     def _page(self, request: web.Request, rows: Rows) -> dict[str, Any]:
         query = request.query
