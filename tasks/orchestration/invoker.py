@@ -99,11 +99,13 @@ class Stop:
         patience = self.run.plan.job.timeout if self.run else None
         if patience is not None and killed_after is not None:
             patience = min(patience, max(killed_after - WRITING_S, 0.0))
+        again = self.requested  # by a terminal's Ctrl-C and by the runner's SIGTERM, for one
         self._requested = Halt("interrupted", f"{reason} {remedy}", patience=patience)
         if self.run is not None:
             with suppress(RuntimeError):  # it has just ended, and waits for a person or writes its report
                 self.run.stop(self._requested)
-                self._say(self.run, hurry)
+                if not again:
+                    self._say(self.run, hurry)
 
     def at_once(self) -> None:
         """Wait for nothing."""

@@ -126,7 +126,7 @@ def test_ctrl_c_where_deployments_are_served(client: SyncPrefectClient, simulato
         screen = (tmp_path / "screen").read_text()
     assert process.returncode == 0
     assert "Ending    One run finishes its calls in flight and writes its tables. Ctrl-C again ends at once." in screen
-    assert f"Finishing {IN_FLIGHT} calls in flight of run " in screen
+    assert screen.count(f"Finishing {IN_FLIGHT} calls in flight of run ") == 1, "whoever else asks the run to end too"
     assert "Traceback" not in screen
     check_tables(simulator, tmp_path / "out", "Interrupted (SIG")
     state = client.read_flow_run(flow_run.id).state
