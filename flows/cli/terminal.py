@@ -196,7 +196,7 @@ def kept_line(todo: Todo) -> str:
     """How many files were done before; answers to the bytes of the others show when they are read."""
     if todo.done_before:
         return f"{counted(todo.done_before, 'image')} done before"
-    return "no file was done before; what is kept about the same bytes shows as they are read"
+    return "no file yet; answers to the same bytes are found as files are read"
 
 
 def to_ask_line(run: RunContext, todo: Todo) -> str:
