@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# Half of the tests wait: for servers, schedules, leases. So there are more workers than cores, and the longest come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist load --maxschedchunk 1
 
 .PHONY: help demo check test test-all lint types fast unit fuzz benchmark requirements clean
 
@@ -11,7 +13,7 @@ help:  ## this list
 demo: .venv/.installed  ## the whole thing over the sample images, offline, no key
 	@$(BIN)/visionflow demo
 
-check: .venv/.installed-dev  ## style, types and the tests that need no server: two minutes, once it has run
+check: .venv/.installed-dev  ## style, types and the tests that need no server: a minute, once it has run
 	@$(MAKE) --no-print-directory lint types fast
 
 test: .venv/.installed-dev  ## style, types and every test
@@ -19,7 +21,7 @@ test: .venv/.installed-dev  ## style, types and every test
 
 test-all: .venv/.installed-dev  ## those too that need minutes, a browser or other services, where they are there
 	@$(MAKE) --no-print-directory lint types
-	@THOROUGH=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "all or not all"
+	@THOROUGH=1 $(PYTEST) -m "all or not all"
 
 lint: .venv/.installed-dev  ## style
 	@$(BIN)/ruff check .
@@ -31,10 +33,10 @@ types: .venv/.installed-dev  ## static types
 # Rooms whose tests neither decode pictures by the hundred nor kill processes.
 FAST := asking billing labelling listing planning recording schemas scoring storage test_docs.py test_purity.py test_repository.py
 fast: .venv/.installed-dev  ## tests of a few rooms, without those that wait for a server
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not all and not server" $(addprefix tests/,$(FAST))
+	@$(PYTEST) -m "not all and not server" $(addprefix tests/,$(FAST))
 
 unit: .venv/.installed-dev  ## tests alone
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	@$(PYTEST)
 
 fuzz: .venv/.installed-dev  ## break files of every format for SECONDS (60) and see that each ends as a row
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
