@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 GRPC_OFFSET = 10_000  # each SeaweedFS service also listens for gRPC on its port plus this
 
 
@@ -150,6 +152,21 @@ def _wait(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None
             time.sleep(0.05)
         else:
             return
+
+
+def noted_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of all requests made to S3 from now on."""
+    from tasks.storage.s3 import s3_filesystem
+
+    session, made = s3_filesystem().s3._endpoint.http_session, []
+    send = session.send
+
+    async def noted(request: Any) -> object:
+        made.append(request.method)
+        return await send(request)
+
+    monkeypatch.setattr(session, "send", noted)
+    return made
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from tasks.storage.lease import Lease
 from tasks.storage.locks import Holder
 from tasks.storage.s3 import s3_filesystem
 from tests.runs import forget_s3_connections
-from tests.s3 import S3Server
+from tests.s3 import S3Server, noted_requests
 
 KEYS = [f"answers/00/{number}" for number in range(40)]
 
@@ -79,14 +78,7 @@ def test_of_several_at_once_one_is_first(place: str) -> None:
 def test_a_batch_of_images_is_two_requests(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(place, "run")
     assert run.first(KEYS[0]) == [True]
-    session, made = s3_filesystem().s3._endpoint.http_session, []
-    send = session.send
-
-    async def noted(request: Any) -> object:
-        made.append(request.method)
-        return await send(request)
-
-    monkeypatch.setattr(session, "send", noted)
+    made = noted_requests(monkeypatch)
     assert run.first(*KEYS) == [True] * len(KEYS)
     assert made == ["PUT", "GET"]
     assert run.looks == 1, "nobody else was there since"

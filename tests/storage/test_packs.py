@@ -14,7 +14,7 @@ from tasks.storage.grouped import Grouped
 from tasks.storage.records import records_of, sealed
 from tasks.storage.s3 import now, s3_filesystem, write_object
 from tests.runs import forget_s3_connections
-from tests.s3 import S3Server
+from tests.s3 import S3Server, noted_requests
 
 MANY = 100
 
@@ -29,15 +29,7 @@ def output(s3_server: S3Server, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def requests(output: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The methods of all requests made to the server."""
-    session, made = s3_filesystem().s3._endpoint.http_session, []
-    send = session.send
-
-    async def noted(request: Any) -> object:
-        made.append(request.method)
-        return await send(request)
-
-    monkeypatch.setattr(session, "send", noted)
-    return made
+    return noted_requests(monkeypatch)
 
 
 def store_of(output: str) -> PrefectStore:

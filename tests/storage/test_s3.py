@@ -4,24 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.storage.s3 import read_object_now, s3_filesystem
+from tasks.storage.s3 import read_object_now
 from tests.runs import forget_s3_connections
-from tests.s3 import S3Server
+from tests.s3 import S3Server, noted_requests
 
 
 @pytest.fixture
 def requests(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The methods of all requests made to the server."""
     forget_s3_connections()
-    session, made = s3_filesystem().s3._endpoint.http_session, []
-    send = session.send
-
-    async def noted(request: object) -> object:
-        made.append(request.method)  # type: ignore[attr-defined]
-        return await send(request)
-
-    monkeypatch.setattr(session, "send", noted)
-    yield made
+    yield noted_requests(monkeypatch)
     forget_s3_connections()
 
 
