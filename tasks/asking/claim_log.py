@@ -28,7 +28,7 @@ CLOSING_S = 20.0
 
 
 @dataclass(frozen=True)
-class Block:
+class ClaimBlock:
     """A run's claims."""
 
     run_id: str
@@ -36,7 +36,7 @@ class Block:
     keys: frozenset[str]
 
 
-NOBODYS = Block("", "", frozenset())  # one that cannot be read
+NOBODYS = ClaimBlock("", "", frozenset())  # one that cannot be read
 
 
 class S3Claims:
@@ -48,7 +48,7 @@ class S3Claims:
         self._look_again = look_again
         self._mine: dict[str, int] = {}
         self._ours: dict[int, tuple[float, set[str]]] = {}  # our blocks: when written, and keys not done with
-        self._others: dict[int, Block] = {}
+        self._others: dict[int, ClaimBlock] = {}
         self._last = 0  # the highest number there was at the last look
         self._missed = True  # whether others may have answered what we know no claims of
         self._watches: dict[str, Watch] = {}
@@ -87,7 +87,7 @@ class S3Claims:
             with suppress(Exception):  # each storage has errors of its own; the next run does it
                 now(self._remove_over, seconds=CLOSING_S)
 
-    def _rivals(self, key: str) -> list[Block]:
+    def _rivals(self, key: str) -> list[ClaimBlock]:
         """Who claimed the key before us."""
         ours = self._mine.get(key, 0)
         return [block for number, block in self._others.items() if number < ours and key in block.keys]
@@ -159,7 +159,7 @@ class S3Claims:
                 self._ours.pop(number, None)
                 self._others.pop(number, None)
 
-    async def _at_work(self, block: Block) -> bool:
+    async def _at_work(self, block: ClaimBlock) -> bool:
         """Whether the run that claimed so is."""
         holder = await self._watches.setdefault(block.lease, Watch(block.lease)).look_soon(CLAIM_POLL_S3_S)
         return holder is not None and holder.run_id == block.run_id
@@ -168,7 +168,7 @@ class S3Claims:
         return f"{self._place}/{number:012}"
 
 
-async def _block(name: str) -> Block | None:
+async def _block(name: str) -> ClaimBlock | None:
     """What a block says; None for one that is gone."""
     try:
         data = (await read_object(name))[0]
@@ -176,6 +176,6 @@ async def _block(name: str) -> Block | None:
         return None
     try:
         facts = json.loads(data)
-        return Block(str(facts["run_id"]), str(facts["lease"]), frozenset(facts["keys"]))
+        return ClaimBlock(str(facts["run_id"]), str(facts["lease"]), frozenset(facts["keys"]))
     except (ValueError, TypeError, KeyError):
         return NOBODYS
