@@ -5,6 +5,7 @@ Prefect reads its settings when it is imported, so those of the session are set 
 
 import fcntl
 import gc
+import logging
 import os
 import random
 import shutil
@@ -60,6 +61,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _tidy() -> Iterator[None]:
     yield
     shutil.rmtree(PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """The command line takes the log for its screen, which is closed after the test."""
+    log = logging.getLogger("visionflow")
+    handlers, propagates, raises = log.handlers, log.propagate, logging.raiseExceptions
+    yield
+    log.handlers, log.propagate, logging.raiseExceptions = handlers, propagates, raises
 
 
 @pytest.fixture(scope="session")
