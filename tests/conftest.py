@@ -36,6 +36,7 @@ os.environ.update(
     PREFECT_API_URL=f"http://127.0.0.1:{PREFECT_PORT}/api",
     VISIONFLOW_HOME=str(PREFECT_HOME / "visionflow"),
 )
+logging.raiseExceptions = False  # as in a command: what Prefect still logs of an earlier test has no screen any more
 for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "VISIONFLOW_KEEP_SERVER"):
     os.environ.pop(name, None)
 
@@ -67,9 +68,9 @@ def _tidy() -> Iterator[None]:
 def _log_of_its_own() -> Iterator[None]:
     """The command line takes the log for its screen, which is closed after the test."""
     log = logging.getLogger("visionflow")
-    handlers, propagates, raises = log.handlers, log.propagate, logging.raiseExceptions
+    handlers, propagates = log.handlers, log.propagate
     yield
-    log.handlers, log.propagate, logging.raiseExceptions = handlers, propagates, raises
+    log.handlers, log.propagate = handlers, propagates
 
 
 @pytest.fixture(scope="session")

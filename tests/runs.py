@@ -95,7 +95,7 @@ class CommandLine:
         ended = self(*arguments)
         assert ended.status == status, ended
         line = ended.err.removesuffix("\n")
-        assert line.startswith("visionflow: ")
+        assert line.startswith("visionflow: "), line
         assert "\n" not in line and "Traceback" not in ended.err + ended.out
         return line
 

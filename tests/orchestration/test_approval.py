@@ -80,9 +80,15 @@ class Attempt:
         return self.ended
 
     def description(self) -> str:
-        """What the person reads."""
-        found = self.client.filter_flow_run_input(self.id, "", 50, set())
-        return [str(one.decoded_value) for one in found if one.key.endswith("-description")][-1]
+        """What the person reads; it comes after the form."""
+        deadline = time.monotonic() + 30
+        while True:
+            found = self.client.filter_flow_run_input(self.id, "", 50, set())
+            told = [str(one.decoded_value) for one in found if one.key.endswith("-description")]
+            if told:
+                return told[-1]
+            assert time.monotonic() < deadline, "no description"
+            time.sleep(0.1)
 
 
 Ask = Callable[..., Attempt]
