@@ -115,7 +115,8 @@ def test_an_endpoint_that_never_makes_sense_stops_the_run_after_ten_answers_alik
         outcomes = asked.ask(pages(40), attempts=5)
     assert len(asked.calls) == 10 and asked.halt.kind == "stopped"
     assert simulator.url in asked.halt.message and "a page, not with JSON" in asked.halt.message
-    assert {outcome.status for outcome in outcomes} == {"unavailable", "unasked"}
+    found = Counter(outcome.status for outcome in outcomes)
+    assert found["unasked"] >= 30 and found["unasked"] + found["unavailable"] == 40, "by who came to be asked again"
 
 
 def test_a_page_now_and_then_costs_nobody_but_its_image(simulator: Simulator, tmp_path: Path) -> None:
