@@ -20,7 +20,7 @@ from tasks.storage.conditional import read_found, write_always
 from tasks.storage.files import sync_files, sync_folder, write_private
 from tasks.storage.output import explained
 from tasks.storage.records import Damaged, sealed, unsealed
-from tasks.storage.s3 import is_s3, now, s3_filesystem
+from tasks.storage.s3 import is_s3, names_below, now, s3_filesystem
 
 FIRST_RELEASE = ()  # it had no intents
 
@@ -146,13 +146,11 @@ class S3Place:
 
     def names(self) -> list[str]:
         """Of all that there are."""
-        fs = s3_filesystem()
-        fs.invalidate_cache()
         try:
-            names = [path.rpartition("/")[2] for path in fs.ls(self.prefix, detail=False)]
+            found = now(names_below, self.prefix)
         except FileNotFoundError:
             return []
-        return [name for name in names if name.endswith(".json")]
+        return [uri.rpartition("/")[2] for uri in found if uri.endswith(".json")]
 
     def read(self, name: str) -> bytes | None:
         """One; None where it is gone."""
