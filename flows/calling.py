@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,12 @@ def call(source: str, output: str, job: Job | Mapping[str, Any] | None) -> Summa
 
     def run() -> Summary:
         from flows.analyze_images import analyze_images
+        from flows.cli.server import without_heartbeats
 
         if server is not None:
             server.ready(_say)
         try:
-            with _as_a_command_does() if server is not None else nullcontext():
+            with nullcontext() if server is None else without_heartbeats():
                 return analyze_images(source, output, job)
         except RowsFailed as error:  # what the flow run ends with; here it is the summary's to say
             return error.summary
@@ -71,12 +72,6 @@ def _server() -> "Server | None":
     server = find_or_start()
     server.set_environment()
     return server
-
-
-def _as_a_command_does() -> AbstractContextManager[None]:
-    from flows.cli.server import without_heartbeats
-
-    return without_heartbeats()
 
 
 def _say(text: str) -> None:

@@ -13,12 +13,8 @@ from tasks.asking.pages import Later
 from tasks.errors import Signal
 from tasks.storage.locks import RangeLocks
 
-CLAIM_POLL_S = (
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-)  # between looks at what another asks about, the last for as long as it takes
+# Between looks at what another process asks about, the last for as long as it takes.
+CLAIM_POLL_S = (0.05, 0.1, 0.2, 0.5)
 
 
 class Claimed(Signal):
@@ -65,10 +61,14 @@ class Claims:
             later = True
             raise
         finally:
-            if self._locks is not None and not later:
-                self._locks.free(key)
-            if self._shared is not None and not later:
-                self._shared.done(key)
+            if not later:
+                self._free(key)
+
+    def _free(self, key: str) -> None:
+        if self._locks is not None:
+            self._locks.free(key)
+        if self._shared is not None:
+            self._shared.done(key)
 
     async def first(self, key: str) -> bool:
         """Whether no other machine asks about the key; ours from now on. The storage's own error."""

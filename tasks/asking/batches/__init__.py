@@ -52,7 +52,7 @@ class Batches:
         )
         log = IntentLog(self.settings.log, settings.endpoint.identity, settings.run_id)
         wire = Wire(self._client)
-        waits = Waits(online.budget)
+        self._waits = waits = Waits(online.budget)
         self._submitter = Submitter(settings, wire, log, halting, waits)
         poller = Poller(wire, log, secrets_of(settings.endpoint), halting.stay)
         poller.patience = Patience(absent=self.settings.absent)
@@ -79,7 +79,7 @@ class Batches:
 
     async def change(self) -> None:
         """Until a page that waits may ask again, or has waited for nothing."""
-        await self._asker.change()
+        await self._waits.change()
 
     @property
     def in_flight(self) -> int:

@@ -68,10 +68,6 @@ class BatchAsker:
         """The wait of another page for the same answer, which this one shares."""
         return self._waits.shared(page, request_key(key, room))
 
-    async def change(self) -> None:
-        """Until some page may come again."""
-        await self._waits.change()
-
     def charge(self, page: Page, key: str, kept: Answer) -> None:
         """What an answer has cost this run for which nobody had waited when it was collected."""
         if self._following.earlier.claim(key):

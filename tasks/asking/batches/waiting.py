@@ -34,16 +34,15 @@ class Waits:
         wait = self._waits.get(key)
         return None if wait is page.wait else wait
 
-    def end(self, key: bytes, end: End) -> bool:
-        """Tell who waits for a request how it ended; whether anybody does."""
+    def end(self, key: bytes, end: End) -> None:
+        """Tell who waits for a request how it ended, if anybody does."""
         wait = self._waits.get(key)
         if wait is None:
-            return False
+            return
         wait.end = end
         if wait.worst is not None:  # at once: pages that wait for room under the cap may be those it is to come with
             self._budget.settle(wait.worst, _cost(wait.worst, end))
         self._change()
-        return True
 
     def end_all(self) -> None:
         """Nobody waits any longer: the run has ended."""
