@@ -100,11 +100,10 @@ class FallbackChain:
 
     async def _outcome(self, page: Page, step: Step) -> Outcome:
         key = answer_key(step.question, page.image.sha256)
-        place = (page.uri, page.image.page)
         answer, cached = await self._once(page, step, key)
-        first = self._firsts.first(key, place)
+        first = self._firsts.first(key, page.place)
         status, code, reason = judge(answer, self._settings.schema)
-        duplicate_of = first[0] if first != place else None
+        duplicate_of = first[0] if first != page.place else None
         if not (cached or duplicate_of or page.attempts) and answer.run_id == self._settings.run_id:
             if answer.image != page.uri:  # asked about by another process of this run
                 duplicate_of = answer.image
@@ -134,10 +133,11 @@ class FallbackChain:
         try:
             async with self._claims.alone(key, seconds, self._halting.sleep, held=held):
                 kept = None if held else await self._kept_or_claimed(step.question, key, seconds)
-                if kept is None:
-                    return await self._asked(page, step, key)
-                self._asker.charge(page, key, kept[0])
-                return kept
+                if kept is not None:
+                    self._asker.charge(page, key, kept[0])
+                answered = kept or await self._asked(page, step, key)
+                self._firsts.first(key, page.place)  # here: a copy that comes just now may go on before this page
+                return answered
         except Claimed:
             raise CallFailed("unavailable", BUSY) from None
 

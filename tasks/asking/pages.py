@@ -139,6 +139,11 @@ class Page:
     again: Callable[[], PreparedImage] | None = None  # prepares it once more, for its bytes are let go in a batch
     wait: Wait | None = None  # for the end of its own request
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its file's URI, and its number there."""
+        return self.uri, self.image.page
+
     def may_go_on(self, wait: Wait) -> bool:
         """Whether this page, which waits for an end, may ask again; one that shares it when its owner is done."""
         return wait.over or (wait is self.wait and wait.end is not None)
