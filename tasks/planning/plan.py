@@ -40,8 +40,9 @@ class Part:
 
 
 def new_run_id(ending: str | None = None) -> str:
-    """A name that sorts by time and is unique."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{ending or secrets.token_hex(2)}"
+    """A name that sorts by time, to the millisecond, and is unique: a small run takes less than a second."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond // 1000:03}-{ending or secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -86,8 +87,13 @@ def answering(status: int, body: dict[str, Any]) -> Iterator[str]:
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:
-    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{4}", new_run_id())
+    assert re.fullmatch(r"\d{8}T\d{6}Z-\d{3}-[0-9a-f]{4}", new_run_id())
     assert len({new_run_id() for _ in range(50)}) > 45
+    retried = []
+    for _ in range(5):  # of one flow run, within a second
+        retried.append(new_run_id("the same"))
+        time.sleep(0.002)
+    assert retried == sorted(set(retried))
 
 
 def test_the_fallback_chain_is_prompt_fallback_prompts_fallback_models(simulator: Simulator, images: Path) -> None:
