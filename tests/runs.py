@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -134,3 +135,12 @@ def forget_s3_connections() -> None:
 
     s3_filesystem.cache_clear()
     S3FileSystem.clear_instance_cache()
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+    """What `true` returns once that is something."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+    return found

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import logging
 import os
 import stat
 import threading
@@ -14,6 +15,8 @@ from shutil import copyfileobj
 from config.settings import home
 from tasks.reporting.served_reports import VARIABLE, open_report
 from tasks.storage.files import write_private
+
+log = logging.getLogger("visionflow")
 
 # Whatever a file of that name holds, it may run no script but the report's own, and ask nobody for anything.
 POLICY = (
@@ -46,6 +49,10 @@ class ReportServer(ThreadingHTTPServer):
         self.hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
         with suppress(OSError):
             write_private(_note_path(), json.dumps({"port": self.port, "secret": self.secret}).encode())
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing in somebody's terminal: whoever asked has gone, as a browser does whose tab is closed."""
+        log.debug("A report was not sent", exc_info=True)
 
     @property
     def url(self) -> str:
@@ -88,8 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             if with_body:
-                with suppress(OSError):  # who asked has gone
-                    copyfileobj(file, self.wfile)
+                copyfileobj(file, self.wfile)
 
     def _opened(self) -> int | None:
         """A handle of the report; None for any other path, secret or name of this machine (DNS rebinding)."""

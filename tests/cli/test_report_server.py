@@ -2,6 +2,9 @@
 
 import http.client
 import os
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +13,7 @@ import pytest
 
 from flows.cli.report_server import ReportServer
 from tasks.reporting.served_reports import VARIABLE, report_place
+from tests.runs import until
 
 REPORT = "reports/job=caf\u00e9 1/run=20261124T210000Z-abcd/report.html"
 
@@ -42,6 +46,23 @@ def get(url: str, method: str = "GET", host: str | None = None) -> tuple[int, di
     body = answer.read()
     connection.close()
     return answer.status, dict(answer.headers), body
+
+
+def test_a_browser_that_hangs_up_leaves_nothing_in_the_terminal(
+    server: ReportServer, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (output / REPORT).write_bytes(b"x" * 30_000_000)
+    parts = urlsplit(report_place(str(output / REPORT)))
+    with socket.create_connection(("127.0.0.1", server.port)) as browser:
+        browser.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        assert browser.recv(1000).startswith(b"HTTP/1.0 200")
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it resets as it closes
+    with socket.create_connection(("127.0.0.1", server.port)) as browser:
+        browser.sendall(b"GET /half a req")
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert get(report_place(str(output / REPORT)), "HEAD")[0] == 200  # both were taken before
+    until(lambda: not [thread for thread in threading.enumerate() if "process_request_thread" in thread.name])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_report_of_an_output_that_was_run(server: ReportServer, output: Path) -> None:

@@ -1,13 +1,10 @@
 """Events that a run sends to Prefect's server, and the automations that send a person a message for them."""
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,8 @@ from tasks.errors import RowsFailed, SourceError, UsageError
 from tasks.simulator import Simulator
 from tasks.storage.conditional import write_mark
 from tasks.storage.output import open_output
-from tests.runs import draw
+from tests.http_servers import Handler, serving
+from tests.runs import draw, until
 from tests.s3 import S3Server
 
 JOB = Job(name="told", preset="classification", labels=("cat", "dog"))
@@ -34,14 +32,6 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
     assert prefect_server
     with get_client(sync_client=True) as client:
         yield client
-
-
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-    return found
 
 
 def events(client: SyncPrefectClient, output: Path, least: int) -> list[dict[str, Any]]:
@@ -141,41 +131,35 @@ def test_automations_tell_a_person(
         create_automations("nobody")
     received: list[dict[str, str]] = []
 
-    class Receiver(BaseHTTPRequestHandler):
+    class Receiver(Handler):
         def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
+            received.append(json.loads(self.body()))
+            self.answer(200)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    block = CustomWebhookNotificationBlock(
-        name="team",
-        url=f"http://127.0.0.1:{receiver.server_port}/",
-        json_data={"subject": "{{subject}}", "body": "{{body}}"},
-    )
-    block.save("team", overwrite=True)
-    try:
-        for done in ("Created", "Updated"):
-            create_automations("custom-webhook/team")
-            assert capsys.readouterr().out.count(done) == len(automation_entries()) == 3
-        images, output = draw(tmp_path / "images", 3), str(tmp_path / "out")
-        monkeypatch.setenv("VISIONFLOW_ALERT_PER_DAY", "0.0000001")
-        with pytest.raises(SourceError):
-            analyze_images(str(tmp_path / "nowhere"), output, JOB)
-        analyze_images(str(images), output, Job(name="capped", max_cost=Decimal(0)))
-        (images / "bad.jpg").write_bytes(b"no image")
-        with pytest.raises(RowsFailed):
-            analyze_images(str(images), output, JOB)
-        until(lambda: len(received) >= 4)
-    finally:
-        for entry in automation_entries():
-            for one in client.read_automations_by_name(entry["name"]):
-                client.delete_automation(one.id)
-        receiver.shutdown()
+    with serving(Receiver) as receiver:
+        block = CustomWebhookNotificationBlock(
+            name="team",
+            url=f"{receiver}/",
+            json_data={"subject": "{{subject}}", "body": "{{body}}"},
+        )
+        block.save("team", overwrite=True)
+        try:
+            for done in ("Created", "Updated"):
+                create_automations("custom-webhook/team")
+                assert capsys.readouterr().out.count(done) == len(automation_entries()) == 3
+            images, output = draw(tmp_path / "images", 3), str(tmp_path / "out")
+            monkeypatch.setenv("VISIONFLOW_ALERT_PER_DAY", "0.0000001")
+            with pytest.raises(SourceError):
+                analyze_images(str(tmp_path / "nowhere"), output, JOB)
+            analyze_images(str(images), output, Job(name="capped", max_cost=Decimal(0)))
+            (images / "bad.jpg").write_bytes(b"no image")
+            with pytest.raises(RowsFailed):
+                analyze_images(str(images), output, JOB)
+            until(lambda: len(received) >= 4)
+        finally:
+            for entry in automation_entries():
+                for one in client.read_automations_by_name(entry["name"]):
+                    client.delete_automation(one.id)
     said = {one["subject"]: one["body"] for one in received}
     assert "nowhere" in said["visionflow: told is Failed"]
     assert "1 of 4 rows failed" in said["visionflow: told is RowsFailed"]
