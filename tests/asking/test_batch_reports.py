@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,12 @@ from tasks.asking.reply import Received
 from tasks.asking.secrets import Secrets
 from tasks.errors import AnswerError
 from tests.asking import at, pages, steps
+from tests.http_servers import Handler, serving
 
 COUNTS = {"request_counts": dict.fromkeys(wire.REQUEST_STATES, 0)}
 
 
-class Endless(BaseHTTPRequestHandler):
+class Endless(Handler):
     """Lists another new batch on every page."""
 
     pages = count(1)
@@ -36,22 +35,13 @@ class Endless(BaseHTTPRequestHandler):
         now = datetime.now(UTC).isoformat()
         batch = {"id": f"msgbatch_{next(self.pages)}", "processing_status": "in_progress", "created_at": now, **COUNTS}
         body = json.dumps({"data": [batch], "has_more": True}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+        self.answer(200, body)
 
 
 @pytest.fixture
 def endless() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Endless) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(Endless) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("name", "bound", "said"), [("MOST_PAGES", 20, "without end"), ("LIST_S", 0.1, "within 0 s")])

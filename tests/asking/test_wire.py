@@ -3,13 +3,12 @@
 import base64
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -26,6 +25,7 @@ from tasks.errors import EndpointError
 from tasks.planning.resolving import preflight
 from tasks.simulator import Simulator
 from tests.asking import asking, at, pages
+from tests.http_servers import Handler, serving
 
 KEY = 'sk-ant-api03-Pq/7+Zk_%QW3e"rT<y&9uI0pAsDfGhJkLzXcVbNm1234567890'
 Answer = tuple[int, dict[str, str], bytes]
@@ -41,32 +41,19 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def hostile(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]:
     """A server that answers every request as it is told; its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(Handler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.body()
             status, headers, body = answer(self)
-            self.send_response(status)
-            for name, value in {"content-type": "application/json", **headers}.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, body, headers)
 
         def do_GET(self) -> None:
             self.do_POST()
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Answering) as url:
+        yield url
 
 
 def echoes(key: str) -> list[str]:

@@ -3,11 +3,8 @@
 import json
 from collections.abc import Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +16,7 @@ from tasks.billing.pricing import NANO_USD
 from tasks.errors import PriceError
 from tasks.simulator import Simulator
 from tests.asking import Asked, asking, page, pages, question, steps
+from tests.http_servers import Handler, serving
 from tests.runs import examples
 
 FAULTS = [
@@ -147,11 +145,11 @@ def test_a_prompt_too_short_to_cache_is_sent_plain(simulator: Simulator, tmp_pat
     )
 
 
-class ChargesForAudio(BaseHTTPRequestHandler):
+class ChargesForAudio(Handler):
     """An endpoint whose usage has a class of tokens that no table knows."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        self.body()
         message = {
             "id": "msg_1",
             "type": "message",
@@ -161,26 +159,12 @@ class ChargesForAudio(BaseHTTPRequestHandler):
             "stop_reason": "end_turn",
             "usage": {"input_tokens": 10, "output_tokens": 5, "audio_input_tokens": 700},
         }
-        body = json.dumps(message).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        self.answer(200, json.dumps(message).encode())
 
 
 def test_an_unknown_class_of_tokens_stops_the_run_and_the_answer_is_kept(tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ChargesForAudio)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with asking(f"http://127.0.0.1:{server.server_port}", tmp_path, concurrency=1) as asked:
-            outcomes = asked.ask(pages(5), attempts=3)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(ChargesForAudio) as url, asking(url, tmp_path, concurrency=1) as asked:
+        outcomes = asked.ask(pages(5), attempts=3)
     assert [outcome.status for outcome in outcomes] == ["ok"] + ["unasked"] * 4
     assert isinstance(asked.halt.error, PriceError)
     assert "audio_input_tokens=700" in asked.halt.message

@@ -3,12 +3,10 @@
 import json
 import os
 import socket
-import threading
 import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from flows.cli.guarded import OwnPagesOnly
 from flows.cli.server import Server
 from flows.cli.server_process import ServerProcess, healthy, lets_in, note_address
 from tasks.errors import StopRun
+from tests.http_servers import Handler, serving
 from tests.runs import draw, end, start
 
 if TYPE_CHECKING:
@@ -129,18 +128,13 @@ def kept(prefect_home: Path, home: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_who_lacks_the_auth_string_of_our_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Guarded(BaseHTTPRequestHandler):
+    class Guarded(Handler):
         def do_GET(self) -> None:
             known = self.headers.get("Authorization") == f"Basic {b64encode(b'me:sesame').decode()}"
-            self.send_response(200 if known or self.path.endswith("/health") else 401)
-            self.end_headers()
+            self.answer(200 if known or self.path.endswith("/health") else 401)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server, Path(os.devnull).open() as lock:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/api"
+    with serving(Guarded) as root, Path(os.devnull).open() as lock:
+        url = f"{root}/api"
         assert not lets_in(url, None) and not lets_in(url, "me:guess") and lets_in(url, "me:sesame")
         ours = Server(url, lock=lock)
         monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:sesame")
@@ -148,7 +142,6 @@ def test_who_lacks_the_auth_string_of_our_server_is_told(monkeypatch: pytest.Mon
         monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING")
         with pytest.raises(StopRun, match="asks for its auth string"):
             ours.ready(print)
-        server.shutdown()
 
 
 @pytest.mark.all

@@ -2,11 +2,9 @@
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tasks.errors import EndpointError, OutputError, PriceError, SchemaError, So
 from tasks.orchestration.assembling import engine_settings
 from tasks.planning.plan import Plan, make_plan, new_run_id
 from tasks.simulator import Simulator
+from tests.http_servers import Handler, serving
 from tests.runs import draw
 
 KEY = "sk-ant-api03-neverprinted"
@@ -65,25 +64,12 @@ def test_a_wrong_key_is_found_before_a_long_listing(images: Path, monkeypatch: p
 def answering(status: int, body: dict[str, Any]) -> Iterator[str]:
     """An endpoint that answers every request like this."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(Handler):
         def do_GET(self) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.answer(status, json.dumps(body).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Answering) as url:
+        yield url
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:
