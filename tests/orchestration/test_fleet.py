@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import CancelledRun
 
 from config.job import Job
@@ -238,6 +240,19 @@ def test_a_fleet_that_cannot_begin_says_what_is_missing(
     with pytest.raises(StopRun, match="a job for a work pool must not give an endpoint's address"):
         run(images, tmp_path / "out", endpoint=simulator.url)
     assert simulator.ledger().requests == 0
+
+
+def test_no_worker_copies_the_folder_in_which_the_command_was_started(tmp_path: Path) -> None:
+    """Which Prefect does where a deployment has a path, or no step of its own: a shard, all images, sockets too."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="copies", type="process"))
+        work_pool.deploy("copies", str(tmp_path), str(tmp_path / "out"), {"pool": "copies"})
+        for name in ("analyze-images-shard/copies", "analyze-images/fleet"):
+            deployment = client.read_deployment_by_name(name)
+            (step,) = deployment.pull_steps or [{}]
+            assert (deployment.path, list(step.values())) == (None, [{"directory": "."}]), name
+            client.delete_deployment(deployment.id)
+        client.delete_work_pool("copies")
 
 
 def test_shards_are_alike_in_work() -> None:

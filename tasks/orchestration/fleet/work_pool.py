@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runner.storage import LocalStorage
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
@@ -33,6 +34,14 @@ ENVIRONMENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "2",
     "DO_NOT_TRACK": "1",
 }
+
+
+class WhereTheWorkerIs(LocalStorage):
+    """Code that is installed. Without a step of its own Prefect copies the command's folder, images and all."""
+
+    def to_pull_step(self) -> dict[str, Any]:
+        """Stay in the folder in which the worker was started, of which relative paths are meant."""
+        return {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
 
 
 def check_pool(pool: str) -> None:
@@ -81,9 +90,11 @@ def deploy(pool: str, source: str, output: str, job: dict[str, Any]) -> None:
 
 
 def _deployment(entrypoint: str, name: str, pool: str, parameters: dict[str, Any] | None = None) -> RunnerDeployment:
-    return RunnerDeployment.from_entrypoint(
+    deployment: RunnerDeployment = RunnerDeployment.from_entrypoint(
         entrypoint, name=name, work_pool_name=pool, parameters=parameters, job_variables={"env": ENVIRONMENT}
     )
+    deployment.storage = WhereTheWorkerIs(".")
+    return deployment
 
 
 def start(pool: str, manifest: Manifest, part: Part) -> UUID:
