@@ -24,8 +24,10 @@ from tasks.simulator import Simulator
 from tests.runs import forget_s3_connections
 from tests.s3 import S3Server, serve_s3
 
-# Below the ports that the system hands out, so that nobody takes it before the server starts.
-PREFECT_PORT = random.Random(os.getpid()).randrange(14_000, 19_000)
+# Below the ports that the system hands out, so that nobody takes it before the server starts; another for each worker.
+WORKERS_OF = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PREFECT_PORT = random.Random(WORKERS_OF).randrange(14_000, 19_000, 50) + WORKER
 LONG_WAITS = {"deployments", "faults"}  # rooms of tests that wait longest: for schedules, leases, deadlines
 SERVERS = {"prefect_server", "prefect_home", "s3_server"}
 PREFECT_HOME = Path(tempfile.mkdtemp(prefix="visionflow-tests-"))

@@ -170,11 +170,11 @@ def noted_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free together with their gRPC twins."""
+    """Ports that are free together with their gRPC twins, below those that the system hands out to whoever connects."""
     generator = random.Random(os.urandom(8))
     found: list[int] = []
     while len(found) < count:
-        port = generator.randrange(20_000, 20_000 + GRPC_OFFSET)  # so that none is another's gRPC twin
+        port = generator.randrange(10_000, 14_000)  # neither a twin nor a port of Prefect in conftest.py
         if port not in found and all(_is_free(p) for p in (port, port + GRPC_OFFSET)):
             found.append(port)
     return found
