@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flows.cli.server import CLIENT_ENVIRONMENT, Server, without_heartbeats
 from flows.cli.server_process import start_server
@@ -39,6 +40,9 @@ os.environ.update(
     VISIONFLOW_HOME=str(PREFECT_HOME / "visionflow"),
 )
 logging.raiseExceptions = False  # as in a command: what Prefect still logs of an earlier test has no screen any more
+# How long an example takes tells of the machine, not of the property: one that others keep busy may stop for a second.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "VISIONFLOW_KEEP_SERVER"):
     os.environ.pop(name, None)
 

@@ -43,7 +43,7 @@ def test_who_waits_for_room_has_it_when_the_cap_is_raised() -> None:
     asyncio.run(story())
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(200))
 @given(
     cap=st.integers(0, 60),
     calls=st.lists(st.tuples(st.integers(1, 20), st.floats(0, 1), st.booleans()), min_size=1, max_size=30),
@@ -86,7 +86,7 @@ def test_a_warning_is_due_at_four_fifths() -> None:
     asyncio.run(story())
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(
     model=st.sampled_from([model for model in listed_models() if prices_of("anthropic", model)]),
     prompt_bytes=st.integers(1, 200_000),

@@ -68,7 +68,7 @@ def assert_the_bill_adds_up(asked: Asked) -> None:
     assert bill.total("calls_maybe_paid") == sum(call["paid"] == "maybe" for call in asked.calls)
 
 
-@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(st.sampled_from(FAULTS), max_size=25),
     models=st.permutations(["claude-haiku-5-5", "claude-sonnet-5-5", "claude-haiku-4-5"]),

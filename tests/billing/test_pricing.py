@@ -21,7 +21,7 @@ PRICED = [model for model in listed_models() if prices_of("anthropic", model)]
 TOKENS = st.integers(0, 150_000)
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500))
 @given(
     model=st.sampled_from(PRICED),
     counts=st.fixed_dictionaries(

@@ -191,7 +191,7 @@ def test_a_photo_that_is_shrunk_is_looked_at_alike(kind: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 def test_no_file_makes_the_look_at_it_fail(data: st.DataObject) -> None:
     """Bytes of the tables changed, left out and put in: True, False or `damaged`, at once."""
     kind = data.draw(st.sampled_from(["jpeg", "jpeg with restarts", "progressive jpeg", "gif", "webp"]))

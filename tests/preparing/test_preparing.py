@@ -86,7 +86,7 @@ def test_a_planned_size_keeps_every_limit_and_the_shape(
     file_format=st.sampled_from(["TIFF", "PNG", "JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM"]),
     edge=st.integers(28, 320),
 )
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 def test_whatever_pillow_writes_becomes_a_request(
     width: int, height: int, mode: str, file_format: str, edge: int
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_header_needs_only_the_beginning_of_a_file() -> None:
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
 )
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 def test_damaged_files_end_as_a_request_or_a_reason(name: str, cut: float, flips: list[tuple[float, int]]) -> None:
     data = bytearray(golden_files()[name].data)
     for place, value in flips:

@@ -110,7 +110,7 @@ def build(source: dict[str, Any]) -> AnswerSchema | None:
 
 
 @settings(
-    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 @given(st.data())
 def test_every_answer_to_an_accepted_schema_is_kept(data: st.DataObject) -> None:
@@ -154,7 +154,7 @@ def lost(answer: Any, value: Any, path: str = "$") -> list[str]:
     return [] if answer == value else [path]
 
 
-@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(SCHEMAS, st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXT, st.lists))
 def test_no_answer_whatever_makes_fitting_fail(source: dict[str, Any], answer: Any) -> None:
     of = build(source)

@@ -217,7 +217,7 @@ def parts(keywords: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict
 SCHEMAS = st.recursive(st.booleans() | parts(KEYWORDS), schemas, max_leaves=10)
 
 
-@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from("ab"), SCHEMAS, min_size=1), SCHEMAS, SCHEMAS, VALUES, st.text())
 def test_whatever_is_accepted_no_answer_raises_or_hangs(
     properties: dict[str, Any], a: Any, b: Any, value: Any, text: str

@@ -70,7 +70,7 @@ def test_texts_are_alike_by_the_share_of_letters_to_change() -> None:
     assert similarity("KOPI", None) == 0
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_pairs_cost_the_least_of_all(rows: int, columns: int, chance: Any) -> None:
     from itertools import permutations

@@ -186,7 +186,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.sampled_from([*body_of(), "system", "tools", "thinking", "output_config", "cache_control", "tool_choice"]), JUNK
 )

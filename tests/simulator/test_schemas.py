@@ -112,7 +112,7 @@ VAT 2.04
 TOTAL 12.24"""
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(st.dictionaries(NAMES, SCHEMAS, max_size=4), st.sampled_from([Facts(), find_facts(RECEIPT_TEXT)]))
 def test_the_answer_fits_any_schema(properties: dict[str, Any], facts: Facts) -> None:
     schema = strict(**properties) | {"$defs": MONEY}
