@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
 
 import flows.analyze_images  # noqa: F401  # the module of the same name, imported first as a deployment does
 from config.job import Job
@@ -23,6 +22,7 @@ from flows import analyze_images, read_calls, read_results
 from tasks.planning.plan import make_plan
 from tasks.simulator import Simulator
 from tasks.simulator.ocr import model_folder
+from tests.flow_runs import flow_runs_of
 from tests.runs import ROOT, draw, rows
 
 README = ROOT / "flows" / "README.md"
@@ -80,9 +80,7 @@ def test_in_an_async_flow_it_is_awaited_and_is_a_subflow(images: Path, tmp_path:
     summary = asyncio.run(parent())
     assert whole(summary)
     assert len(ticks) > 10, "the parent's loop goes on meanwhile"
-    with get_client(sync_client=True) as client:
-        recent = client.read_flow_runs(limit=200)
-    (ours,) = [run for run in recent if run.parameters.get("output") == str(tmp_path / "out")]
+    (ours,) = flow_runs_of(tmp_path / "out")
     assert ours.parent_task_run_id is not None
 
 

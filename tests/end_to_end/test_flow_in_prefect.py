@@ -9,11 +9,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.client.schemas.sorting import FlowRunSort
 
 from config.job import Job
 from flows import analyze_images
 from tasks.simulator import Simulator
+from tests.flow_runs import flow_runs_of
 from tests.runs import draw, picture, rows, sha
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def run(source: object, output: object, **options: Any) -> dict[str, Any]:
     summary: dict[str, Any] = analyze_images(str(source), str(output), Job(**options))
     return summary
-
-
-def newest_flow_run() -> FlowRun:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
 
 
 def task_runs(flow_run: FlowRun, expected: int) -> list[TaskRun]:
@@ -51,7 +46,7 @@ def test_prefect_retries_what_is_missing(simulator: Simulator, tmp_path: Path) -
     assert rows(summary).set_index("name")["attempts"].to_dict() == {"p000.jpg": 1, "p001.jpg": 2, "p002.jpg": 1}
     calls = rows(summary, "calls").sort_values("call")
     assert calls[calls["image"].str.endswith("p001.jpg")]["outcome"].tolist() == ["failed", "answered"]
-    counts = {one.name: one.run_count for one in task_runs(newest_flow_run(), 7)}
+    counts = {one.name: one.run_count for one in task_runs(flow_runs_of(tmp_path / "out")[0], 7)}
     assert {name: count for name, count in counts.items() if name.startswith("ask")} == {
         "ask p000.jpg": 1,
         "ask p001.jpg": 2,
@@ -63,7 +58,7 @@ def test_prefects_ui_shows_every_image_of_a_small_run(simulator: Simulator, tmp_
     images = draw(tmp_path / "images", 3)
     (images / "damaged.jpg").write_bytes(b"\xff\xd8\xff nothing")
     run(images, tmp_path / "out")
-    flow_run = newest_flow_run()
+    (flow_run,) = flow_runs_of(tmp_path / "out")
     names = ["damaged.jpg", "p000.jpg", "p001.jpg", "p002.jpg"]
     found = task_runs(flow_run, 9)
     assert sorted(one.name for one in found) == sorted(
@@ -83,8 +78,8 @@ def test_a_larger_run_shares_task_runs_and_a_finished_one_makes_none(simulator: 
     images = draw(tmp_path / "images", 260)
     first = run(images, tmp_path / "out")
     assert (first["ok"], simulator.ledger().requests) == (260, 260)
-    shared = Counter(one.name.split()[0] for one in task_runs(newest_flow_run(), 93))
+    shared = Counter(one.name.split()[0] for one in task_runs(flow_runs_of(tmp_path / "out")[0], 93))
     assert shared["ask"] == shared["prepare"] < 60
     second = run(images, tmp_path / "out")
     assert (second["ok"], second["calls"]) == (260, 0)
-    assert [one.name for one in task_runs(newest_flow_run(), 1)] == ["report"]
+    assert [one.name for one in task_runs(flow_runs_of(tmp_path / "out")[0], 1)] == ["report"]

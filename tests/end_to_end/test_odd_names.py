@@ -9,7 +9,8 @@ import pytest
 from tasks.errors import SourceError
 from tasks.listing import list_images
 from tasks.simulator import Simulator
-from tests.end_to_end.test_flow_in_prefect import newest_flow_run, task_runs
+from tests.end_to_end.test_flow_in_prefect import task_runs
+from tests.flow_runs import flow_runs_of
 from tests.runs import draw, end, picture, rows, start
 
 LATIN = os.fsdecode("café.jpg".encode("latin-1"))
@@ -39,7 +40,7 @@ def test_a_run_over_names_that_are_no_utf8(images: Path, simulator: Simulator, t
     assert set(calls["image"]) == {f"{images}/{WRITTEN}", f"{images}/p000.jpg"}
     assert calls["cost_usd"].sum() == simulator.ledger().cost_usd
     assert r"cass\udce9.jpg" in Path(first.summary["report"]).read_text()
-    names = {one.name for one in task_runs(newest_flow_run(), 7)}
+    names = {one.name for one in task_runs(flow_runs_of(tmp_path / "out")[0], 7)}
     assert {f"prepare {WRITTEN}", f"ask {WRITTEN}"} <= names
 
     second = end(start(*command))

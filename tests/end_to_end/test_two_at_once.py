@@ -12,9 +12,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Log
-from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.simulator import Simulator
+from tests.flow_runs import flow_runs_of
 from tests.runs import draw, end, start
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_two_identical_commands_pay_once(simulator: Simulator, images: Path, out
     assert not WAITS.search(ended.err)
 
     with get_client(sync_client=True) as client:
-        (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        flow_run = flow_runs_of(output, client)[0]
         until(lambda: any(WAITS.search(log.message) for log in logs_of(client, flow_run.id)))
 
 
@@ -128,8 +128,7 @@ def test_the_second_gives_up_when_the_first_is_still_at_work(simulator: Simulato
     assert re.match(r"visionflow: Run \S+ \(process \d+ on \S+, since \S+\) is still at work on the job job in ", line)
     assert line.endswith("Run the same command again when it has ended, or name another --output or --name.")
     assert "Traceback" not in ended.err
-    with get_client(sync_client=True) as client:
-        (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    flow_run = flow_runs_of(output)[0]
     assert flow_run.state is not None
     assert (flow_run.state.name, "is still at work" in str(flow_run.state.message)) == ("Failed", True)
     killed(first)

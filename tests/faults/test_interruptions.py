@@ -15,11 +15,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.cli.server_process import ServerProcess, healthy
 from tasks.simulator import Simulator
+from tests.flow_runs import flow_runs_of
 from tests.runs import Ended, draw, end, rows, start
 from tests.s3 import s3_machine
 
@@ -110,8 +109,7 @@ def test_an_interrupted_run_finishes_what_is_in_flight(
     assert summary["statuses"] == {"ok": summary["ok"], "unasked": IMAGES - summary["ok"]}
     assert summary["calls_maybe_paid"] == 0
     assert rows(summary, "calls")["cost_usd"].sum() == ledger.cost_usd
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0].state
+    state = flow_runs_of(tmp_path / "out")[0].state
     assert state is not None and (state.type, state.name) == ("CANCELLED", "Interrupted")
 
     again = end(start(*command))

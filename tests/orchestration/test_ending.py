@@ -15,6 +15,7 @@ from flows import analyze_images
 from flows.analyze_images import analyze_images as analyze_images_flow
 from tasks.errors import RowsFailed, StopRun
 from tasks.simulator import Simulator
+from tests.flow_runs import flow_runs_of
 from tests.runs import draw
 
 pytestmark = pytest.mark.usefixtures("simulator")
@@ -37,7 +38,7 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
 
 def flow_run_of(client: SyncPrefectClient, output: Path) -> FlowRun:
     """The one flow run that wrote there."""
-    (found,) = [one for one in client.read_flow_runs(limit=200) if one.parameters.get("output") == str(output)]
+    (found,) = flow_runs_of(output, client)
     return found
 
 

@@ -15,6 +15,7 @@ from flows import analyze_images
 from tasks.orchestration import progress
 from tasks.orchestration.progress import Standing, facts, pauses, progress_line
 from tasks.simulator import Simulator
+from tests.flow_runs import flow_runs_of
 from tests.runs import draw
 
 
@@ -45,8 +46,7 @@ def test_the_log_and_the_artifacts_of_a_run(
     )
     APILogWorker.instance().drain_all(timeout=10, at_exit=False)
     with get_client(sync_client=True) as client:
-        ours = str(tmp_path / "out")
-        (run,) = [one for one in client.read_flow_runs(limit=200) if one.parameters.get("output") == ours]
+        (run,) = flow_runs_of(tmp_path / "out", client)
         logs = [one.message for one in client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))]
         chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         artifacts = {str(one.key): one for one in client.read_artifacts(artifact_filter=chosen)}
@@ -70,6 +70,6 @@ def test_the_table_of_batches_is_of_its_job(simulator: Simulator, tmp_path: Path
     images, output = draw(tmp_path / "images", 1), str(tmp_path / "out")
     analyze_images(str(images), output, {"name": "by-batch", "mode": "batch"})
     with get_client(sync_client=True) as client:
-        (run,) = [one for one in client.read_flow_runs(limit=200) if one.parameters.get("output") == output]
+        (run,) = flow_runs_of(output, client)
         chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         assert "by-batch-batches" in {one.key for one in client.read_artifacts(artifact_filter=chosen)}

@@ -109,9 +109,7 @@ def build(source: dict[str, Any]) -> AnswerSchema | None:
         raise
 
 
-@settings(
-    max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(st.data())
 def test_every_answer_to_an_accepted_schema_is_kept(data: st.DataObject) -> None:
     source = data.draw(SCHEMAS)
