@@ -163,7 +163,7 @@ class PromptCache:
         return found
 
 
-class TokenBucket:
+class RateLimit:
     """So many units a minute, of which `burst_s` seconds' worth may be taken at once."""
 
     def __init__(self, per_minute: int, burst_s: float, clock: Callable[[], float]) -> None:
@@ -200,7 +200,7 @@ class RateLimits:
             "input-tokens": settings.input_tokens_per_minute,
             "output-tokens": settings.output_tokens_per_minute,
         }
-        self._buckets = {name: TokenBucket(n, settings.burst_s, clock) for name, n in limits.items() if n is not None}
+        self._limits = {name: RateLimit(n, settings.burst_s, clock) for name, n in limits.items() if n is not None}
 
     def take_request(self) -> None:
         """Count a request, refused ones too; a 429 when there were too many in the last minute."""
@@ -213,32 +213,32 @@ class RateLimits:
 
     def take_output(self, tokens: int) -> None:
         """Count an answer's tokens; only the next request can be refused for them."""
-        if "output-tokens" in self._buckets:
-            self._buckets["output-tokens"].take(tokens)
+        if "output-tokens" in self._limits:
+            self._limits["output-tokens"].take(tokens)
 
     def headers(self) -> dict[str, str]:
         """The `anthropic-ratelimit-*` headers of every limit there is."""
         headers: dict[str, str] = {}
-        for name, bucket in self._buckets.items():
-            remaining = max(0, int(bucket.remaining))
-            full = datetime.now(UTC) + timedelta(seconds=bucket.wait(bucket.capacity))
+        for name, limit in self._limits.items():
+            remaining = max(0, int(limit.remaining))
+            full = datetime.now(UTC) + timedelta(seconds=limit.wait(limit.capacity))
             prefix = f"anthropic-ratelimit-{name}"
-            headers[f"{prefix}-limit"] = str(bucket.per_minute)
+            headers[f"{prefix}-limit"] = str(limit.per_minute)
             # The API rounds what is left of tokens to thousands.
             headers[f"{prefix}-remaining"] = str(remaining if name == "requests" else round(remaining, -3))
             headers[f"{prefix}-reset"] = full.strftime("%Y-%m-%dT%H:%M:%SZ")
         return headers
 
     def _take(self, name: str, units: int) -> None:
-        if name in self._buckets:
+        if name in self._limits:
             self._refuse_unless(name, units)
-            self._buckets[name].take(units)
+            self._limits[name].take(units)
 
     def _refuse_unless(self, name: str, units: int) -> None:
-        bucket = self._buckets.get(name)
-        wait = bucket.wait(units) if bucket else 0.0
-        if bucket and wait > 1e-9:
+        limit = self._limits.get(name)
+        wait = limit.wait(units) if limit else 0.0
+        if limit and wait > 1e-9:
             unit = name.replace("-", " ")
-            message = f"This request would exceed your rate limit of {bucket.per_minute:,} {unit} per minute."
+            message = f"This request would exceed your rate limit of {limit.per_minute:,} {unit} per minute."
             # Whole seconds, as the API sends them, and never less than needed.
             raise ApiError(429, "rate_limit_error", message, headers={"retry-after": str(ceil(wait))})
