@@ -131,6 +131,7 @@ def _markdown(summary: dict[str, Any]) -> str:
         f"| Cost | {usd(summary['cost_usd'])} ({cny(summary['cost_cny'])}) |",
         "| --- | ---: |",
         f"| images | {summary['images']:,} |",
+        *([f"| rows, one a page | {summary['rows']:,} |"] if summary["rows"] != summary["images"] else []),
         *(f"| {status} | {count:,} |" for status, count in summary["statuses"].items()),
         f"| kept from earlier runs | {summary['cached']:,} |",
         f"| duplicates | {summary['duplicates']:,} |",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
@@ -57,10 +58,12 @@ def test_prefect_retries_what_is_missing(simulator: Simulator, tmp_path: Path) -
 def test_prefects_ui_shows_every_image_of_a_small_run(simulator: Simulator, tmp_path: Path) -> None:
     images = draw(tmp_path / "images", 3)
     (images / "damaged.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    first, second = (Image.new("RGB", (60, 40), colour) for colour in ("red", "blue"))
+    first.save(images / "two.tiff", save_all=True, append_images=[second])
     run(images, tmp_path / "out")
     (flow_run,) = flow_runs_of(tmp_path / "out")
-    names = ["damaged.jpg", "p000.jpg", "p001.jpg", "p002.jpg"]
-    found = task_runs(flow_run, 9)
+    names = ["damaged.jpg", "p000.jpg", "p001.jpg", "p002.jpg", "two.tiff"]
+    found = task_runs(flow_run, 11)
     assert sorted(one.name for one in found) == sorted(
         ["report", *(f"{step} {name}" for step in ("prepare", "ask") for name in names)]
     )
@@ -71,6 +74,8 @@ def test_prefects_ui_shows_every_image_of_a_small_run(simulator: Simulator, tmp_
     assert set(artifacts) == {f"images-{what}" for what in ("progress", "summary", "costs", "failures")}
     assert artifacts["images-progress"]["data"] == 100
     assert "Simulated: no dollars were spent" in artifacts["images-summary"]["data"]
+    for line in ("| images | 5 |", "| rows, one a page | 6 |", "| ok | 5 |", "| unreadable | 1 |"):
+        assert line in artifacts["images-summary"]["data"]
     assert "damaged.jpg" in artifacts["images-failures"]["data"]
 
 
