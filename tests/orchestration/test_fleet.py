@@ -24,7 +24,7 @@ from tasks.planning.plan import Part
 from tasks.simulator import Simulator
 from tasks.storage.s3 import s3_filesystem
 from tasks.types import Source
-from tests.runs import draw, forget_s3_connections, rows, run_table
+from tests.runs import draw, forget_s3_connections, rows, run_table, until
 from tests.s3 import S3Server
 
 if TYPE_CHECKING:
@@ -175,6 +175,30 @@ def test_a_shard_that_no_process_survives_is_rows_that_say_so(
     assert "it died 4 times" in rows(summary).query("status == 'unasked'")["error"].iloc[0]
     threads.take = lambda _: True
     assert run(images, tmp_path / "out")["ok"] == 10
+    assert simulator.ledger().billed == 10
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+def test_a_shard_that_is_given_up_too_soon_keeps_its_rows(
+    threads: Threads, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed_in: bool
+) -> None:
+    """As at a halt that comes while a worker has just taken it: the process is at work, or has ended meanwhile."""
+    look = parent._Parent.look
+
+    def too_soon(waiting: parent._Parent) -> None:
+        look(waiting)
+        shard = waiting._shards[1]
+        at_work = shard.report is not None and shard.report.grant.concurrency > 0
+        if at_work and not shard.over:
+            until(lambda: (report := waiting._manifest.report(shard.part)) and (report.ended or not handed_in))
+            shard.given_up = "Nobody has seen it."
+
+    monkeypatch.setattr(parent._Parent, "look", too_soon)
+    simulator.change(latency=0.2)
+    summary = run(draw(tmp_path / "images", 10), tmp_path / "out")
+    assert [(one["state"], one["ok"]) for one in summary["shards"]] == [("completed", 5), ("completed", 5)]
+    assert (summary["rows"], summary["ok"], len(rows(summary)), len(rows(summary, "calls"))) == (10, 10, 10, 10)
+    assert float(rows(summary, "calls")["cost_usd"].sum()) == summary["cost_usd"]
     assert simulator.ledger().billed == 10
 
 

@@ -92,6 +92,9 @@ class _Parent:
         for shard in self._shards:
             if shard.given_up is not None and not shard.over:
                 with suppress(BusyError), in_place_of(self._run, shard.number):
+                    self._read_report(shard)
+                    if shard.given_up is None:  # a process of it was at work all the same, and has handed in
+                        continue
                     self._take_in(shard)
                     for rows in self._rows_of(shard):
                         yield shard.counted(rows)
@@ -120,6 +123,13 @@ class _Parent:
         return shard
 
     def _look_at(self, shard: Shard) -> None:
+        self._read_report(shard)
+        if not (shard.report and shard.report.ended) and monotonic() - shard.looked >= LEASE_S:
+            shard.looked = monotonic()
+            with suppress(OSError, TimeoutError):
+                self._look_at_lease(shard)
+
+    def _read_report(self, shard: Shard) -> None:
         with suppress(OutputError):
             report = self._manifest.report(shard.part)
             if report is not None:
@@ -127,10 +137,6 @@ class _Parent:
                 self._run.recorder.shards[shard.number] = report
         if shard.report is not None and shard.report.ended:
             self._has_ended(shard, shard.report)
-        elif monotonic() - shard.looked >= LEASE_S:
-            shard.looked = monotonic()
-            with suppress(OSError, TimeoutError):
-                self._look_at_lease(shard)
 
     def _look_at_lease(self, shard: Shard) -> None:
         if shard.watch.look() is not None:
@@ -150,7 +156,7 @@ class _Parent:
         if report.ended == "interrupted" and self._run.halt is None:
             self._died(shard, "its worker was told to end.")
             return
-        shard.over = True
+        shard.over, shard.given_up = True, None
         if report.ended in ("stopped", "paused") and self._run.halt is None:
             if report.ended == "stopped":
                 message = f"Shard {shard.number} on {report.host}: {report.message}"
