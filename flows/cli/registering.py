@@ -11,6 +11,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Schedule
+from prefect.utilities.callables import ParameterSchema
 
 from flows.analyze_images import analyze_images
 from tasks.errors import UsageError
@@ -18,6 +19,12 @@ from tasks.errors import UsageError
 MARK = "prefect.yaml "
 # Prefect updates the fields that were set, so these are all that a restart touches.
 OURS = {"name", "flow_name", "entrypoint", "description", "version"}
+
+
+class OnlyThese(ParameterSchema):
+    """A flow's parameters and no others."""
+
+    additionalProperties: bool = False  # noqa: N815  # as JSON Schema calls it
 
 
 def deployment_of(entry: dict[str, Any]) -> RunnerDeployment:
@@ -37,7 +44,7 @@ def deployment_of(entry: dict[str, Any]) -> RunnerDeployment:
     if existing and (registered == version or not registered.startswith(MARK)):
         deployment = flow.to_deployment(**common)
         deployment.model_fields_set.intersection_update(OURS)
-        return deployment
+        return _closed(deployment)
     schedules = entry.get("schedules", [])
     limit = entry.get("concurrency_limit")
     deployment = flow.to_deployment(
@@ -47,6 +54,14 @@ def deployment_of(entry: dict[str, Any]) -> RunnerDeployment:
         schedules=[Schedule(**{"slug": f"{name}-{at}", **one}) for at, one in enumerate(schedules)],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
+    return _closed(deployment)
+
+
+def _closed(deployment: RunnerDeployment) -> RunnerDeployment:
+    """One that takes no parameter but its flow's: Prefect's server refuses others, on which the run would crash."""
+    open_to_all = deployment._parameter_openapi_schema  # noqa: SLF001  # Prefect has no other name for it
+    closed = OnlyThese(**open_to_all.model_dump(), additionalProperties=False)
+    deployment._parameter_openapi_schema = closed  # noqa: SLF001
     return deployment
 
 

@@ -10,6 +10,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectHTTPStatusError
 
 from config.job import Job
 from flows.analyze_images import analyze_images
@@ -107,6 +108,10 @@ def test_a_served_run_refuses_in_its_last_state_and_nobody_is_asked(
             parameters = {"source": str(images), "output": str(tmp_path / "out"), "job": job}
             return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
 
+        with pytest.raises(PrefectHTTPStatusError, match="'limit' was unexpected"):
+            client.create_flow_run_from_deployment(
+                deployment.id, parameters={"source": "in", "output": "o", "limit": 5}
+            )
         refused = [submit(endpoint=listener.url), submit(prompt=f"@{secret}"), submit(schema="http.server:test")]
         allowed = submit(preset="classification", labels=["cat", "dog"])
         states = [ended(client, flow_run).state for flow_run in refused]
