@@ -68,7 +68,7 @@ def post(simulator: Simulator, body: Any, path: str = "/v1/messages", **headers:
     return response.status, response.headers, json.loads(text) if is_json else text
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -69,6 +69,10 @@ class Simulator:
         service = self._running().service
         self._in_loop(lambda: service.change(**settings))
 
+    def let_go(self) -> None:
+        """Answer now what waits for its latency, online and in batches; later requests wait as the settings say."""
+        self._in_loop(self._running().let_go)
+
     def reset(self) -> None:
         """Empty the ledger and the prompt cache, and begin the faults again."""
         self._in_loop(self._running().reset)

@@ -74,6 +74,11 @@ class HttpServer:
         if self.service.reader is not None:
             self.service.reader.close()
 
+    def let_go(self) -> None:
+        """Answer now what waits for its latency."""
+        self._shelf.let_go()
+        self.service.let_go()
+
     def reset(self) -> None:
         """As just started, with the present settings; what was read in images is still known."""
         self._shelf.clear()

@@ -57,6 +57,8 @@ class Service:
         self.reader = _reader(settings)
         self.known = Known.of(settings)
         self._ids = secrets.token_hex(4)
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._let_go = 0.0
 
     def reset(self) -> None:
         """As just started, with the present settings; what was read in images is still known."""
@@ -79,6 +81,12 @@ class Service:
             self.set_faults(self.settings.faults, self.settings.script)
         if any(name.endswith("_per_minute") for name in settings):
             self.limits = RateLimits(self.settings)
+
+    def let_go(self) -> None:
+        """Answer now what has arrived and waits for its latency."""
+        self._let_go = asyncio.get_running_loop().time()
+        for waiting in self._waiting:
+            _over(waiting)
 
     def request_id(self, index: int) -> str:
         """An id that no other simulator and no other request has."""
@@ -154,9 +162,17 @@ class Service:
         """The latency counts from the arrival, so that work done meanwhile does not add to it."""
         slow = call.fault.seconds if call.fault.seconds is not None else SLOW_S
         due = call.started + self.settings.latency + (slow if call.fault.name == "slow" else 0.0)
-        wait = due - asyncio.get_running_loop().time()
-        if wait > 0:
-            await asyncio.sleep(wait)
+        loop = asyncio.get_running_loop()
+        if due <= loop.time() or call.started <= self._let_go:
+            return
+        waiting = loop.create_future()
+        timer = loop.call_at(due, _over, waiting)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+            timer.cancel()
 
     def finish(self, call: Call, http_status: int, outcome: str, *, delivered: bool = True) -> None:
         """Write the request into the ledger."""
@@ -179,6 +195,11 @@ class Service:
         )
         self.book.write(entry)
         self.recent.append(_summary(entry, question))
+
+
+def _over(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _summary(entry: Entry, question: MessagesRequest | None) -> dict[str, Any]:

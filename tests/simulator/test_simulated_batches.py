@@ -49,6 +49,15 @@ def test_a_batch_is_answered_at_half_the_price_in_any_order(simulator: Simulator
     assert {entry.batch for entry in ledger.entries[1:]} == {made.id}
 
 
+def test_a_batch_that_is_let_go_ends_at_once(simulator: Simulator) -> None:
+    simulator.change(batch_latency=3000.0)
+    client = client_of(simulator)
+    made = client.messages.batches.create(requests=requests_of(3))
+    assert client.messages.batches.retrieve(made.id).processing_status == "in_progress"
+    simulator.let_go()
+    assert ended(client, made.id).request_counts.succeeded == 3
+
+
 @pytest.mark.parametrize(
     ("requests", "words"),
     [
@@ -108,7 +117,7 @@ def test_rows_fail_as_told_and_are_not_billed(simulator: Simulator, fault: str, 
 
 
 def test_a_cancelled_batch_keeps_and_bills_what_was_finished(simulator: Simulator) -> None:
-    simulator.change(batch_latency=2.0, batch_faults="slow_cancel=0.3")
+    simulator.change(batch_latency=20.0, batch_faults="slow_cancel=0.3")
     client = client_of(simulator)
     made = client.messages.batches.create(requests=requests_of(20))
     with pytest.raises(anthropic.BadRequestError, match="cancel it first"):
@@ -124,7 +133,7 @@ def test_a_cancelled_batch_keeps_and_bills_what_was_finished(simulator: Simulato
 
 
 def test_a_lost_reply_leaves_a_batch_that_is_listed_and_late(simulator: Simulator) -> None:
-    simulator.change(batch_faults="lost=1,unmade=0,late=0.5")
+    simulator.change(batch_faults="lost=1,unmade=0,late=60")
     client = client_of(simulator)
     with pytest.raises(anthropic.APIConnectionError):
         client.messages.batches.create(requests=requests_of(2))
@@ -132,6 +141,7 @@ def test_a_lost_reply_leaves_a_batch_that_is_listed_and_late(simulator: Simulato
     with pytest.raises(anthropic.NotFoundError):
         client.messages.batches.retrieve(orphan.id)
     wait_until(lambda: client.messages.batches.list().data[0].processing_status == "ended")
+    simulator.change(batch_faults="lost=1,late=0.1")
     wait_until(lambda: post_free(simulator, orphan.id) == 200)
     simulator.change(batch_faults="unmade=2")
     with pytest.raises(anthropic.APIConnectionError):

@@ -157,14 +157,14 @@ def test_an_entry_exists_once_an_answer_begins_and_until_it_expires() -> None:
 
 
 def test_rate_limits_are_told_enforced_and_refilled(simulator: Simulator) -> None:
-    with Simulator(requests_per_minute=60, input_tokens_per_minute=100_000, burst_s=3) as limited:
+    with Simulator(requests_per_minute=1, input_tokens_per_minute=100_000, burst_s=180) as limited:
         answers = [post(limited, body_of()) for _ in range(4)]
     assert [status for status, _, _ in answers] == [200, 200, 200, 429]
     assert [headers["anthropic-ratelimit-requests-remaining"] for _, headers, _ in answers] == ["2", "1", "0", "0"]
     refused = answers[-1][1]
-    assert refused["anthropic-ratelimit-requests-limit"] == "60"
+    assert refused["anthropic-ratelimit-requests-limit"] == "1"
     assert refused["anthropic-ratelimit-input-tokens-limit"] == "100000"
-    assert refused["retry-after"] == "1"
+    assert 30 < int(refused["retry-after"]) <= 60, "what is left of the minute"
     assert not any(name.startswith("anthropic-ratelimit") for name in post(simulator, body_of())[1])
 
 
@@ -179,19 +179,23 @@ def test_a_token_limit_refuses_until_enough_is_there_again() -> None:
     limits.take_input(1000)
 
 
-def test_two_hundred_calls_at_once_take_one_latency_and_add_up() -> None:
+def test_two_hundred_calls_wait_together_are_let_go_together_and_add_up() -> None:
     async def ask_all(url: str) -> list[Any]:
         async with AsyncAnthropic(api_key="key", base_url=url, max_retries=0) as client:
             return await asyncio.gather(
                 *(client.messages.create(**body_of(image_block(picture(n)))) for n in range(200))
             )
 
-    with Simulator(latency=1.0) as busy:
-        messages = asyncio.run(ask_all(busy.url))
+    with Simulator(latency=300.0) as busy, ThreadPoolExecutor(1) as asking:
+        answers = asking.submit(asyncio.run, ask_all(busy.url))
+        wait_until(lambda: busy.ledger(entries=False).in_flight == 200)
+        assert busy.ledger().billed == 0
+        busy.let_go()
+        messages = answers.result(60)
         ledger = busy.ledger()
     assert ledger.peak_in_flight == 200
     assert (ledger.requests, ledger.billed, ledger.in_flight) == (200, 200, 0)
-    assert all(1.0 <= entry.seconds < 10 for entry in ledger.entries), "one after another they would take 200 s"
+    assert all(entry.seconds < 300 for entry in ledger.entries)
     assert ledger.tokens["input"] == sum(message.usage.input_tokens for message in messages)
     assert ledger.tokens["output"] == sum(message.usage.output_tokens for message in messages)
     assert ledger.cost_usd == sum(entry.cost_usd for entry in ledger.entries)
