@@ -2,14 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from time import monotonic
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from tasks.asking.limits.aimd import AdaptiveRate
 from tasks.asking.limits.buckets import HeaderBuckets, Load
 from tasks.asking.limits.limiter import SHUT, Limiter
+from tests.virtual_time import in_virtual_time, now
 
 LOAD = Load(100)
 
@@ -29,16 +30,18 @@ def clock() -> Clock:
     return Clock()
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def timed() -> None:
-        await asyncio.wait_for(story(), 10)
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    in_virtual_time(story())
 
-    asyncio.run(timed())
+
+def limiter_of(concurrency: int, **more: Any) -> Limiter:
+    """One by the clock of the loop that runs."""
+    return Limiter(concurrency, clock=now, **more)
 
 
 def test_no_more_calls_are_in_flight_than_the_job_says() -> None:
     async def story() -> None:
-        limiter, seen = Limiter(3), []
+        limiter, seen = limiter_of(3), []
 
         async def call() -> None:
             async with limiter.slot(LOAD):
@@ -53,7 +56,7 @@ def test_no_more_calls_are_in_flight_than_the_job_says() -> None:
 
 def test_repeated_calls_go_before_new_ones_and_new_ones_in_their_order() -> None:
     async def story() -> None:
-        limiter, order = Limiter(1), []
+        limiter, order = limiter_of(1), []
 
         async def call(name: str, *, repeated: bool = False) -> None:
             async with limiter.slot(LOAD, repeated=repeated):
@@ -68,14 +71,14 @@ def test_repeated_calls_go_before_new_ones_and_new_ones_in_their_order() -> None
 
 def test_the_jobs_rate_spaces_calls_evenly() -> None:
     async def story() -> None:
-        limiter, starts = Limiter(50, per_second=50), []
+        limiter, starts = limiter_of(50, per_second=50), []
 
         async def call() -> None:
             async with limiter.slot(LOAD):
-                starts.append(monotonic())
+                starts.append(now())
 
         await asyncio.gather(*(call() for _ in range(26)))
-        assert 0.48 <= starts[-1] - starts[0] <= 0.75
+        assert starts[-1] - starts[0] == pytest.approx(0.5, abs=0.011)
         for first, sixth in zip(starts, starts[5:], strict=False):
             assert sixth - first > 0.08, "never more than the rate allows, in any stretch"
 
@@ -84,7 +87,7 @@ def test_the_jobs_rate_spaces_calls_evenly() -> None:
 
 def test_a_failed_first_call_does_not_open_the_way_for_the_others() -> None:
     async def story() -> None:
-        limiter = Limiter(5, one_first=True)
+        limiter = limiter_of(5, one_first=True)
         async with limiter.slot(LOAD):
             limiter.throttled(0.1)
         calls = [asyncio.create_task(_hold(limiter)) for _ in range(5)]
@@ -106,21 +109,21 @@ async def _hold(limiter: Limiter) -> None:
 
 def test_when_all_are_turned_away_everybody_waits_and_then_one_goes_ahead() -> None:
     async def story() -> None:
-        limiter, started = Limiter(10), []
+        limiter, started = limiter_of(10), []
         for _ in range(SHUT):
             async with limiter.slot(LOAD):
                 limiter.throttled(0.3)
-        begun = monotonic()
+        begun = now()
 
         async def call() -> None:
             async with limiter.slot(LOAD):
-                started.append(monotonic() - begun)
+                started.append(now() - begun)
                 await asyncio.sleep(0.2)
             limiter.answered(0.2)
 
         await asyncio.gather(*(call() for _ in range(5)))
         first, *others = sorted(started)
-        assert 0.28 <= first < 0.5
+        assert first == pytest.approx(0.3)
         assert all(other > first + 0.15 for other in others), "the others wait for what the first one meets"
 
     run(story)
@@ -128,7 +131,7 @@ def test_when_all_are_turned_away_everybody_waits_and_then_one_goes_ahead() -> N
 
 def test_turned_away_calls_among_accepted_ones_that_still_run_pause_nobody() -> None:
     async def story() -> None:
-        limiter = Limiter(30)
+        limiter = limiter_of(30)
         calls = [asyncio.create_task(_hold(limiter)) for _ in range(20)]
         await asyncio.sleep(0)
         for _ in range(SHUT * 2):
@@ -144,7 +147,7 @@ def test_turned_away_calls_among_accepted_ones_that_still_run_pause_nobody() -> 
 
 def test_the_end_of_the_run_frees_everybody_who_waits() -> None:
     async def story() -> None:
-        limiter = Limiter(1, per_second=0.01)
+        limiter = limiter_of(1, per_second=0.01)
 
         async def call() -> None:
             async with limiter.slot(LOAD):
