@@ -43,7 +43,7 @@ def test_a_picture_that_another_run_does_not_let_go_is_left_for_later(
     assert hung.take(answer_key(question(), held.image.sha256))
     with Simulator() as simulator:
         claims = Claims(RangeLocks(tmp_path / "locks"))
-        with asking(simulator.url, tmp_path, claims=claims, timeout=0.5) as asked:
+        with asking(simulator.url, tmp_path, claims=claims, timeout=3.0) as asked:
             first, *others = asked.ask(pages(3), attempts=1)
         assert (first.status, first.error_code) == ("unavailable", "busy")
         assert [outcome.status for outcome in others] == ["ok", "ok"]

@@ -15,6 +15,7 @@ from tasks.errors import EndpointError, SchemaError
 from tasks.schemas import classification_schema
 from tasks.simulator import Simulator
 from tests.asking import asking, at, page, pages, question, statuses, steps
+from tests.runs import until
 
 
 @pytest.fixture
@@ -206,10 +207,13 @@ def test_ten_first_answers_that_fail_alike_stop_the_run(
 
 
 def test_stopping_lets_calls_in_flight_finish_and_keeps_them(tmp_path: Path) -> None:
-    with Simulator(latency=0.3) as simulator, asking(simulator.url, tmp_path, concurrency=4) as asked:
-        stop = Halt("interrupted", "Interrupted.")
-        asked.engine._loop.call_soon_threadsafe(asked.engine._loop.call_later, 0.15, asked.engine._halting.halt, stop)
-        outcomes = asked.ask(pages(12), attempts=3)
+    with Simulator(latency=600.0) as simulator, asking(simulator.url, tmp_path, concurrency=4, timeout=90.0) as asked:
+        asking_now = asked.engine.submit(pages(12), attempts=3)
+        until(lambda: simulator.ledger(entries=False).in_flight == 4)
+        asked.engine.stop(Halt("interrupted", "Interrupted."))
+        until(lambda: asked.engine.halt)
+        simulator.let_go()
+        outcomes = asking_now.result()
     assert statuses(outcomes) == {"ok": 4, "unasked": 8}
     assert len(asked.store.records()) == simulator.ledger().billed == 4
     assert outcomes[-1].error_code == "interrupted"

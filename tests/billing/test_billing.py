@@ -108,7 +108,7 @@ def test_a_prompt_above_haikus_threshold_is_billed_at_the_dear_row(simulator: Si
 def test_a_call_that_hangs_is_listed_as_perhaps_paid(simulator: Simulator, tmp_path: Path) -> None:
     simulator.reset()
     simulator.set_faults(script=["hang", "ok"])
-    with asking(simulator.url, tmp_path, timeout=0.4) as asked:
+    with asking(simulator.url, tmp_path, timeout=3.0) as asked:
         asked.ask(pages(1), attempts=2)
     assert [(call.get("error_type"), call["paid"]) for call in asked.calls] == [("timeout", "maybe"), (None, "yes")]
     assert_the_ledgers_agree(asked, simulator)
