@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from flows.__main__ import main
+from tasks.simulator import Simulator
 from tasks.storage.s3 import s3_filesystem
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +129,31 @@ def end(process: subprocess.Popen[str], seconds: float = 90) -> Ended:
         out, err = process.communicate()
         raise AssertionError(f"no end after {seconds} s: {out[-2000:]} {err[-2000:]}") from None
     return Ended(process.returncode, out, err)
+
+
+def heard(process: subprocess.Popen[str], words: str, seconds: float = 90) -> str:
+    """What a command has said on stderr by the time that it says these words; `end` has the rest."""
+    assert process.stderr is not None
+    said, stderr = b"", process.stderr.fileno()
+    while words not in said.decode(errors="replace"):
+        readable, _, _ = select.select([stderr], [], [], seconds)
+        assert readable, f"nothing more within {seconds} s: {said!r}"
+        piece = os.read(stderr, 65536)
+        assert piece, f"it has ended: {said!r}"
+        said += piece
+    return said.decode(errors="replace")
+
+
+def hold(simulator: Simulator, count: int) -> None:
+    """Answer nothing from now on, and wait until so many calls are in flight; `simulator.let_go` answers them."""
+    simulator.change(latency=600.0)
+    earlier = simulator.let_go()
+
+    def held() -> bool:
+        ledger = simulator.ledger(entries=False)
+        return ledger.in_flight == count and ledger.requests >= earlier + count
+
+    until(held)
 
 
 def forget_s3_connections() -> None:

@@ -69,9 +69,12 @@ class Simulator:
         service = self._running().service
         self._in_loop(lambda: service.change(**settings))
 
-    def let_go(self) -> None:
-        """Answer now what waits for its latency, online and in batches; later requests wait as the settings say."""
-        self._in_loop(self._running().let_go)
+    def let_go(self) -> int:
+        """Answer now what waits for its latency, online and in batches; how many requests have come until then.
+
+        Later ones wait as the settings say.
+        """
+        return self._in_loop(self._running().let_go)
 
     def reset(self) -> None:
         """Empty the ledger and the prompt cache, and begin the faults again."""

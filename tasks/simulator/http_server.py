@@ -74,10 +74,11 @@ class HttpServer:
         if self.service.reader is not None:
             self.service.reader.close()
 
-    def let_go(self) -> None:
-        """Answer now what waits for its latency."""
+    def let_go(self) -> int:
+        """Answer now what waits for its latency; how many requests have come until then."""
         self._shelf.let_go()
         self.service.let_go()
+        return self.service.book.read(entries=False).requests
 
     def reset(self) -> None:
         """As just started, with the present settings; what was read in images is still known."""

@@ -23,7 +23,7 @@ from tasks.recording.writer import TableFile, run_folder, write_table_file
 from tasks.simulator import Simulator
 from tasks.storage.output import Output, open_output
 from tests.asking import JsonStore, asking, pages
-from tests.runs import until
+from tests.runs import hold, until
 
 STARTED = "2026-11-23T12:00:00+00:00"
 
@@ -49,8 +49,7 @@ def kill_a_run(simulator: Simulator, tmp_path: Path, *, after: int) -> None:
     process = subprocess.Popen(command, env=environment)
     try:
         until(lambda: simulator.ledger(entries=False).billed >= after)
-        simulator.change(latency=600.0)
-        until(lambda: simulator.ledger(entries=False).in_flight == 4)
+        hold(simulator, 4)
     finally:
         process.kill()
         process.wait()

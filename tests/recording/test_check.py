@@ -4,7 +4,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ import pytest
 
 from flows.cli.server import CLIENT_ENVIRONMENT
 from tasks.simulator import Simulator
-from tests.runs import ROOT, draw, end, rows, run_table, start
+from tests.runs import ROOT, draw, end, hold, rows, run_table, start, until
 
 IMAGES = 12
 
@@ -62,12 +61,11 @@ def test_a_killed_run_gets_its_calls_and_its_bill(
 ) -> None:
     simulator.change(latency=0.3)
     process = start(*command)
-    deadline = time.monotonic() + 60
-    while simulator.ledger(entries=False).billed < 5:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: simulator.ledger(entries=False).billed >= 5)
+    hold(simulator, 3)
     process.kill()
     end(process)
+    simulator.change(latency=0.0)
     waiting = end(start("check"))
     assert waiting.status == 0 and "takes them in" in waiting.out, "nothing but OUTPUT says where they belong"
 
@@ -77,7 +75,7 @@ def test_a_killed_run_gets_its_calls_and_its_bill(
     assert run["status"] == "interrupted"
     calls, costs = pd.read_parquet(tmp_path / "out/calls"), pd.read_parquet(tmp_path / "out/costs")
     assert calls["cost_usd"].sum() == costs["cost_usd"].sum() == run["cost_usd"] > 0
-    assert 1 <= (calls["paid"] == "maybe").sum() == costs["calls_maybe_paid"].sum() <= 4
+    assert 3 <= (calls["paid"] == "maybe").sum() == costs["calls_maybe_paid"].sum() <= 6, "in flight, or not kept yet"
     assert not list((home / "journal").rglob("*.jsonl"))
 
     again = end(start(*command))
