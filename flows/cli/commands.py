@@ -4,7 +4,6 @@ import argparse
 import gc
 import json
 import sys
-from typing import Any
 
 from tasks.errors import UsageError
 
@@ -25,7 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flows.cli.terminal import Terminal
 
     terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
-    return _end(conduct(source, output, job, server=server, terminal=terminal), as_json=arguments.json)
+    summary = conduct(source, output, job, server=server, terminal=terminal)
+    from tasks.orchestration.ending import ENDS
+
+    return ENDS[summary["status"]].exit_status
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -39,7 +41,6 @@ def demo(arguments: argparse.Namespace) -> int:
 
     terminal = Terminal(bars=not arguments.no_progress, quiet=arguments.json)
     summary = demonstrate(arguments.output, server=server, terminal=terminal)
-    _end(summary, as_json=arguments.json)
     return 0 if summary["failed"] == DAMAGED else 1
 
 
@@ -166,11 +167,3 @@ def _simulator_ready(url: str) -> None:
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-
-
-def _end(summary: dict[str, Any], *, as_json: bool) -> int:
-    from tasks.orchestration.ending import ENDS
-
-    if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
-    return ENDS[summary["status"]].exit_status

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: one thought a line, true figures with their unit, bars while it goes on."""
 
+import json
 import logging
 import sys
 import textwrap
@@ -129,7 +130,7 @@ class Terminal:
             self.say("Note", "four fifths of the cap are used: the run will pause before it is passed.")
 
     def summary(self, summary: dict[str, Any]) -> None:
-        """How it ended, what it cost, where everything is."""
+        """How it ended, what it cost, where everything is; with `--json` on stdout as well, all of it in one line."""
         self.say(ENDS[summary["status"]].label, done_line(summary))
         if summary["message"]:
             self.say("", summary["message"])
@@ -144,6 +145,8 @@ class Terminal:
             self.say("", f"{summary['calls_maybe_paid']:,} of the calls may have been paid without an answer")
         self.say("Results", shortened(summary["results"]))
         self.say("Report", shortened(summary["report"]))
+        if self.quiet:
+            sys.stdout.write(json.dumps(summary) + "\n")
 
     def failures(self, failures: Sequence[dict[str, Any]], most: int = 5) -> None:
         """The first failed images, each with its reason; what a halted run did not ask about has all the same one."""

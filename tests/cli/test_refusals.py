@@ -191,3 +191,18 @@ def test_an_output_that_cannot_be_written(visionflow: CommandLine, images: Path,
     line = visionflow.mistake("run", images, "--output", tmp_path / "file" / "out", status=1)
     assert "a file stands where a folder should be" in line
     assert "is no output" in visionflow.mistake("run", images, "--output", "gs://bucket/x", status=2)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_report_that_cannot_be_written_leaves_the_summary(
+    visionflow: CommandLine, simulator: Simulator, images: Path, tmp_path: Path
+) -> None:
+    """All was asked, paid and written down: a script learns where, and that something is wrong."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "reports").write_text("in the way")
+    ended = visionflow("run", images, "--output", output, "--json")
+    assert ended.status == 1
+    assert "report.html: a file stands where a folder should be" in ended.err.splitlines()[-1]
+    assert ended.summary["ok"] == ended.summary["images"] == simulator.ledger().requests > 0
+    assert Path(ended.summary["results"]).is_dir()
