@@ -78,13 +78,12 @@ def usage_of(usage: Any) -> Usage:
     lifetimes = _group(usage, "cache_creation")
     one_hour = _optional(lifetimes, "ephemeral_1h_input_tokens", "usage.cache_creation")
     written = one_hour + _optional(lifetimes, "ephemeral_5m_input_tokens", "usage.cache_creation")
-    if usage.get("cache_creation_input_tokens") is not None:
-        written = _count(usage["cache_creation_input_tokens"], "usage.cache_creation_input_tokens")
+    written = max(written, _optional(usage, "cache_creation_input_tokens", "usage"))  # a gateway may fill in one only
     return Usage(
         input=_count(usage.get("input_tokens"), "usage.input_tokens"),
         output=_count(usage.get("output_tokens"), "usage.output_tokens"),
         cache_read=_optional(usage, "cache_read_input_tokens", "usage"),
-        cache_write_5m=max(written - one_hour, 0),
+        cache_write_5m=written - one_hour,
         cache_write_1h=one_hour,
         thinking=_optional(_group(usage, "output_tokens_details"), "thinking_tokens", "usage.output_tokens_details"),
         geo=_word(usage, "inference_geo"),

@@ -94,6 +94,14 @@ def test_a_gateways_sparse_usage_is_enough() -> None:
     assert usage_from(cache_creation_input_tokens=7) == Usage(input=10, output=5, cache_write_5m=7)
 
 
+@pytest.mark.parametrize("total", [None, 0, 12, 20])
+def test_writes_to_the_cache_are_counted_where_a_gateway_adds_them_up_wrongly(total: int | None) -> None:
+    """A sum of 0 beside its parts is one that was not filled in."""
+    parts = {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 15}
+    usage = usage_from(cache_creation_input_tokens=total, cache_creation=parts)
+    assert (usage.cache_write_5m, usage.cache_write_1h) == (5, 15)
+
+
 def test_all_classes_are_read() -> None:
     usage = usage_from(
         cache_creation_input_tokens=30,
