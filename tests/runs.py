@@ -164,7 +164,7 @@ def forget_s3_connections() -> None:
     S3FileSystem.clear_instance_cache()
 
 
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+def until(true: Callable[[], Any], seconds: float = 120) -> Any:
     """What `true` returns once that is something."""
     deadline = time.monotonic() + seconds
     while not (found := true()):

@@ -1,7 +1,6 @@
 """An engine that asks by Message Batch: the same outcomes as online, half the bill, and nothing submitted twice."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -22,6 +21,7 @@ from tasks.schemas import classification_schema
 from tasks.simulator import Simulator
 from tests.asking import Asked, asking, at, prepared, question, statuses, steps
 from tests.asking import pages_again as pages
+from tests.runs import until
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +71,13 @@ def test_answers_are_kept_and_the_bytes_let_go_of(simulator: Simulator, tmp_path
 
 def test_nobody_stands_in_line_for_a_batch(simulator: Simulator, tmp_path: Path) -> None:
     """Thousands wait for hours: an image that waits has no task of the event loop, and none of its stack."""
-    simulator.change(batch_latency=1.5)
+    simulator.change(batch_latency=600.0)
     with by_batch(simulator.url, tmp_path) as asked:
         asking_now = asked.engine.submit(pages(300), attempts=3)
-        while asked.engine.batches.in_flight < 300:
-            time.sleep(0.01)
-        time.sleep(0.2)
-        assert len(asyncio.all_tasks(asked.engine._loop)) < 10
+        until(lambda: asked.engine.batches.in_flight == 300)
+        until(lambda: len(asyncio.all_tasks(asked.engine._loop)) < 10)
+        simulator.change(batch_latency=0.0)
+        simulator.let_go()
         assert statuses(asking_now.result()) == {"ok": 300}
     balances(asked, simulator)
 
@@ -114,13 +114,13 @@ def test_what_nobody_waited_for_is_charged_to_one_image_and_what_failed_to_none(
 
 
 def test_an_intent_that_is_gone_while_its_batch_runs_stops_the_run(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.change(batch_latency=1.0)
+    simulator.change(batch_latency=600.0)
     with by_batch(simulator.url, tmp_path) as asked:
         asking_now = asked.engine.submit(pages(2), attempts=3)
-        while not simulator.ledger().batches or not IntentLog(str(tmp_path / "submitted")).open()[0].batch_id:
-            time.sleep(0.01)
+        until(lambda: any(intent.batch_id for intent in IntentLog(str(tmp_path / "submitted")).open()))
         for path in (tmp_path / "submitted").glob("*.json"):
             path.unlink()
+        simulator.let_go()
         assert statuses(asking_now.result()) == {"unasked": 2}
     assert "said what was submitted, and is gone" in asked.halt.message
 
@@ -185,13 +185,14 @@ def test_the_worst_case_of_a_batch_fits_under_the_cap(simulator: Simulator, tmp_
 def test_what_a_run_left_is_collected_by_the_next_and_nothing_submitted_twice(
     simulator: Simulator, tmp_path: Path, fault: str
 ) -> None:
-    simulator.change(batch_latency=0.8, batch_faults=fault)
+    simulator.change(batch_latency=600.0, batch_faults=fault)
     with by_batch(simulator.url, tmp_path) as first:
         asking_now = first.engine.submit(pages(5), attempts=3)
-        while not left(tmp_path):
-            pass
+        until(lambda: left(tmp_path))
         first.engine.stop(Halt("interrupted", "Interrupted."))
         assert statuses(asking_now.result()) == {"unasked": 5}
+    simulator.change(batch_latency=0.0)
+    simulator.let_go()
     with by_batch(simulator.url, tmp_path, run_id="later") as later:
         some = pages(7)
         assert statuses(later.ask(some, attempts=3)) == {"ok": 7}

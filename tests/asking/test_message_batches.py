@@ -239,7 +239,7 @@ def test_a_failed_row_means_what_the_same_failure_means_online(
 
 
 def test_a_cancelled_batch_gives_back_what_was_finished(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.change(batch_latency=3.0, batch_faults="slow_cancel=0.2")
+    simulator.change(batch_latency=24.0, batch_faults="slow_cancel=0.2")
 
     async def work(desk: Desk, wire: Wire) -> list[Result]:
         intent = await desk.submit(requests(pages(12)), BODIES)

@@ -86,7 +86,7 @@ def in_batches(tokens_in: int, tokens_out: int) -> Decimal:
 
 
 def test_without_waiting_a_run_leaves_and_the_same_command_collects(simulator: Simulator, tmp_path: Path) -> None:
-    simulator.change(batch_latency=1.5)
+    simulator.change(batch_latency=600.0)
     images = draw(tmp_path / "images", 8)
     first = run(images, tmp_path / "out", no_wait=True)
     assert (first["status"], first["statuses"], first["calls"]) == ("waiting", {"unasked": 8}, 0)
@@ -95,6 +95,8 @@ def test_without_waiting_a_run_leaves_and_the_same_command_collects(simulator: S
     assert set(rows(first)["error_code"]) == {"waiting"}
 
     last = run(images, tmp_path / "out", no_wait=True, limit=8)
+    assert last["status"] == "waiting"
+    simulator.let_go()
     while last["status"] == "waiting":
         last = run(images, tmp_path / "out", no_wait=True)
     assert (last["ok"], last["rows"], last["batches"], last["batch_requests"]) == (8, 8, 1, 8)
@@ -106,7 +108,7 @@ def test_without_waiting_a_run_leaves_and_the_same_command_collects(simulator: S
 
 def test_each_job_collects_its_own_batches_and_leaves_those_of_others(simulator: Simulator, tmp_path: Path) -> None:
     """The same images with another question, and other images: who left submitted for nobody else."""
-    simulator.change(batch_latency=1.0)
+    simulator.change(batch_latency=600.0)
     images, others = draw(tmp_path / "images", 4), draw(tmp_path / "others", 3, 10)
     jobs: list[tuple[Path, dict[str, Any]]] = [
         (images, {"name": "a"}),
@@ -114,6 +116,7 @@ def test_each_job_collects_its_own_batches_and_leaves_those_of_others(simulator:
     ]
     jobs += [(others, {"name": "c"})]
     assert [run(source, tmp_path / "out", no_wait=True, **job)["status"] for source, job in jobs] == ["waiting"] * 3
+    simulator.let_go()
     for source, job in jobs:
         collected = run(source, tmp_path / "out", **job)
         count = len(list(source.iterdir()))

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import Log
 
 from tasks.simulator import Simulator
 from tests.flow_runs import flow_runs_of
-from tests.runs import draw, end, start
+from tests.runs import draw, end, hold, start, until
 
 if TYPE_CHECKING:
     from tests.s3 import S3Server
@@ -37,13 +37,6 @@ def command(images: Path, output: object, *more: object) -> list[object]:
 
 def asked(simulator: Simulator, count: int) -> Callable[[], bool]:
     return lambda: simulator.ledger(entries=False).billed >= count
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.all)])
@@ -73,10 +66,11 @@ def killed(process: subprocess.Popen[str]) -> None:
 def test_two_identical_commands_pay_once(simulator: Simulator, images: Path, output: str) -> None:
     first = start(*command(images, output))
     until(asked(simulator, 2))
-    simulator.change(latency=12)
+    hold(simulator, 2)
     second = start(*command(images, output))
     said = waiting(second)
     simulator.change(latency=0)
+    simulator.let_go()
     ended, waited = end(first), end(second)
 
     assert (ended.status, waited.status) == (0, 0), waited.err
@@ -101,7 +95,7 @@ def test_the_first_is_killed_while_the_second_waits(simulator: Simulator, images
     """Both are of one machine and one home: even on S3 nobody waits for a lease to run out."""
     first = start(*command(images, output))
     until(asked(simulator, 4))
-    simulator.change(latency=12)
+    hold(simulator, 2)
     second = start(*command(images, output))
     waiting(second)
     killed(first)
@@ -109,7 +103,8 @@ def test_the_first_is_killed_while_the_second_waits(simulator: Simulator, images
     at = time.monotonic()
     waited = end(second)
     assert waited.status == 0, waited.err
-    assert time.monotonic() - at < 40
+    if output.startswith("s3://"):
+        assert time.monotonic() - at < 55, "a lease lasts for a minute"
     assert waited.summary["ok"] == IMAGES
     assert waited.summary["cached"] >= 2
     assert simulator.ledger().billed <= IMAGES + 2, "two were in flight"
@@ -117,13 +112,13 @@ def test_the_first_is_killed_while_the_second_waits(simulator: Simulator, images
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_second_gives_up_when_the_first_is_still_at_work(simulator: Simulator, images: Path, output: str) -> None:
-    simulator.change(latency=40)
+    simulator.change(latency=600)
     first = start(*command(images, output))
     until(lambda: simulator.ledger(entries=False).in_flight > 0)
     began = time.monotonic()
     ended = end(start(*command(images, output, "--timeout", "1")))
     assert ended.status == 1
-    assert 11 <= time.monotonic() - began < 40
+    assert 11 <= time.monotonic() - began < 90
     line = ended.err.splitlines()[-1]
     assert re.match(r"visionflow: Run \S+ \(process \d+ on \S+, since \S+\) is still at work on the job job in ", line)
     assert line.endswith("Run the same command again when it has ended, or name another --output or --name.")
