@@ -128,23 +128,31 @@ class Held:
     """Stands for `prepare.map` and `ask.map`: each future ends when the test says so."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.preparing: dict[Result, Chunk] = {}
         self.admitted: list[int] = []
         self.most = 0
 
     def prepare(self, chunks: list[Chunk]) -> list[Result]:
         futures = [Result() for _ in chunks]
-        self.preparing |= dict(zip(futures, chunks, strict=True))
-        self.admitted += [len(chunk.sources) for chunk in chunks]
-        self.most = max(self.most, len(self.preparing))
+        with self.lock:
+            self.preparing |= dict(zip(futures, chunks, strict=True))
+            self.admitted += [len(chunk.sources) for chunk in chunks]
+            self.most = max(self.most, len(self.preparing))
         return futures
 
     def ask(self, prepared: list[PreparedChunk]) -> list[Result]:
         return [Result.of(answered(one)) for one in prepared]
 
+    def sizes(self) -> list[int]:
+        """Images of the chunks that are being prepared."""
+        with self.lock:
+            return [len(chunk.sources) for chunk in self.preparing.values()]
+
     def end_one(self) -> None:
-        first, chunk = next(iter(self.preparing.items()))
-        del self.preparing[first]
+        with self.lock:
+            first, chunk = next(iter(self.preparing.items()))
+            del self.preparing[first]
         first.set_result(at_once(chunk))
 
 
@@ -161,7 +169,7 @@ def test_no_more_chunks_are_prepared_at_once_than_keep_the_cores_busy(
         def end_them() -> None:
             while recorded < images:
                 if held.preparing and waiting.wait(0.01) is False:
-                    sizes = [len(chunk.sources) for chunk in held.preparing.values()]
+                    sizes = held.sizes()
                     assert len(sizes) <= PREPARING_AT_ONCE or sum(sizes[:-1]) < count
                     held.end_one()
 

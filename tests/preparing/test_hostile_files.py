@@ -48,7 +48,7 @@ def test_a_decoder_that_hangs_costs_one_image(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("tasks.preparing.pool.OWN_SHARE", 0.0)  # however busy the machine is with other things
     started = time.monotonic()
     assert code_of(use_bomb(), replace(OCR, seconds=0.5)) == "too_slow"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30, "less than a file has by itself"
     assert prepare_image(golden_files()["drawing.svg"].data, OCR)[0].width == SIZE[0]
 
 
@@ -60,7 +60,8 @@ def test_the_time_that_a_machine_lacked_is_not_the_files_fault() -> None:
         while not done.wait(0.05):
             for pid in children():
                 if processor_time(pid) > 1 and busy(pid):  # a starting one computes too
-                    os.kill(pid, signal.SIGSTOP)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
 
     prepare_image(golden_files()["drawing.svg"].data, OCR)
     stopper = threading.Thread(target=stop_busy_children)
@@ -81,7 +82,8 @@ def test_a_decoder_that_crashes_costs_one_image(ending: signal.Signals, code: st
         while not done.wait(0.05):
             for pid in children():
                 if processor_time(pid) > 1 and busy(pid):  # a starting one computes too
-                    os.kill(pid, ending)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, ending)
 
     killer = threading.Thread(target=kill_busy_children)
     killer.start()
@@ -186,16 +188,23 @@ def children() -> list[int]:
     """The decoders of this process."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # the thread has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
             found += [int(pid) for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if b"tasks.preparing.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in found if b"tasks.preparing.worker" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """Of a process that may have ended meanwhile."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -209,13 +218,13 @@ def busy(pid: int) -> bool:
 def processor_time(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
