@@ -15,7 +15,7 @@ from tasks.storage.conditional import write_always
 from tasks.storage.lease import Lease
 from tasks.storage.locks import Holder, RangeLocks
 from tests.asking import asking, pages, question
-from tests.runs import draw, end, forget_s3_connections, start
+from tests.runs import draw, end, forget_s3_connections, start, until
 from tests.s3 import S3Server
 
 
@@ -106,21 +106,21 @@ def place(s3_server: S3Server, tmp_path: Path) -> Iterator[str]:
 
 def test_a_lease_changes_hands_when_it_is_released_or_dead(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_S", 0.3)
-    monkeypatch.setattr(leases, "DEAD_S", 2.0)
+    monkeypatch.setattr(leases, "DEAD_S", 4.0)
     lost: list[str] = []
     first, second, third = (Lease(f"{place}/job.json", Holder(name)) for name in ("first", "second", "third"))
     assert first.take()
     first.keep(lost.append)
     assert first.conditional
-    assert not any(second.take() or asyncio.run(asyncio.sleep(0.5)) for _ in range(6)), "it is renewed"
+    assert not any(second.take() or asyncio.run(asyncio.sleep(0.5)) for _ in range(10)), "it is renewed"
     assert second.holder is not None
     assert second.holder.run_id == "first"
     taken = any(third.take(dead_run="first") for _ in range(20))  # the first, still alive, may renew it in between
     assert taken, "whoever knows that it is dead need not wait"
-    asyncio.run(asyncio.sleep(1))
+    until(lambda: lost)
     assert lost == ["Another run has taken over: this one gave no sign of life for a minute."]
     assert not second.take()
-    asyncio.run(asyncio.sleep(2.2))
+    asyncio.run(asyncio.sleep(4.2))
     assert second.take(), "the third never renewed it"
     second.release()
     assert third.take()

@@ -158,7 +158,7 @@ def test_a_server_that_does_not_read_is_given_up_at_the_deadline(tmp_path: Path)
     began = time.monotonic()
     with hostile(stalls) as url, asking(url, tmp_path, timeout=0.5) as asked:
         (outcome,) = asked.ask(pages(1), attempts=2)
-    assert outcome.error == "No answer within the time limit." and time.monotonic() - began < 20
+    assert outcome.error == "No answer within the time limit." and time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def ended(client: SyncPrefectClient, flow_run: FlowRun, seconds: float = 90) -> 
         time.sleep(0.3)
 
 
-def until_served(client: SyncPrefectClient, seconds: float = 30) -> None:
+def until_served(client: SyncPrefectClient, seconds: float = 90) -> None:
     """Wait until both are registered. (Served before they are deployed: Prefect never forgets a work pool.)"""
     deadline = time.monotonic() + seconds
     while True:

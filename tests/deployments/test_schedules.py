@@ -110,7 +110,7 @@ def served(prefect_home: Path, simulator: Simulator) -> Iterator[Served]:
         assert noted is not None
         environment = {**os.environ, "PREFECT_API_URL": noted.url, "PREFECT_HOME": str(prefect_home)}
         with temporary_settings({PREFECT_API_URL: noted.url}), get_client(sync_client=True) as client:
-            until(lambda: _registered(client), seconds=60)
+            until(lambda: _registered(client), seconds=180)
             yield Served(serve, client, environment)
             forget_deployments(client)
     finally:
@@ -184,7 +184,7 @@ def test_schedules_run_by_themselves_and_a_later_run_skips_what_is_finished(
     worker = deployed(served, tmp_path)
     names = ("nightly", "by-worker")
     try:
-        until(lambda: all(len(served.scheduled(name)) >= 2 for name in names), seconds=240)
+        until(lambda: all(len(served.scheduled(name)) >= 2 for name in names), seconds=600)
     finally:
         said = stop(worker)
     assert served.ahead("nightly"), "the cron schedule of prefect.yaml has made no run"

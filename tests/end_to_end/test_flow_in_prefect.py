@@ -28,7 +28,7 @@ def run(source: object, output: object, **options: Any) -> dict[str, Any]:
 def task_runs(flow_run: FlowRun, expected: int) -> list[TaskRun]:
     """Task runs as the UI shows them; they are recorded a moment after they ended."""
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     with get_client(sync_client=True) as client:
         while True:
             found = client.read_task_runs(flow_run_filter=chosen, limit=200)

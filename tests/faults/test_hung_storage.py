@@ -39,15 +39,16 @@ from tests.runs import forget_s3_connections, picture
 from tests.s3 import S3Server
 
 BOUND_S = 1.0
+MOST_S = 40.0  # all of it, on a machine that is busy; without a bound it would last for minutes
 RULES = ImageRules(1024, 85, 1568, 1568)
 
 
-def bounded(does: Callable[[], Any], seconds: float = BOUND_S + 4) -> float:
-    """How long it took, which was not longer."""
+def bounded(does: Callable[[], Any]) -> float:
+    """How long it took, which was not longer than it may take."""
     began = time.monotonic()
     does()
     took = time.monotonic() - began
-    assert took < seconds
+    assert took < MOST_S
     return took
 
 
@@ -155,8 +156,8 @@ def test_a_file_that_cannot_be_opened(
             measure_all([source])
 
     with caplog.at_level(logging.WARNING, "visionflow"):
-        bounded(leave, 3 * BOUND_S + 4)
-        bounded(measure, 3 * BOUND_S + 4)
+        bounded(leave)
+        bounded(measure)
     assert set(caplog.messages) == {"Storage hangs: 1 file still being read when the run ended."}
 
 
@@ -187,13 +188,13 @@ def test_an_answer_store_that_takes_nothing(
                     await asyncio.sleep(10 * BOUND_S)
 
     def leave() -> None:
-        with asking(simulator.url, tmp_path, Hanging(tmp_path / "kept"), timeout=BOUND_S) as asked:
+        with asking(simulator.url, tmp_path, Hanging(tmp_path / "kept"), timeout=5 * BOUND_S) as asked:
             asked.engine.submit(pages(1), attempts=1)
             while not simulator.ledger(entries=False).billed:
                 time.sleep(0.01)
 
     with caplog.at_level(logging.WARNING, "visionflow"):
-        bounded(leave, 8 * BOUND_S)
+        bounded(leave)
     assert "Storage hangs: calls whose answers it did not take are listed as perhaps paid." in caplog.messages
 
 
@@ -205,7 +206,7 @@ def test_a_disk_that_does_not_sync(simulator: Simulator, tmp_path: Path, monkeyp
     class Hanging(files.Disk):
         def sync(self, handle: int) -> None:
             if threading.current_thread().name == "visionflow-commits":
-                hang.wait(20)
+                hang.wait(120)
             super().sync(handle)
 
     simulator.change(latency=BOUND_S / 2)
@@ -227,7 +228,7 @@ def test_a_disk_that_takes_no_record(
     class Hanging(files.Disk):
         def open(self, path: Path, flags: int, mode: int) -> int:
             if threading.current_thread().name == "visionflow-records":
-                hang.wait(20)
+                hang.wait(120)
             return super().open(path, flags, mode)
 
     def leave() -> None:
@@ -241,7 +242,7 @@ def test_a_disk_that_takes_no_record(
 
     monkeypatch.setattr(files, "disk", Hanging())
     try:
-        bounded(leave, 8 * BOUND_S)
+        bounded(leave)
     finally:
         hang.set()
     assert simulator.ledger().billed == 5

@@ -41,7 +41,7 @@ def test_sixty_kinds_of_nonsense_are_sixty_rows_and_no_poison(
     simulator.set_faults(script=faults)
     began = time.monotonic()
     first = run(images, tmp_path / "out", name="lies", timeout=3.0, attempts=3, max_cost=Decimal(5))
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 300
 
     results, calls = rows(first), rows(first, "calls")
     assert first["status"] == "completed_with_failures" and len(results) == 60

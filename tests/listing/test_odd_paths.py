@@ -148,9 +148,9 @@ def test_a_text_that_is_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_job_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "job.yaml")
-    ended = end(start("run", tmp_path, "--output", tmp_path / "out", "--job", tmp_path / "job.yaml"), seconds=30)
+    ended = end(start("run", tmp_path, "--output", tmp_path / "out", "--job", tmp_path / "job.yaml"))
     assert ended.status == 2
     assert ended.err.strip().endswith("it is no file but a folder, a pipe or a device.")
-    ended = end(start("run", tmp_path, "--output", tmp_path / "out", "--prompt", "@/dev/zero"), seconds=30)
+    ended = end(start("run", tmp_path, "--output", tmp_path / "out", "--prompt", "@/dev/zero"))
     assert ended.status == 2
     assert len(ended.err.strip().splitlines()) == 1

@@ -110,10 +110,10 @@ def test_a_fleet_is_one_run(threads: Threads, simulator: Simulator, tmp_path: Pa
 def test_while_places_move_shards_look_more_often(
     threads: Threads, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "EVERY_S", 40.0)
+    monkeypatch.setattr(shard_module, "EVERY_S", 400.0)
     summary = run(draw(tmp_path / "images", 12), tmp_path / "out", concurrency=4)
     assert summary["ok"] == 12
-    assert summary["seconds"] < 30, "else nobody would have heard of a share before 40 s"
+    assert summary["seconds"] < 200, "else nobody would have heard of a share before 400 s"
 
 
 def test_a_fleet_needs_no_folder_that_its_workers_share(

@@ -159,12 +159,12 @@ def test_a_file_that_fits_but_for_its_bytes_is_encoded_again() -> None:
 
 
 def test_limits_are_checked_before_anything_is_decoded() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     assert code_of(saved(target(size=(200, 100)), "JPEG"), replace(OCR, max_pixels=19_999)) == "too_many_pixels"
     assert code_of(saved(target(size=(200, 100)), "TIFF"), replace(OCR, max_pixels=19_999)) == "too_many_pixels"
     assert code_of(bytes(1001), replace(OCR, max_source_bytes=1000)) == "too_large"
     assert code_of(golden_files()["bomb.png"].data, OCR) == "too_many_pixels"
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_a_large_page_behind_a_small_one_is_refused() -> None:
