@@ -1,6 +1,7 @@
 """Listing: what counts as an image, from a folder, a file, a glob, a manifest or S3."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,11 +144,14 @@ def test_a_folder_is_passed_over_only_where_nothing_in_it_could_be_wanted(
                 assert not wanted(path)
 
 
-def test_sources_that_hold_nothing(tmp_path: Path, folder: Path) -> None:
+def test_sources_that_hold_nothing(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="it is empty"):
         list_images(str(folder / "empty"))
     with pytest.raises(SourceError, match=r"There is no .*nowhere. Check the path."):
         list_images(str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path)  # as a served run outside the clone: which folder was meant is not plain
+    with pytest.raises(SourceError, match=f"There is no {re.escape(str(tmp_path))}/data/samples. Check the path."):
+        list_images("data/samples")
     with pytest.raises(SourceError, match="Nothing matches"):
         list_images(str(tmp_path / "*.gif"))
     (tmp_path / "texts").mkdir()
