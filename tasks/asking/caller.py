@@ -100,7 +100,9 @@ class Caller:
                 failures += 1
             if (status := status_after(result, failures, page)) is not None:
                 raise CallFailed(status, result)
-            await self._halting.sleep(self._delay(result, failures))
+            delay = self._delay(result, failures)
+            with self._limiter.aside(delay):
+                await self._halting.sleep(delay)
             repeated = True
 
     def charge(self, page: Page, key: str, kept: Answer) -> None:

@@ -1,6 +1,7 @@
 """What a person sees in a terminal of 80 columns, and what a file or a pipe gets instead of bars."""
 
 import io
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,18 @@ def test_every_page_of_a_file_is_counted_as_it_is_asked_about(piped: Piped, tmp_
     lines = [line.split()[1:5] for line in piped.asked(images, latency=0.5, pace=0.2, name="pages")]
     assert lines[-1][1:] == ["of", "5", "pages,"], piped.out
     assert all(int(done) <= int(of) for done, _, of, _ in lines) and lines[0][0] < lines[0][2], lines
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_long_wait_for_the_limits_of_the_endpoint_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal_module, "LONG_S", 0.5)
+    images = draw(tmp_path / "images", 3)
+    with Simulator(requests_per_minute=20, burst_s=1) as limited, invoked_by(Invoker(observer=Follower(Terminal()))):
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", limited.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+        analyze_images(str(images), str(tmp_path / "out"), Job())
+    out = capsys.readouterr().out
+    said = re.findall(r"the endpoint's limits hold calls back: the next one leaves in \d+ s\.", out)
+    assert len(said) == 1, out

@@ -7,9 +7,9 @@ to see.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 
 from tasks.asking.limits.aimd import AdaptiveRate
@@ -53,6 +53,7 @@ class Limiter:
         self._probing = False
         self._ending = False
         self._next_leaves = 0.0
+        self._come_again: Counter[float] = Counter()  # when those who wait by themselves do
 
     @asynccontextmanager
     async def slot(self, load: Load, *, repeated: bool = False) -> AsyncIterator[None]:
@@ -109,10 +110,25 @@ class Limiter:
         self._slots = concurrency if self._opened else min(concurrency, 1)
         self._wake()
 
+    @contextmanager
+    def aside(self, seconds: float) -> Iterator[None]:
+        """Whoever was turned away waits so long by itself, without a slot."""
+        until = self._clock() + seconds
+        self._come_again[until] += 1
+        try:
+            yield
+        finally:
+            self._come_again[until] -= 1
+            if not self._come_again[until]:
+                del self._come_again[until]
+
     @property
     def waits(self) -> float:
         """Seconds until the next call may leave, as far as is known; 0 where nothing but slots holds calls back."""
-        return max(self._next_leaves - self._clock(), 0.0)
+        next_leaves = self._next_leaves
+        if not self._held and (come_again := list(self._come_again)):
+            next_leaves = max(next_leaves, min(come_again))
+        return max(next_leaves - self._clock(), 0.0)
 
     def wake_all(self) -> None:
         """Let everybody who waits go on, for the run is ending."""
