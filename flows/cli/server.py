@@ -21,6 +21,8 @@ from typing import IO, TYPE_CHECKING
 from config.settings import home, keep_server
 from flows.cli.server_process import (
     END_TIMEOUT_S,
+    LAST_LOOK_S,
+    LOOK_S,
     START_TIMEOUT_S,
     ServerProcess,
     healthy,
@@ -88,7 +90,7 @@ class Server:
     def ready(self, say: Callable[[str], None]) -> str:
         """Wait until it answers and return its URL; StopRun says why it does not. `say` explains a long wait."""
         explained = False
-        while not healthy(self.url):
+        while not healthy(self.url, LOOK_S if self.ours else LAST_LOOK_S):
             waited = monotonic() - self._started
             if self._process is not None and self._process.poll() is not None:
                 raise StopRun(f"Prefect's server ended while starting. Its log: {log_path()}")

@@ -33,6 +33,7 @@ APPLICATION = "flows.cli.guarded:create_app"
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 180.0
 END_TIMEOUT_S = 60.0
+LOOK_S, LAST_LOOK_S = 2.0, 10.0  # for an answer, of which a busy server takes its time: where others follow, and else
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ServerProcess:
         """Whether it answers, or is still starting."""
         if self.ending or not self.alive:
             return False
-        return time() - self.started < START_TIMEOUT_S or healthy(self.url)
+        return time() - self.started < START_TIMEOUT_S or healthy(self.url, LAST_LOOK_S)
 
     @property
     def alive(self) -> bool:
@@ -151,10 +152,10 @@ def lets_in(url: str, auth_string: str | None) -> bool:
         return True  # it is not that
 
 
-def healthy(url: str) -> bool:
-    """Whether a Prefect API answers there."""
+def healthy(url: str, seconds: float = LOOK_S) -> bool:
+    """Whether a Prefect API answers there, in so many seconds."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310  # the user's own setting
+        with urllib.request.urlopen(f"{url}/health", timeout=seconds) as answer:  # noqa: S310  # the user's own setting
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -16,7 +17,7 @@ from websockets.sync.client import connect
 
 from flows.cli.guarded import OwnPagesOnly
 from flows.cli.server import Server
-from flows.cli.server_process import ServerProcess, healthy, lets_in, note_address
+from flows.cli.server_process import LOOK_S, ServerProcess, healthy, lets_in, note_address
 from tasks.errors import StopRun
 from tests.http_servers import Handler, serving
 from tests.runs import draw, end, start
@@ -142,6 +143,22 @@ def test_who_lacks_the_auth_string_of_our_server_is_told(monkeypatch: pytest.Mon
         monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING")
         with pytest.raises(StopRun, match="asks for its auth string"):
             ours.ready(print)
+
+
+def test_a_server_that_is_busy_for_some_seconds_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run neither refuses to begin nor ends the server that other runs use."""
+
+    class Busy(Handler):
+        def do_GET(self) -> None:
+            time.sleep(LOOK_S + 0.5)
+            self.answer(200)
+
+    monkeypatch.setattr(ServerProcess, "alive", True)
+    with serving(Busy) as root:
+        url = f"{root}/api"
+        assert not healthy(url), "as it is seen by whoever looks again soon"
+        assert Server(url).ready(print) == url
+        assert ServerProcess(url, pid=os.getpid(), started=0.0).usable
 
 
 @pytest.mark.all
