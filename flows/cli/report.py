@@ -15,6 +15,7 @@ from tasks.labelling.exporting import ExportChoice, export_run
 from tasks.orchestration.summary import summary_of
 from tasks.planning.resolving import schema_of
 from tasks.recording.reading_back import counted_reviews
+from tasks.recording.shapes import as_written
 from tasks.recording.writer import run_folder
 from tasks.reporting.html import write_report
 from tasks.schemas.tree import Node
@@ -29,16 +30,17 @@ def print_report(uri: str, run_id: str | None, *, as_json: bool, pictures: bool)
     leave_pandas_out()
     output = open_output(uri)
     job, run = find_run(output, run_id)
-    write_report(output, job, run, pictures=pictures)
-    row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
-    costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
-    summary = summary_of(output, row, costs, counted_reviews(output, run_folder("results", job, run)))
-    if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
-        return
-    terminal = Terminal()
-    terminal.say("Run", f"{run} of {job}: {row['images']:,} images from {row['source']}")
-    terminal.summary(summary)
+    with as_written(output, job, run):
+        write_report(output, job, run, pictures=pictures)
+        row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet").to_pylist()[0] | {"job": job}
+        costs = output.read_table(f"{run_folder('costs', job, run)}/costs.parquet").to_pylist()
+        summary = summary_of(output, row, costs, counted_reviews(output, run_folder("results", job, run)))
+        if as_json:
+            sys.stdout.write(json.dumps(summary) + "\n")
+            return
+        terminal = Terminal()
+        terminal.say("Run", f"{run} of {job}: {row['images']:,} images from {row['source']}")
+        terminal.summary(summary)
 
 
 def find_run(output: Output, run_id: str | None) -> tuple[str, str]:
@@ -62,8 +64,9 @@ def print_export(uri: str, run_id: str | None, *, to: str, review: bool) -> None
     """Write the rows of the run, or of the newest one, and say where they are."""
     output = open_output(uri)
     job, run = find_run(output, run_id)
-    settings = output.read_table(f"{run_folder('runs', job, run)}/run.parquet", ["settings"]).to_pylist()[0]["settings"]
-    made = export_run(output, job, run, ExportChoice(to, _schema(settings), review))
+    with as_written(output, job, run):
+        row = output.read_table(f"{run_folder('runs', job, run)}/run.parquet", ["settings"]).to_pylist()[0]
+        made = export_run(output, job, run, ExportChoice(to, _schema(row["settings"]), review))
     terminal = Terminal()
     terminal.say("Run", f"{run} of {job}")
     which = ", those that a person should look at" if review else ""

@@ -10,6 +10,7 @@ from typing import Any
 from config.prices import prices_of
 from tasks.billing.pricing import cost_usd, uncached_cost
 from tasks.billing.usage import Usage
+from tasks.errors import OutputError
 from tasks.storage.output import Output, sound_parts
 
 Key = tuple[str, str, str, str]  # model, endpoint, preset, tier
@@ -149,12 +150,22 @@ def _spent(output: Output, job: str | None, counts: Callable[[str], bool], since
     spent = Decimal(0)
     for name in output.parts(f"calls/job={job}" if job else "calls"):
         if counts(name.split("/")[2].removeprefix("run=")):
-            for part in sound_parts(output, name, ["started_at", "cost_usd", "at_most_usd"]):
-                for call in part.to_pylist():
-                    if since is None or call["started_at"] >= since:
-                        # Parts of the first release do not say what a call can have cost at the most.
-                        spent += max(call["cost_usd"], call.get("at_most_usd") or Decimal(0))
+            try:
+                for part in sound_parts(output, name, ["started_at", "cost_usd", "at_most_usd"]):
+                    counted = (call for call in part.to_pylist() if since is None or call["started_at"] >= since)
+                    spent += sum(map(_most, counted))
+            except (KeyError, TypeError):  # a cap that overlooks it could be passed
+                raise OutputError(
+                    f"{output.join(name)} is no table of calls as visionflow writes it, and a cap counts what was "
+                    "spent before. Move it out of the output, then run again."
+                ) from None
     return spent
+
+
+def _most(call: dict[str, Any]) -> Decimal:
+    """What a call can have cost; parts of the first release do not say it of one that was maybe paid."""
+    cost: Decimal = call["cost_usd"]
+    return max(cost, call.get("at_most_usd") or Decimal(0))
 
 
 def in_yuan(usd: Decimal, cny_per_usd: Decimal) -> Decimal:
