@@ -156,6 +156,11 @@ def hold(simulator: Simulator, count: int) -> None:
     until(held)
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What visionflow has logged; libraries log of connections that earlier tests have left to the collector."""
+    return [record.getMessage() for record in caplog.records if record.name.partition(".")[0] == "visionflow"]
+
+
 def forget_s3_connections() -> None:
     """Let the next connection read the AWS variables anew, as a new process would."""
     from s3fs import S3FileSystem

@@ -116,8 +116,17 @@ class Simulator:
             loop.run_forever()
         finally:
             loop.run_until_complete(server.stop())
+            loop.run_until_complete(_end_tasks())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+async def _end_tasks() -> None:
+    """End what is left of connections: whoever collects a task that has not ended logs a line about it."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _create(settings: Settings) -> HttpServer:

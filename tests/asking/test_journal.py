@@ -23,7 +23,7 @@ from tasks.recording.writer import TableFile, run_folder, write_table_file
 from tasks.simulator import Simulator
 from tasks.storage.output import Output, open_output
 from tests.asking import JsonStore, asking, pages
-from tests.runs import hold, until
+from tests.runs import hold, logged, until
 
 STARTED = "2026-11-23T12:00:00+00:00"
 
@@ -151,7 +151,7 @@ def test_a_damaged_part_is_set_aside_and_its_calls_come_from_the_journal(
     part.write_bytes(part.read_bytes()[:100])
     assert recover(output, "job", journal, store) == []
     assert [row["call"] for row in output.read_table(folder).to_pylist()] == [1]
-    (warning,) = caplog.messages
+    (warning,) = logged(caplog)
     aside = f"{output.uri}/.visionflow/damaged/{folder}/part-00000.parquet"
     assert f"{part} is damaged" in warning and f"It was moved to {aside}." in warning and Path(aside).exists()
 

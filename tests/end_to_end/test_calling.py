@@ -52,7 +52,7 @@ def test_in_a_sync_flow_and_in_a_thread(images: Path, tmp_path: Path) -> None:
     ended: list[Any] = []
     thread = threading.Thread(target=lambda: ended.append(analyze_images(images, tmp_path / "two", JOB)))
     thread.start()
-    thread.join(60)
+    thread.join(180)
     assert whole(ended[0])
     assert len(read_results(tmp_path / "two")) == len(read_calls(tmp_path / "out")) == 3, "a Path is a place too"
 

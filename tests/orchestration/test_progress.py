@@ -44,7 +44,7 @@ def test_the_log_and_the_artifacts_of_a_run(
     summary: Any = analyze_images(
         str(images), str(tmp_path / "out"), {"name": "Photos", "concurrency": 1, "max_cost": "2"}
     )
-    APILogWorker.instance().drain_all(timeout=10, at_exit=False)
+    APILogWorker.instance().drain_all(timeout=90, at_exit=False)
     with get_client(sync_client=True) as client:
         (run,) = flow_runs_of(tmp_path / "out", client)
         logs = [one.message for one in client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))]

@@ -15,7 +15,7 @@ from tasks.simulator import Simulator
 from tasks.storage.records import records_of
 from tests.asking import JsonStore, asking, pages
 from tests.orchestration.test_store import RECORD, row
-from tests.runs import draw, end, rows, start
+from tests.runs import draw, end, logged, rows, start
 from tests.s3 import S3Server
 
 KEY, OTHER = "answers/ab/cd", "answers/ab/ef"
@@ -49,14 +49,14 @@ def test_a_damaged_answer_is_set_aside_with_one_warning_and_is_missing(
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
     assert asyncio.run(store.get(KEY)) is None
-    (warning,) = caplog.messages
+    (warning,) = logged(caplog)
     aside = home / "damaged" / KEY
     assert f"{path} is damaged" in warning and f"It was moved to {aside}." in warning
     assert aside.read_bytes() == damage(whole) and not path.exists()
     caplog.clear()
     assert asyncio.run(store.get(KEY)) is None
     asyncio.run(store.put(KEY, RECORD))
-    assert asyncio.run(store.get(KEY)) == RECORD and caplog.messages == []
+    assert asyncio.run(store.get(KEY)) == RECORD and logged(caplog) == []
 
 
 def test_what_was_set_aside_before_is_not_written_over(home: Path, store: PrefectStore) -> None:

@@ -1,5 +1,6 @@
 """What the simulator refuses as the API does."""
 
+import asyncio
 import contextlib
 import io
 from decimal import Decimal
@@ -140,9 +141,12 @@ def test_too_many_pixels_are_an_error_of_their_own(simulator: Simulator) -> None
     assert error_of_many.value.details.paths == ["messages.0.content.20"]
 
 
-def test_a_body_above_32_mb_is_too_large(simulator: Simulator) -> None:
-    status, _, answer = post(simulator, b" " * (32 * 1024 * 1024 + 1))
+def test_a_body_above_32_mb_is_too_large_and_leaves_nothing_behind() -> None:
+    """What the server does not read of it has a task, of whose end somebody else would hear later."""
+    with Simulator() as simulator:
+        status, _, answer = post(simulator, b" " * (32 * 1024 * 1024 + 1))
     assert (status, answer["error"]["type"]) == (413, "request_too_large")
+    assert simulator._loop and asyncio.all_tasks(simulator._loop) == set()
 
 
 def test_a_doubled_v1_is_not_found(simulator: Simulator) -> None:
