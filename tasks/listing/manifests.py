@@ -64,7 +64,7 @@ def _cells(file: IO[bytes], manifest: str, root: str) -> list[str]:
     table = pd.read_csv(file, dtype=str, keep_default_na=False) if is_csv else pd.read_parquet(file)  # a file may be NA
     column = _column_of_images(table, manifest)
     header = [column] if is_csv and column.lower() not in MANIFEST_COLUMNS and _is_image(column, root) else []
-    return header + [str(cell) for cell in table[column].dropna()]
+    return header + [os.fsdecode(cell) if isinstance(cell, bytes) else str(cell) for cell in table[column].dropna()]
 
 
 def _column_of_images(table: Any, manifest: str) -> Any:

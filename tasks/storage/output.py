@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError
 
 from tasks.errors import DamagedTable, OutputError, UsageError
 from tasks.storage import files, s3
+from tasks.text import as_utf8, printable
 
 # Arrow's own allocator keeps what was freed for itself: 80 MB after a report of 100,000 rows.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -217,9 +218,14 @@ class S3Output(Output):
 
 
 def open_output(uri: str) -> Output:
-    """The output named by a folder's path or `s3://bucket/prefix`; touches nothing yet. Raises UsageError."""
+    """The output named by a folder's path or `s3://bucket/prefix`; touches nothing. Raises UsageError, OutputError."""
     scheme, separator, rest = uri.partition("://")
-    if not separator or scheme == "file":
+    local = not separator or scheme == "file"
+    with explained(uri):  # where the folder that we are in is gone
+        name = os.path.abspath(rest if separator else uri) if local else uri
+    if "\0" in name or as_utf8(name) != name:  # it stands in tables, in digests, and in what Prefect is told
+        raise UsageError(f"The output's name {printable(name)} is not UTF-8, or holds a NUL. Name another folder.")
+    if local:
         return LocalOutput(Path(rest if separator else uri).expanduser())
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.errors import SourceError
+from tasks.errors import OutputError, SourceError, UsageError
 from tasks.listing import list_images
 from tasks.simulator import Simulator
+from tasks.storage.output import open_output
 from tests.end_to_end.test_flow_in_prefect import task_runs
 from tests.flow_runs import flow_runs_of
 from tests.runs import draw, end, picture, rows, start
@@ -56,3 +57,21 @@ def test_a_source_of_such_a_name_is_refused_with_a_way_around(images: Path, monk
         list_images(str(odd))
     monkeypatch.chdir(odd)
     assert [image.name for image in list_images(".").images] == ["p000.jpg"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xe9t\xe9"), "a\0b"])
+def test_an_output_of_such_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    """It would stand in tables, in digests and in what Prefect is told: each of them fails on it."""
+    with pytest.raises(UsageError, match="is not UTF-8, or holds a NUL"):
+        open_output(str(tmp_path / name))
+
+
+def test_nor_is_one_below_such_a_folder_named_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / os.fsdecode(b"\xe9t\xe9")
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(UsageError, match=r"t\\udce9/out is not UTF-8"):
+        open_output("out")
+    odd.rmdir()
+    with pytest.raises(OutputError, match="Cannot write out: No such file or directory"):
+        open_output("out")

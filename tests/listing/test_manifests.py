@@ -1,5 +1,6 @@
 """Manifests: what they name is listed in their order, and one that cannot be read says why."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from tasks.errors import SourceError
 from tasks.listing import list_images
 from tests.listing import names
-from tests.runs import picture
+from tests.runs import draw, picture
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "txt"])
@@ -92,3 +93,10 @@ def test_a_manifest_may_name_s3(prefix: str, tmp_path: Path) -> None:
     there, gone = list_images(str(manifest)).images
     assert (there.size, bool(there.etag)) == (len(picture(1)), True)
     assert (gone.uri, gone.size, gone.etag) == (f"{prefix}/gone.jpg", 0, None)
+
+
+def test_a_manifest_of_other_programs_may_hold_bytes(tmp_path: Path) -> None:
+    """Parquet of Spark's, whose texts are marked as such nowhere; Python would write them as b'...'."""
+    image = draw(tmp_path / "images", 1) / "p000.jpg"
+    pd.DataFrame({"image": [os.fsencode(image)]}).to_parquet(tmp_path / "list.parquet")
+    assert [one.uri for one in list_images(str(tmp_path / "list.parquet")).images] == [str(image)]
