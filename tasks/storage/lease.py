@@ -137,18 +137,22 @@ class Lease:
         if not ignored:
             return written
         self.conditional = False
-        mine = now(write_always, self._watch.uri, self._body(), seconds=SOON_S)
+        now(write_always, self._watch.uri, self._body(), seconds=SOON_S)
         sleep(SETTLE_S)
-        return self._if_still(mine)
+        return self._still_ours()
 
     def _write(self, body: bytes, before: Found) -> Found | None:
-        if self.conditional:
-            return now(write_if, self._watch.uri, body, before, seconds=SOON_S)
-        return now(write_always, self._watch.uri, body, seconds=SOON_S) if self._if_still(before) else None
+        """None if somebody else has it: then it says so, and not what we wrote in a request whose answer was late."""
+        if not self.conditional:
+            return now(write_always, self._watch.uri, body, seconds=SOON_S) if self._still_ours() else None
+        written = now(write_if, self._watch.uri, body, before, seconds=SOON_S)
+        if written is None and (ours := self._still_ours()):
+            written = now(write_if, self._watch.uri, body, ours, seconds=SOON_S)
+        return written
 
-    def _if_still(self, before: Found) -> Found | None:
+    def _still_ours(self) -> Found | None:
         found = now(read_found, self._watch.uri, seconds=SOON_S)
-        return before if found is not None and found.data == before.data else None
+        return found if found is not None and holder_of(found) == self._ours else None
 
     def _body(self, *, free: bool = False) -> bytes:
         self._beat += 1

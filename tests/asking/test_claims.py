@@ -11,7 +11,7 @@ from tasks.asking.claims import Claims
 from tasks.asking.question import answer_key
 from tasks.simulator import Simulator
 from tasks.storage import lease as leases
-from tasks.storage.conditional import write_always
+from tasks.storage.conditional import Found, write_always, write_if
 from tasks.storage.lease import Lease
 from tasks.storage.locks import Holder, RangeLocks
 from tests.asking import asking, pages, question
@@ -124,6 +124,31 @@ def test_a_lease_changes_hands_when_it_is_released_or_dead(place: str, monkeypat
     assert second.take(), "the third never renewed it"
     second.release()
     assert third.take()
+
+
+def test_a_renewal_whose_answer_comes_too_late_loses_nothing(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has written it, but the run knows only that the request took too long."""
+    monkeypatch.setattr(leases, "RENEW_S", 0.1)
+    renewals: list[str] = []
+
+    async def every_other_late(uri: str, data: bytes, before: Found | None) -> Found | None:
+        written = await write_if(uri, data, before)
+        if written is not None:
+            renewals.append(written.etag)
+            if len(renewals) % 2:
+                raise TimeoutError
+        return written
+
+    lost: list[str] = []
+    first, second = (Lease(f"{place}/late.json", Holder(name)) for name in ("first", "second"))
+    assert first.take()
+    monkeypatch.setattr(leases, "write_if", every_other_late)
+    first.keep(lost.append)
+    until(lambda: lost or len(renewals) >= 5)
+    monkeypatch.setattr(leases, "write_if", write_if)
+    assert not lost and not second.take()
+    first.release()
+    assert second.take(), "it was freed by who still had it"
 
 
 def test_a_store_that_ignores_conditions_is_noticed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
