@@ -14,7 +14,7 @@ from tasks.asking.firsts import Firsts
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping, patiently, reason_of
 from tasks.asking.pages import WAITING, EngineSettings, Later, Outcome, Page, Wait, unasked
-from tasks.asking.question import Question, Step, answer_key, request_key
+from tasks.asking.question import Question, Step, answer_key, request_key, same_answer
 from tasks.errors import OutputError, Signal
 
 LONGER_S = 10.0  # than the time limit of one call: so long a picture waits for another run that asks about it
@@ -116,8 +116,10 @@ class FallbackChain:
         pending_key = (key, step.question.max_tokens)
         task = self._pending.get(pending_key)
         if task is None:
-            if (wait := self._asker.shared(page, *pending_key)) is not None:
-                raise Later(wait)
+            roomier = step.question.roomier()
+            for room in (step.question.max_tokens, *((roomier.max_tokens,) if roomier else ())):
+                if (wait := self._asker.shared(page, key, room)) is not None:
+                    raise Later(wait)
             task = asyncio.create_task(self._kept_or_asked(page, step, key))
             self._pending[pending_key] = task
             task.add_done_callback(lambda _: self._pending.pop(pending_key, None))
@@ -129,13 +131,20 @@ class FallbackChain:
     async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         """Alone, so that what two runs ask at the same moment is paid once: the second finds it kept."""
         seconds = self._settings.timeout + LONGER_S
-        held = page.wait is not None and page.wait.key == request_key(key, step.question.max_tokens)
+        waited = page.wait.key if page.wait is not None else b""
+        held = waited == request_key(key, step.question.max_tokens)
+        if not held and same_answer(waited, key):  # with more room: what was cut off is kept, and our claim is for that
+            held, kept = True, await self._keeping.kept(step.question, key)
+            if kept is not None:
+                self._asker.charge(page, key, kept)
+                self._firsts.first(key, page.place)
+                return kept, kept.run_id != self._settings.run_id
         try:
             async with self._claims.alone(key, seconds, self._halting.sleep, held=held):
-                kept = None if held else await self._kept_or_claimed(step.question, key, seconds)
-                if kept is not None:
-                    self._asker.charge(page, key, kept[0])
-                answered = kept or await self._asked(page, step, key)
+                found = None if held else await self._kept_or_claimed(step.question, key, seconds)
+                if found is not None:
+                    self._asker.charge(page, key, found[0])
+                answered = found or await self._asked(page, step, key)
                 self._firsts.first(key, page.place)  # here: a copy that comes just now may go on before this page
                 return answered
         except Claimed:

@@ -14,11 +14,13 @@ from tasks.asking import batches as batch_room
 from tasks.asking.batches import packing
 from tasks.asking.batches.intents import IntentLog
 from tasks.asking.batches.polling import Patience
+from tasks.asking.claims import Claims
 from tasks.asking.halting import Halt
 from tasks.asking.pages import BatchSettings
 from tasks.errors import EndpointError, SchemaError
 from tasks.schemas import classification_schema
 from tasks.simulator import Simulator
+from tasks.storage.locks import RangeLocks
 from tests.asking import Asked, asking, at, prepared, question, statuses, steps
 from tests.asking import pages_again as pages
 from tests.runs import until
@@ -139,7 +141,8 @@ def test_truncated_and_failed_answers_go_down_the_same_ladder_in_the_next_batch(
     faults = ["max_tokens", "529", "expired", "400", "refusal"]
     simulator.set_faults(script={one.image.sha256[:16]: [fault] for one, fault in zip(some, faults, strict=False)})
     chain = steps(question(), question("Say it in other words."))
-    with by_batch(simulator.url, tmp_path, steps=chain) as asked:
+    claims = Claims(RangeLocks(tmp_path / "claims"))
+    with by_batch(simulator.url, tmp_path, steps=chain, claims=claims, timeout=5.0) as asked:
         outcomes = asked.ask(some, attempts=3)
     assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "rejected", "ok", "ok"]
     assert [outcome.step.number for outcome in outcomes] == [0, 0, 0, 0, 1, 0]
