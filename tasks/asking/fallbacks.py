@@ -14,7 +14,7 @@ from tasks.asking.firsts import Firsts
 from tasks.asking.halting import Halt, Halted, Halting
 from tasks.asking.keeping import Keeping, patiently, reason_of
 from tasks.asking.pages import WAITING, EngineSettings, Later, Outcome, Page, Wait, unasked
-from tasks.asking.question import Question, Step, answer_key, request_key, same_answer
+from tasks.asking.question import Question, Step, answer_key, request_key
 from tasks.errors import OutputError, Signal
 
 LONGER_S = 10.0  # than the time limit of one call: so long a picture waits for another run that asks about it
@@ -83,6 +83,8 @@ class FallbackChain:
         for step in steps:
             question: Question | None = step.question
             roomier = step.question.roomier()
+            if roomier is not None and waits_for(page, roomier, answer_key(roomier, page.image.sha256)):
+                question, roomier = roomier, None  # where it was: the claim on the answer is held for this request
             while question is not None:
                 try:
                     outcome = await self._outcome(page, replace(step, question=question))
@@ -91,6 +93,8 @@ class FallbackChain:
                 except InBatch as waiting:
                     return Outcome("unasked", step, error_code=WAITING, error=str(waiting))
                 except CallFailed as failed:
+                    if failed.status == "rejected" and outcome is None and question is not step.question:
+                        outcome = await self._outcome(page, step)  # what was cut off is kept
                     return _failed(failed, step, before=outcome)
                 if outcome.status == "ok":
                     return outcome
@@ -131,20 +135,13 @@ class FallbackChain:
     async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         """Alone, so that what two runs ask at the same moment is paid once: the second finds it kept."""
         seconds = self._settings.timeout + LONGER_S
-        waited = page.wait.key if page.wait is not None else b""
-        held = waited == request_key(key, step.question.max_tokens)
-        if not held and same_answer(waited, key):  # with more room: what was cut off is kept, and our claim is for that
-            held, kept = True, await self._keeping.kept(step.question, key)
-            if kept is not None:
-                self._asker.charge(page, key, kept)
-                self._firsts.first(key, page.place)
-                return kept, kept.run_id != self._settings.run_id
+        held = waits_for(page, step.question, key)
         try:
             async with self._claims.alone(key, seconds, self._halting.sleep, held=held):
-                found = None if held else await self._kept_or_claimed(step.question, key, seconds)
-                if found is not None:
-                    self._asker.charge(page, key, found[0])
-                answered = found or await self._asked(page, step, key)
+                kept = None if held else await self._kept_or_claimed(step.question, key, seconds)
+                if kept is not None:
+                    self._asker.charge(page, key, kept[0])
+                answered = kept or await self._asked(page, step, key)
                 self._firsts.first(key, page.place)  # here: a copy that comes just now may go on before this page
                 return answered
         except Claimed:
@@ -180,6 +177,11 @@ class FallbackChain:
         except OutputError as error:  # of the journal: the first write that fails stops the run
             self._halting.halt(Halt.stopped(error))
         return answered.answer, False
+
+
+def waits_for(page: Page, question: Question, key: str) -> bool:
+    """Whether the page comes again for this request."""
+    return page.wait is not None and page.wait.key == request_key(key, question.max_tokens)
 
 
 def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcome:

@@ -121,11 +121,6 @@ def request_key(key: str, room: int) -> bytes:
     return bytes.fromhex(key[-32:]) + room.to_bytes(4)
 
 
-def same_answer(request: bytes, key: str) -> bool:
-    """Whether a request, by its name, asks for this answer, with whatever room."""
-    return request[:-4] == bytes.fromhex(key[-32:])
-
-
 def request(
     question: Question, image: PreparedImage, *, caching: bool = False, ttl: str | None = None
 ) -> dict[str, Any]:

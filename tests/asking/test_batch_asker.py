@@ -137,18 +137,19 @@ def test_a_batch_is_submitted_when_it_is_full(simulator: Simulator, tmp_path: Pa
 def test_truncated_and_failed_answers_go_down_the_same_ladder_in_the_next_batch(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    some = pages(6)
-    faults = ["max_tokens", "529", "expired", "400", "refusal"]
-    simulator.set_faults(script={one.image.sha256[:16]: [fault] for one, fault in zip(some, faults, strict=False)})
+    some = pages(7)
+    faults = [["max_tokens"], ["529"], ["expired"], ["400"], ["refusal"], ["ok"], ["max_tokens", "400"]]
+    simulator.set_faults(script={one.image.sha256[:16]: script for one, script in zip(some, faults, strict=True)})
     chain = steps(question(), question("Say it in other words."))
     claims = Claims(RangeLocks(tmp_path / "claims"))
     with by_batch(simulator.url, tmp_path, steps=chain, claims=claims, timeout=5.0) as asked:
         outcomes = asked.ask(some, attempts=3)
-    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "rejected", "ok", "ok"]
-    assert [outcome.step.number for outcome in outcomes] == [0, 0, 0, 0, 1, 0]
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "rejected", "ok", "ok", "truncated"]
+    assert [outcome.step.number for outcome in outcomes] == [0, 0, 0, 0, 1, 0, 0]
     assert outcomes[0].answer.max_tokens > question().max_tokens
-    assert (simulator.ledger().batches, simulator.ledger().batch_requests) == (2, 10)
-    assert [one.attempts for one in some] == [2, 2, 2, 1, 2, 1]
+    assert (simulator.ledger().batches, simulator.ledger().batch_requests) == (2, 12)
+    assert [one.attempts for one in some] == [2, 2, 2, 1, 2, 1, 2]
+    assert sum(one.spent for one in some) == asked.cost
     balances(asked, simulator)
 
 
