@@ -15,7 +15,8 @@ from tasks.storage.output import Output, open_output, sound_parts
 
 PLACE = re.compile(r"\w+/job=(?P<job>[^/]+)/run=(?P<run>[^/]+)/[^/]+")
 REQUEST = ("image", "page", "step", "attempt")  # of a batch, in `calls`
-SECOND = len("20261123T154412Z")  # of a run id that tells when the run began
+# Of a run id when the run began: to the second, and since 2026-11-29 to the millisecond.
+BEGAN = r"^(\d{8}T\d{6}Z)(-\d{3})?-.*$"
 
 
 def read_rows(table: str, output: str, job: str | None = None, run: str | None = None) -> pa.Table:
@@ -40,7 +41,7 @@ def read_rows(table: str, output: str, job: str | None = None, run: str | None =
 def newest_answers(results: pa.Table) -> pa.Table:
     """Of each image and page of a job the good answer in the newest run that has one."""
     good = results.filter(pc.equal(results["status"], "ok"))
-    began = pc.utf8_slice_codeunits(good["run_id"], 0, SECOND)
+    began = pc.replace_substring_regex(good["run_id"], pattern=BEGAN, replacement=r"\1\2")
     keys = good.select(["job", "image", "page", "answered_at", "run_id"]).append_column("began", began)
     order = pc.sort_indices(keys, [(name, "ascending") for name in ("began", "answered_at", "run_id")])
     placed = keys.take(order).append_column("at", pa.array(range(good.num_rows), pa.int64()))

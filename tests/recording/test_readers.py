@@ -1,6 +1,7 @@
 """A job's folder reads as one dataset, in any reader, with no option and no value lost, whatever runs it holds."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from flows import read_calls, read_results
 from tasks.errors import UsageError
+from tasks.recording.reading_back import newest_answers
 from tasks.recording.tables import RESULTS
 from tasks.recording.writer import TableWriter, jobs_for, table_schema, to_table
 from tasks.schemas.loading import build_schema
@@ -178,6 +180,21 @@ def test_latest_is_the_newest_good_answer_of_each_image(output: Output) -> None:
     assert list(latest["image"]) == ["1.jpg", "2.jpg"], "the newer run has no answer of these"
     assert set(latest["run_id"]) == {"20261122T000000Z-aaaa"}
     assert list(read_results(output.uri, "receipts", latest=True)["answer"]) == ["more text"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "newest"),
+    [
+        (("20261129T120000Z-100-aaaa", "20261129T120000Z-900-aaaa"), 1),  # which has the older answer from before
+        (("20261129T120000Z-bbbb", "20261129T120000Z-aaaa"), 0),  # of ids that tell only the second, the newer answer
+        (("20261129T120000Z-bbbb", "20261129T120001Z-000-aaaa"), 1),
+    ],
+)
+def test_of_two_runs_in_one_second_the_later_is_the_newest(runs: tuple[str, str], newest: int) -> None:
+    answered = [datetime(2026, 11, 29, 12, tzinfo=UTC), datetime(2026, 11, 28, tzinfo=UTC)]
+    columns = {"job": ["j", "j"], "image": ["a", "a"], "page": [1, 1], "status": ["ok", "ok"], "answered_at": answered}
+    found = newest_answers(pa.table({**columns, "run_id": list(runs)}))
+    assert found["run_id"].to_pylist() == [runs[newest]]
 
 
 def test_tables_of_the_first_release_are_read_and_left_alone(tmp_path: Path) -> None:
