@@ -108,7 +108,7 @@ class Caller:
     def charge(self, page: Page, key: str, kept: Answer) -> None:
         """What a kept answer has cost this run: nothing, unless `answer` said so."""
 
-    def shared(self, page: Page, key: str, room: int) -> Wait | None:  # noqa: ARG002  # calls are waited for
+    def shared(self, page: Page, key: str, question: Question) -> Wait | None:  # noqa: ARG002  # calls are waited for
         """Nobody's wait."""
         return None
 

@@ -36,8 +36,11 @@ class Asker(Protocol):
         Halted, CallFailed, Later, or InBatch where nobody waits for it.
         """
 
-    def shared(self, page: Page, key: str, room: int) -> Wait | None:
-        """The wait of another page for the same answer, which this one shares; None where nobody waits."""
+    def shared(self, page: Page, key: str, question: Question) -> Wait | None:
+        """The wait of another page for the same answer, with this room or more, which this one shares.
+
+        None where nobody waits.
+        """
 
     def charge(self, page: Page, key: str, kept: Answer) -> None:
         """Count with the page what a kept answer has cost this run that nobody had waited for."""
@@ -83,7 +86,7 @@ class FallbackChain:
         for step in steps:
             question: Question | None = step.question
             roomier = step.question.roomier()
-            if roomier is not None and waits_for(page, roomier, answer_key(roomier, page.image.sha256)):
+            if roomier is not None and waits_for(page, step.question, roomier.max_tokens):
                 question, roomier = roomier, None  # where it was: the claim on the answer is held for this request
             while question is not None:
                 try:
@@ -120,10 +123,8 @@ class FallbackChain:
         pending_key = (key, step.question.max_tokens)
         task = self._pending.get(pending_key)
         if task is None:
-            roomier = step.question.roomier()
-            for room in (step.question.max_tokens, *((roomier.max_tokens,) if roomier else ())):
-                if (wait := self._asker.shared(page, key, room)) is not None:
-                    raise Later(wait)
+            if (wait := self._asker.shared(page, key, step.question)) is not None:
+                raise Later(wait)
             task = asyncio.create_task(self._kept_or_asked(page, step, key))
             self._pending[pending_key] = task
             task.add_done_callback(lambda _: self._pending.pop(pending_key, None))
@@ -135,7 +136,7 @@ class FallbackChain:
     async def _kept_or_asked(self, page: Page, step: Step, key: str) -> tuple[Answer, bool]:
         """Alone, so that what two runs ask at the same moment is paid once: the second finds it kept."""
         seconds = self._settings.timeout + LONGER_S
-        held = waits_for(page, step.question, key)
+        held = waits_for(page, step.question, step.question.max_tokens)
         try:
             async with self._claims.alone(key, seconds, self._halting.sleep, held=held):
                 kept = None if held else await self._kept_or_claimed(step.question, key, seconds)
@@ -179,9 +180,11 @@ class FallbackChain:
         return answered.answer, False
 
 
-def waits_for(page: Page, question: Question, key: str) -> bool:
-    """Whether the page comes again for this request."""
-    return page.wait is not None and page.wait.key == request_key(key, question.max_tokens)
+def waits_for(page: Page, question: Question, room: int) -> bool:
+    """Whether the page comes again for the question's request with so much room."""
+    if page.wait is None:  # as all pages that are asked about online
+        return False
+    return page.wait.key == request_key(answer_key(question, page.image.sha256), room)
 
 
 def _failed(failed: CallFailed, step: Step, *, before: Outcome | None) -> Outcome:

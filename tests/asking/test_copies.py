@@ -11,7 +11,7 @@ from tasks.asking.fallbacks import FallbackChain
 from tasks.asking.halting import Halting
 from tasks.asking.keeping import Keeping
 from tasks.asking.pages import EngineSettings, Outcome, Page
-from tasks.asking.question import Step
+from tasks.asking.question import Question, Step
 from tasks.billing.usage import Usage
 from tests.asking import JsonStore, at, page, steps
 
@@ -32,7 +32,7 @@ class CopyComesWithTheAnswer:
         now = datetime.now(UTC)
         return Answer("A cat.", "end_turn", "m", "req_1", used, Decimal("0.01"), 1024, 5, now, RUN, asking.uri)
 
-    def shared(self, _page: Page, _key: str, _room: int) -> None:
+    def shared(self, _page: Page, _key: str, _question: Question) -> None:
         """Nobody waits in a batch."""
 
     def charge(self, _page: Page, _key: str, _kept: Answer) -> None:

@@ -25,7 +25,7 @@ from tasks.asking.keeping import Keeping
 from tasks.asking.limits.budget import BudgetSpent
 from tasks.asking.pages import BatchSettings, EngineSettings, Later, NoAnswer, Page, Wait
 from tasks.asking.priced import Pricer
-from tasks.asking.question import Step, answer_key, request_key
+from tasks.asking.question import Question, Step, answer_key, request_key
 from tasks.errors import EndpointError, SchemaError
 
 LEARNT = timedelta(days=1)  # what batches of the last day took tells what the next one will
@@ -64,9 +64,12 @@ class BatchAsker:
             self._following.start(self._cancel_in_time())
         self._following.start(self._submitter.submit_for_ever(self._following.follow))
 
-    def shared(self, page: Page, key: str, room: int) -> Wait | None:
-        """The wait of another page for the same answer, which this one shares."""
-        return self._waits.shared(page, request_key(key, room))
+    def shared(self, page: Page, key: str, question: Question) -> Wait | None:
+        """The wait of another page for the same answer, with this room or more, which this one shares."""
+        wait = self._waits.shared(page, request_key(key, question.max_tokens))
+        if wait is None and (roomier := question.roomier()) is not None:
+            wait = self._waits.shared(page, request_key(key, roomier.max_tokens))
+        return wait
 
     def charge(self, page: Page, key: str, kept: Answer) -> None:
         """What an answer has cost this run for which nobody had waited when it was collected."""
