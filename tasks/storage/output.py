@@ -220,13 +220,13 @@ class S3Output(Output):
 def open_output(uri: str) -> Output:
     """The output named by a folder's path or `s3://bucket/prefix`; touches nothing. Raises UsageError, OutputError."""
     scheme, separator, rest = uri.partition("://")
-    local = not separator or scheme == "file"
+    folder = (rest if separator else uri) if not separator or scheme == "file" else None
     with explained(uri):  # where the folder that we are in is gone
-        name = os.path.abspath(rest if separator else uri) if local else uri
+        name = uri if folder is None else os.path.abspath(folder)
     if "\0" in name or as_utf8(name) != name:  # it stands in tables, in digests, and in what Prefect is told
         raise UsageError(f"The output's name {printable(name)} is not UTF-8, or holds a NUL. Name another folder.")
-    if local:
-        return LocalOutput(Path(rest if separator else uri).expanduser())
+    if folder is not None:
+        return LocalOutput(Path(folder).expanduser())
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise UsageError(f"{uri} is no output. Name a local folder or s3://bucket/prefix.")
