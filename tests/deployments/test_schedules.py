@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +44,7 @@ from prefect.states import Completed, Running, Scheduled
 from flows.cli.server_process import ServerProcess, log_path
 from tasks.simulator import Simulator
 from tests.deployments import NAMES, forget_deployments, stop_our_server
-from tests.runs import ROOT, draw, run_table, start
+from tests.runs import ROOT, draw, run_table, start, until
 
 IMAGES = 3
 EVERY_S = 40
@@ -128,13 +128,6 @@ def stop(process: "subprocess.Popen[str]") -> str:
         process.kill()
         out, err = process.communicate()
     return out + (err or "")
-
-
-def until(true: Callable[[], object], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.5)
 
 
 def _registered(client: SyncPrefectClient) -> bool:
